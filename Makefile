@@ -1,0 +1,33 @@
+# make quickstart   set up, then build a reward-annotated dataset with the embedded miniature
+# make test         set up, then every check
+# make setup        the virtual environment alone
+#
+# Another interpreter: make PYTHON=python3.12 ...
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP_DONE := $(VENV)/.setup-done
+
+.PHONY: quickstart test setup
+
+quickstart: setup
+	$(BIN)/gv-data build --recipe quickstart
+	@echo "Look at it: $(CURDIR)/runs/quickstart/report.html"
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+setup: $(SETUP_DONE)
+
+$(SETUP_DONE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	touch $@

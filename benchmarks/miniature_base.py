@@ -1,0 +1,108 @@
+"""What the miniature's base model is good and weak at: mean reward per skill, on prompts of held-out combinations.
+
+    python benchmarks/miniature_base.py [--model DIR] [--clips 96] [--split dev] [--out FILE.md] [--sheets DIR]
+
+The interval is a 95 % bootstrap over prompts. `--sheets` writes the best and the worst 25 clips of each skill as
+pictures, six frames a row, best first, to compare the judge with one's own eye.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from gigavideo_data import video
+from gigavideo_data.generators.diffusers import DiffusersGenerator
+from gigavideo_data.miniature.grammar import SKILLS, describe, sample_scene
+from gigavideo_data.miniature.judge import MiniatureJudge
+from gigavideo_data.miniature.questions import ask, ask_plain
+from gigavideo_data.miniature.trials import judged
+from gigavideo_data.miniature.world import FPS
+
+SHOWN = 25
+
+
+@cache
+def _generator(model: str, steps: int, guidance: float) -> DiffusersGenerator:
+    cv2.setNumThreads(1)
+    return DiffusersGenerator({"model": model, "steps": steps, "guidance": guidance, "negative_prompt": ""})
+
+
+def one(task: dict[str, Any]) -> dict[str, Any]:
+    """Make and judge one clip."""
+    scene = sample_scene(task["skill"], np.random.default_rng([task["number"], 31]), task["split"])
+    prompt = describe(scene, full=True)
+    made = _generator(task["model"], task["steps"], task["guidance"]).generate(prompt, task["number"])
+    frames_THWC = video.decode(video.encode(made.frames_THWC, FPS)).frames_THWC
+    asked = ask_plain(scene) if task["skill"] == "plain" else ask(scene, task["skill"])
+    reward = judged(MiniatureJudge({}), task["skill"], asked, frames_THWC)
+    return {"skill": task["skill"], "prompt": prompt, "reward": reward, "frames_THWC": frames_THWC}
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean."""
+    draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def sheet(clips: list[dict[str, Any]]) -> np.ndarray:
+    """A picture of clips, one a row: six frames, then the reward and the prompt."""
+    rows = []
+    for clip in clips:
+        frames = cv2.resize(np.concatenate(list(clip["frames_THWC"][::3]), axis=1), None, fx=1.5, fy=1.5)
+        text = np.full((frames.shape[0], 560, 3), 255, np.uint8)
+        line = f"{-1 if clip['reward'] is None else clip['reward']:.2f} {clip['prompt'].split(', static')[0]}"
+        cv2.putText(text, line, (6, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+        rows.append(np.concatenate([frames, text], axis=1))
+    return np.concatenate(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="miniature")
+    parser.add_argument("--clips", type=int, default=96, help="per skill")
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--skills", nargs="+", default=list(SKILLS))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--sheets", type=Path)
+    args = parser.parse_args()
+    shared = {"model": args.model, "steps": args.steps, "guidance": args.guidance, "split": args.split}
+    tasks = [{**shared, "skill": skill, "number": n} for skill in args.skills for n in range(args.clips)]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        made = list(pool.map(one, tasks, chunksize=8))
+    lines = [
+        f"{args.clips} clips per skill on {args.split} prompts, {args.steps} steps, guidance {args.guidance:g}.",
+        "",
+        "| skill | mean reward | 95 % interval | reward > 0.5 | unscorable |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for skill in args.skills:
+        clips = [clip for clip in made if clip["skill"] == skill]
+        values = np.array([clip["reward"] for clip in clips if clip["reward"] is not None] or [np.nan])
+        low, high = interval(values)
+        lost = sum(clip["reward"] is None for clip in clips)
+        share = 100 * (values > 0.5).mean()
+        lines.append(f"| {skill} | {values.mean():.3f} | {low:.3f} to {high:.3f} | {share:.0f} % | {lost} |")
+        if args.sheets:
+            args.sheets.mkdir(parents=True, exist_ok=True)
+            ranked = sorted(clips, key=lambda clip: -1.0 if clip["reward"] is None else clip["reward"], reverse=True)
+            for name, chosen in (("best", ranked[:SHOWN]), ("worst", ranked[-SHOWN:])):
+                cv2.imwrite(str(args.sheets / f"{skill}-{name}.png"), cv2.cvtColor(sheet(chosen), cv2.COLOR_RGB2BGR))
+    print("\n".join(lines))
+    if args.out:
+        args.out.write_text("# The base model of the miniature\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""How well can the miniature's judge tell? Measured against the renderer, before and after autoencoder and H.264.
+
+    python benchmarks/miniature_ceiling.py [--cases 200] [--vae DIR] [--out benchmarks/miniature_ceiling.md]
+
+Right scenes should score above 0.9 and minimally wrong ones below 0.1; after the round trip a case is still right if
+the score falls on the same side of 0.5. Nothing that a generator behind this autoencoder makes can do better than that.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+
+from gigavideo_data import video
+from gigavideo_data.generators.models import model_folder
+from gigavideo_data.miniature.judge import MiniatureJudge
+from gigavideo_data.miniature.questions import ASK
+from gigavideo_data.miniature.trials import judged, trial
+from gigavideo_data.miniature.world import FPS
+
+
+def round_trip(vae: AutoencoderKLWan, frames_THWC: np.ndarray) -> np.ndarray:
+    """Through the autoencoder and an MP4, and back to frames."""
+    video_1CFHW = torch.from_numpy(frames_THWC).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.inference_mode():
+        decoded_1CFHW = vae.decode(vae.encode(video_1CFHW).latent_dist.mode()).sample
+    decoded = ((decoded_1CFHW[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
+    return video.decode(video.encode(decoded.contiguous().numpy(), FPS)).frames_THWC
+
+
+def scores(dimension: str, cases: int, *, right: bool, see: Callable[[np.ndarray], np.ndarray]) -> list[float]:
+    """Scores of `cases` trials; an unscorable one counts as 0.5, right for nobody."""
+    judge, values = MiniatureJudge({}), []
+    for number in range(cases):
+        asked, frames_THWC = trial(dimension, number, right=right)
+        value = judged(judge, dimension, asked, see(frames_THWC))
+        values.append(0.5 if value is None else value)
+    return values
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--vae", type=Path, default=model_folder("miniature") / "vae")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    vae = AutoencoderKLWan.from_pretrained(args.vae, torch_dtype=torch.float32).eval()
+    lines = [
+        f"Printed by `python benchmarks/miniature_ceiling.py --cases {args.cases}`.",
+        "",
+        "| dimension | rendered: right > 0.9 | wrong < 0.1 | after the round trip: right > 0.5 | wrong < 0.5 |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    print("\n".join(lines), flush=True)
+    for dimension in ASK:
+        plain = [np.array(scores(dimension, args.cases, right=right, see=lambda f: f)) for right in (True, False)]
+        trip = [
+            np.array(scores(dimension, args.cases, right=right, see=lambda f: round_trip(vae, f)))
+            for right in (True, False)
+        ]
+        shares = [(plain[0] > 0.9), (plain[1] < 0.1), (trip[0] > 0.5), (trip[1] < 0.5)]
+        lines.append(f"| {dimension} | " + " | ".join(f"{100 * share.mean():.1f} %" for share in shares) + " |")
+        print(lines[-1], flush=True)
+    args.out.write_text("# The miniature's ceiling\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""From rows that went through the stages to rows with the columns of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gigavideo_data.recipe import Recipe
+from gigavideo_data.rewards import mean_sem, row_outcome
+from gigavideo_data.row import Row
+from gigavideo_data.schema import prompt_id, split_of
+from gigavideo_data.store import Store, content_key
+
+
+def judge_id(engine: dict[str, Any]) -> str:
+    """Key into a row's `judges`."""
+    return f"{engine['model']}@{engine['revision']}"
+
+
+def row(row: Row, recipe: Recipe, judge: dict[str, Any], store: Store) -> dict[str, Any]:
+    """One video with the columns of `schema.ROW_SCHEMA`.
+
+    Args:
+        row: one that has its clip, and unless it is real, its answers and rewards.
+        recipe: the build's.
+        judge: settings of the judge that answered.
+        store: where the clip lies.
+    """
+    assert row.clip is not None
+    real = row.source == "real"
+    outcome = None if real else row_outcome(row.rewards, row.dimension, recipe.dimensions)
+    judged_by = {
+        "id": judge_id(judge),
+        "kind": judge["backend"],
+        "model": judge["model"],
+        "revision": judge["revision"],
+        "frames": row.clip["num_frames"],
+        "fps": row.clip["fps"],
+        "template": None,
+    }
+    return {
+        "id": row.id,
+        "prompt_id": prompt_id(row.base_prompt),
+        "pair_id": row.pair_id,
+        "sample": row.sample,
+        "split": split_of(row.pair_id or prompt_id(row.base_prompt), recipe.validation_share),
+        "source": row.source,
+        "dimension": row.dimension,
+        "base_prompt": row.base_prompt,
+        "prompt": row.prompt,
+        "video": {"bytes": store.blob(row.clip["blobs"]["video.mp4"]), "path": f"{row.id}.mp4"},
+        **{name: row.clip[name] for name in ("video_sha256", "num_frames", "height", "width", "fps")},
+        "status": outcome.status if outcome else "not_scored",
+        "reason": outcome.reason if outcome else "a real clip has no reward of its own",
+        "reward": outcome.value if outcome else None,
+        "rewards": row.rewards,
+        "answers": row.answers,
+        "measurements": [],
+        "judges": [] if real else [judged_by],
+        "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
+        "origin": row.origin,
+        "recipe": recipe.hash,
+        "license": recipe.license,
+    }
+
+
+def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
+    """One held-out prompt with the columns of `schema.EVAL_PROMPT_SCHEMA`; its seeds depend on the prompt alone."""
+    questions = [
+        {"dimension": dimension, **{name: question[name] for name in ("question", "expected", "gate")}}
+        for dimension, asked in row.asks.items()
+        for question in asked
+    ]
+    seeds = range(recipe.eval_prompts.seeds)
+    return {
+        "prompt_id": prompt_id(row.base_prompt),
+        "dimension": row.dimension,
+        "base_prompt": row.base_prompt,
+        "prompt": row.prompt,
+        "split": row.eval_split,
+        "questions": questions,
+        "seeds": [int(content_key(["eval", recipe.seed, row.prompt, number])[:8], 16) >> 1 for number in seeds],
+    }
+
+
+def reward_summary(rows: list[dict[str, Any]], dimension: str) -> dict[str, Any]:
+    """How one dimension was rewarded over all rows: scored, unscorable, mean, and the mean's standard error."""
+    mine = [reward["value"] for row in rows for reward in row["rewards"] if reward["dimension"] == dimension]
+    values = [value for value in mine if value is not None]
+    return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}

@@ -1,0 +1,234 @@
+"""The dataset card (README.md): what the Hub shows and what tells `load_dataset` where the files are.
+
+Written from the manifest alone, so that equal sets have equal cards; what a build cost differs from run to run and
+stays in cost.json.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+
+from huggingface_hub import DatasetCardData
+
+from gigavideo_data.judge_check import verdict
+from gigavideo_data.schema import LAYOUT
+
+CARD_TAG = "gigavideo-dataset"  # marks a README.md as ours
+CONFIG_NOTES = {
+    "default": "the rows",
+    "preview": "some small rows of every kind, to look at",
+    "eval_prompts": "prompts with questions and seeds, to compare models on; none is in the rows",
+    "rejects": "what was left out, at which stage and why",
+}
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def card_text(manifest: dict) -> str:
+    """The whole README.md of a set, from its complete manifest."""
+    sections = (_what, _load, _made, _rewards, _judge, _ledger, _limits)
+    return f"---\n{_front_matter(manifest)}---\n\n" + "\n\n".join(section(manifest) for section in sections) + "\n"
+
+
+def _front_matter(manifest: dict) -> str:
+    total = sum(manifest["rows"].values())
+    data = DatasetCardData(
+        license=manifest["license"],
+        language="en",
+        pretty_name=manifest["name"],
+        size_categories=next((name for limit, name in SIZES if total < limit), "n>1M"),
+        task_categories=["text-to-video"],
+        annotations_creators=["machine-generated"],
+        tags=[CARD_TAG, "synthetic", "video", "video-generation", "reward-modeling", *manifest["dimensions"]],
+        configs=[
+            {
+                "config_name": config,
+                **({"default": True} if config == "default" else {}),
+                "data_files": [{"split": split, "path": pattern} for split, pattern in splits.items()],
+            }
+            for config, splits in _configs(manifest["files"]).items()
+        ],
+    )
+    return data.to_yaml() + "\n"
+
+
+def _configs(files: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """Config -> split -> files, where there are rows: one empty split makes `load_dataset` fail on its whole config."""
+    filled = {
+        config: {
+            split: pattern
+            for split, pattern in splits.items()
+            if any(files[name]["rows"] for name in fnmatch.filter(files, pattern))
+        }
+        for config, (_, splits) in LAYOUT.items()
+    }
+    return {config: splits for config, splits in filled.items() if splits}
+
+
+def _what(manifest: dict) -> str:
+    rows = manifest["rows"]
+    dimensions = ", ".join(f"**{_words(name)}**" for name in manifest["dimensions"])
+    target = _code(manifest["target_model"])
+    return f"""# {_text(manifest["name"])}
+
+Videos with rewards, made to mend what the text-to-video model `{target}` does badly: {dimensions}.
+
+Every row is one video made for one prompt, with the questions a judge was asked about it, the probabilities it
+answered with, and the reward in [0, 1] that follows from them. {rows["train"]} rows are for training,
+{rows["validation"]} for validation. Nobody labelled anything by hand.
+
+| `source` | prompt | video |
+| --- | --- | --- |
+| `synthetic` | written for one of the dimensions | generated |
+| `twin` | caption of a real clip | generated |
+| `real` | caption of a real clip | the clip itself; it has no reward |
+
+A twin and its real clip share `pair_id`; variants and samples of one prompt share `prompt_id`. No pair is in both
+splits, and no prompt written for a dimension."""
+
+
+def _load(manifest: dict) -> str:
+    lines = [
+        (f"`{config}`", ", ".join(f"`{split}`" for split in splits), CONFIG_NOTES[config])
+        for config, splits in _configs(manifest["files"]).items()
+    ]
+    return f"""## How to load it
+
+```python
+from datasets import Video, load_dataset
+
+path = "."  # this folder, or its name on the Hub
+rows = load_dataset(path, split="train")
+rows = rows.cast_column("video", Video(decode=False))  # MP4 bytes; without this line torchcodec decodes them
+rows[0]["prompt"], rows[0]["reward"], rows[0]["video"]["bytes"]
+```
+
+{_table(("config", "splits", "what it holds"), lines)}
+
+To check the files and every clip, and to train on them:
+
+```sh
+gv-data verify .
+gv-train --dataset .
+```
+
+The columns are those of format {manifest["format"]}, described one by one in `gigavideo_data/schema.py`."""
+
+
+def _made(manifest: dict) -> str:
+    recipe = manifest["recipe"]
+    generators = {_code(generator["model"]) for generator in recipe.get("generators", ())}
+    made_by = f" (`{'`, `'.join(sorted(generators))}`)" if generators else ""
+    judge = f"The judge `{_code(recipe['judge']['model'])}`" if "model" in recipe.get("judge", {}) else "A judge"
+    # A backtick is escaped the JSON way: nothing in a recipe can end the code block.
+    text = json.dumps(recipe, indent=2, sort_keys=True, ensure_ascii=False).replace("`", "\\u0060")
+    return f"""## How it was made
+
+1. Prompts were written for each dimension from its definition, and extended the way the target model expects.
+   Captions of real clips were taken as they are.
+2. For each prompt, yes/no questions with their expected answers were written before any video was seen.
+3. Text-to-video models{made_by} made the videos; `generator` in each row names model, settings and seed.
+4. {judge} saw each video and one question at a time. A score is P(expected) / (P(yes) + P(no)).
+5. The scores of one video and dimension combine into `rewards`. Where the judge did not answer the form, or a
+   precondition failed, the value is null with a reason: unscorable is not bad.
+
+Recipe `{_code(manifest["recipe_hash"])}`, built with gigavideo {_text(manifest["code_version"])}. What each stage cost
+is in `cost.json`.
+
+<details><summary>The resolved recipe</summary>
+
+```json
+{text}
+```
+
+</details>"""
+
+
+def _rewards(manifest: dict) -> str:
+    lines = [
+        (_words(name), reward["scored"], reward["unscorable"], _number(reward["mean"]), _number(reward["sem"]))
+        for name, reward in manifest["rewards"].items()
+    ]
+    return f"""## Rewards
+
+{_table(("dimension", "scored", "unscorable", "mean reward", "standard error"), lines)}
+
+Take means that differ by less than two standard errors as equal."""
+
+
+def _judge(manifest: dict) -> str:
+    checks = manifest["judge_check"]
+    names = ("videos", "auc_foreign", "real_videos", "auc_real", "real_score", "yes_bias")
+    lines = [
+        (_words(check["dimension"]), *(_number(check[name]) for name in names), verdict(check)[0]) for check in checks
+    ]
+    weak = [_words(check["dimension"]) for check in checks if verdict(check)[0] == "cannot tell"]
+    warning = (
+        f"\n\n**Do not train on {', '.join(weak)} before looking: the judge hardly tells right from wrong there.**"
+    )
+    header = ("dimension", "videos", "AUC", "real clips", "AUC real", "real score", "yes-bias", "verdict")
+    return f"""## Can the judge be trusted?
+
+Checked without labels: the judge was also asked another prompt's questions about a video, and the negated twins of the
+video's own. AUC is how often the own questions score higher: 1 is a judge that tells, 0.5 one that guesses; on
+generated videos it also falls where the generator fails, so the real clips decide: they show what their caption says,
+and their score is a positive control. Yes-bias is the judge's leaning to "yes", 0 is none. A dash means too few videos
+to tell.
+
+{_table(header, lines)}{warning if weak else ""}"""
+
+
+def _ledger(manifest: dict) -> str:
+    lines = [
+        (
+            _text(line["stage"]),
+            _text(line["source"]),
+            line["in"],
+            line["out"],
+            ", ".join(f"{_text(reason)}: {count}" for reason, count in sorted(line["rejected"].items())) or "–",
+        )
+        for line in manifest["ledger"]
+    ]
+    return f"""## Ledger
+
+No row is dropped without a word: what went into a stage came out of it, or is counted here and listed in `rejects`.
+
+{_table(("stage", "source", "in", "out", "rejected"), lines)}"""
+
+
+def _limits(manifest: dict) -> str:
+    return f"""## Limits
+
+- Rewards are the opinion of a model, with its blind spots. They are good for weighing samples, not as a benchmark; a
+  model trained on them should be judged by a second judge as well.
+- A video can please the judge without being good: only what was asked was looked at.
+- The videos show what the generators can show; their biases are in the set, and nobody has watched every clip.
+- Rewards of different dimensions, or of different judges, are not on one scale.
+
+## Licence
+
+The set is published under `{_code(manifest["license"])}`. The `license` of each row is that of its video, which can
+differ: real clips and the output of some generators have terms of their own."""
+
+
+def _table(header: tuple[str, ...], lines: list[tuple]) -> str:
+    rows = [header, ("---",) * len(header), *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _words(name: str) -> str:
+    return _text(name.replace("_", " "))
+
+
+def _text(value: str) -> str:
+    """Text that Markdown and HTML show as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(value.split()))
+
+
+def _code(value: str) -> str:
+    return " ".join(value.replace("`", "'").split())

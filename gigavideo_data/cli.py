@@ -1,0 +1,230 @@
+"""The command line `gv-data`: stdout carries data only (with --json), everything said to people goes to stderr.
+
+    gv-data build --recipe quickstart
+
+Exit codes: 0 ok, 1 failure, 2 usage or recipe, 3 more rejected than the recipe allows, 4 Hub, 130 interrupted. Every
+import that costs time is inside the command that needs it, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gigavideo_data.errors import DatasetError, GigaVideoError, RecipeError, RejectedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="gv-data",
+    help="From a video model's weakness to a reward-annotated dataset that mends it.",
+    epilog="First look, on any machine: gv-data build --recipe quickstart",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich help would load a Markdown parser: twice the time
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
+Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder, such as runs/quickstart.")]
+
+
+def main() -> None:
+    """Run the command line, and end with the exit code of what went wrong, if anything."""
+    try:
+        app()
+    except GigaVideoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(
+            f"error: {error.strerror or error}{place}; once that is mended, the same command goes on", file=sys.stderr
+        )
+        sys.exit(1)
+
+
+@app.command()
+def build(
+    recipe: Annotated[str, typer.Option(help="A YAML file, or the name of a shipped recipe (see `gv-data recipes`).")],
+    out: Annotated[Path | None, typer.Option(help="The dataset's folder.  [default: runs/<recipe name>]")] = None,
+    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value.")] = None,
+    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try given-up rows again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a dataset: prompts, videos, scores, and a page to look at. Interrupted, the same command goes on."""
+    from gigavideo_data.recipe import load
+
+    resolved = load(recipe, overrides or [])
+    out = out or Path("runs") / resolved.name
+
+    from gigavideo_data import inspect
+    from gigavideo_data.progress import Progress
+    from gigavideo_data.publish import check_out
+
+    check_out(out)  # a folder that cannot take the set fails before the slow imports
+
+    from gigavideo_data import pipeline
+
+    console = _console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
+    try:
+        with Progress(console) as progress:
+            result = pipeline.build(resolved, out, store, progress, retry_rejected=retry_rejected)
+    except KeyboardInterrupt:
+        _say(console, "interrupted; finished work is kept, and the same command goes on from there")
+        raise
+    except RejectedError:
+        inspect.show(inspect.facts(out), console)  # the set is written all the same, and says what was rejected
+        raise
+    inspect.show(inspect.facts(out), console)
+    report = out / "report.html"
+    _say(console, f"{result.rows} rows, {result.rejected} rejected, in {out}; look at {report}")
+    facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
+    _data(facts, as_json)
+
+
+@app.command("inspect")
+def inspect_(dataset: Folder, as_json: Json = False) -> None:
+    """Show what a dataset holds: ledger, rewards, judge check."""
+    from gigavideo_data import inspect
+
+    facts = inspect.facts(_existing(dataset))
+    if not as_json:
+        inspect.show(facts, _console())
+    _data(facts, as_json)
+
+
+@app.command()
+def verify(dataset: Folder, as_json: Json = False) -> None:
+    """Check a dataset: sums, contract, ledger, and every clip decoded."""
+    from gigavideo_data.verify import verify_folder
+
+    verified = verify_folder(_existing(dataset))
+    _say(_console(), f"ok: {dataset} ({', '.join(f'{name} {rows}' for name, rows in verified.rows.items())})")
+    _data({"rows": verified.rows}, as_json)
+
+
+@app.command()
+def report(
+    dataset: Folder,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: DATASET/report.html]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the page to look at: one HTML file that needs no server."""
+    from gigavideo_data.report import write_report
+
+    page = write_report(_existing(dataset), out)
+    _say(_console(), f"look at {page}")
+    _data({"report": page}, as_json)
+
+
+@app.command()
+def score(
+    dataset: Folder,
+    recompute: Annotated[bool, typer.Option("--recompute", help="New rewards from the stored answers.")] = False,
+    min_mass: Annotated[float | None, typer.Option(help="Instead of the recipe's judge.min_mass.")] = None,
+    combine: Annotated[
+        list[str] | None, typer.Option(metavar="DIMENSION=RULE", help="Instead of its own rule.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the result as a dataset of its own.")] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Write it over DATASET.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how rewards move under other rules, without asking any judge again."""
+    if not recompute:
+        raise RecipeError("score: say what to do; --recompute makes new rewards from the stored answers")
+    if out and in_place:
+        raise RecipeError("score: --out and --in-place exclude each other; give one")
+    rules = dict(_pair(text) for text in combine or [])
+
+    from gigavideo_data import rescore
+
+    written = dataset if in_place else out
+    moved = rescore.recompute(_existing(dataset), written, min_mass=min_mass, combine=rules)
+    if not as_json:
+        rescore.show(moved, _console())
+    _say(_console(), f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
+    _data(moved, as_json)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes that come with the project."""
+    from gigavideo_data.recipe import shipped
+
+    rows = [{"name": name, "about": _first_comment(path), "path": str(path)} for name, path in shipped().items()]
+    if not as_json:
+        _table(("name", "about"), rows)
+    _data(rows, as_json)
+
+
+@app.command()
+def dimensions(
+    name: Annotated[str | None, typer.Argument(help="One dimension, in full.")] = None, as_json: Json = False
+) -> None:
+    """List the weaknesses a recipe can name, or show one."""
+    from gigavideo_data.dimensions import catalogue
+
+    shown = [catalogue.load_dimension(each).model_dump(mode="json") for each in ([name] if name else catalogue.names())]
+    if not as_json and name:
+        _table(("field", "text"), [{"field": field, "text": _lines(text)} for field, text in shown[0].items()])
+    elif not as_json:
+        _table(("name", "group", "combine", "example"), [{**each, "example": each["seeds"][0]} for each in shown])
+    _data(shown[0] if name else shown, as_json)
+
+
+def _console() -> Console:
+    """A console for people: stderr, and never a markup reader, since prompts are anybody's text."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    _console().print(table)
+
+
+def _data(facts: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _existing(dataset: Path) -> Path:
+    if not dataset.is_dir():
+        raise DatasetError(f"{dataset}: no such folder; `gv-data build` makes a dataset, by default under runs/")
+    return dataset
+
+
+def _pair(text: str) -> tuple[str, str]:
+    dimension, equals, rule = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--combine {text}: must look like dimension=rule, such as mechanics=mean")
+    return dimension, rule
+
+
+def _first_comment(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _lines(value: Any) -> str:
+    return "\n".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,29 @@
+"""Which class stands behind each backend a recipe can name: literal tables, imported only where needed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+ENGINES: dict[str, dict[str, tuple[str, str]]] = {
+    "writer": {"grammar": ("gigavideo_data.miniature.writer", "GrammarWriter")},
+    "captions": {"miniature": ("gigavideo_data.miniature.clips", "RenderedClips")},
+    "generator": {"diffusers": ("gigavideo_data.generators.diffusers", "DiffusersGenerator")},
+    "judge": {"miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge")},
+}
+
+
+def load_engine(kind: str, engine: dict[str, Any]) -> Any:
+    """Make the engine of a kind that `engine["backend"]` names; `engine` holds its settings."""
+    module, name = ENGINES[kind][engine["backend"]]
+    return getattr(importlib.import_module(module), name)(engine)
+
+
+# What exactly a judge is, told without loading it.
+JUDGE_REVISIONS: dict[str, tuple[str, str]] = {"miniature": ("gigavideo_data.miniature.judge", "revision")}
+
+
+def judge_revision(backend: str) -> str:
+    """Content hash or commit of the judge that a backend would load."""
+    module, name = JUDGE_REVISIONS[backend]
+    return getattr(importlib.import_module(module), name)()

@@ -1,0 +1,187 @@
+"""Ray Data runs the rows of one stage that the store does not have yet.
+
+Ray only schedules: the store is the truth, and what comes back from Ray is counted, not believed. Facts of Ray that
+shaped this file: a killed worker's rows are retried without bound unless told otherwise, so attempts are counted by the
+row adapter and Ray may try a little more often than that; with ignored errors a job "succeeds" with rows missing, so
+missing rows are looked for; pools take CPU slots that reading needs, so a worker asks for a small fraction of one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigavideo_data.engines import load_engine
+from gigavideo_data.errors import RunError
+from gigavideo_data.stages import STAGES, Item, run_row
+from gigavideo_data.store import Store, canonical
+
+STALL_S = 1800  # no row finished for so long: something hangs, and the run says so instead of waiting
+SLOTS_PER_WORKER = 0.1  # of a CPU, in Ray's books only
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Worker:
+    """A Ray actor that holds engines and passes rows to the adapter."""
+
+    def __init__(self, stage: str, store: str, run_id: str, attempts: int) -> None:
+        self.stage, self.store, self.run_id, self.attempts = stage, Store(Path(store)), run_id, attempts
+        self.engines: dict[bytes, Any] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        """Take rows {"key", "work"} and return {"key", "outcome"}."""
+        outcomes = []
+        for key, work in zip(batch["key"], batch["work"], strict=True):
+            row = json.loads(str(work))
+            try:
+                engine = self._engine(row["engine"])
+                outcome = run_row(self.stage, str(key), engine, row["inputs"], self.store, self.run_id, self.attempts)
+            except RunError as error:  # would be lost among Ray's ignored errors
+                outcome = f"fatal: {error}"
+            outcomes.append(outcome)
+        return {"key": list(batch["key"]), "outcome": outcomes}
+
+    def _engine(self, settings: dict[str, Any]) -> Any:
+        kind = STAGES[self.stage].engine
+        if kind is None:
+            return None
+        name = canonical(settings)
+        if name not in self.engines:
+            import cv2
+
+            cv2.setNumThreads(1)
+            try:
+                self.engines[name] = load_engine(kind, settings)
+            except Exception as error:  # part of the row adapter: no row could be made, so the run stops
+                reason = " ".join(str(error).split())[:300]
+                raise RunError(f"{settings['backend']} cannot be loaded: {type(error).__name__}: {reason}") from error
+        return self.engines[name]
+
+
+class Ray:
+    """One Ray for a whole build, started when the first row is missing, so that a finished build never starts it."""
+
+    def __init__(self, replicas: int | None, attempts: int) -> None:
+        self.run_id = uuid.uuid4().hex[:12]
+        self.attempts = attempts
+        self.replicas = replicas or len(os.sched_getaffinity(0))
+        self._up = False
+
+    def _start(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its errors come back as rows or exceptions
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")  # restarts and retries have no named parameter
+        import ray
+        import ray.data
+
+        if not ray.is_initialized():
+            local = {} if "RAY_ADDRESS" in os.environ else _local_settings(self.replicas)
+            ray.init(
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
+                **local,
+            )
+            self._up = True
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.max_errored_blocks = -1  # a row's failure is data; missing rows are counted afterwards
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def outcomes(self, stage_name: str, items: list[Item], store: Store) -> Iterator[str]:
+        """Run rows and yield one outcome each ("done", "rejected", "kept"), in any order.
+
+        Raises:
+            RunError: the store is full, an engine cannot be loaded, or nothing has finished for `STALL_S`.
+        """
+        self._start()
+        import ray.data
+
+        stage = STAGES[stage_name]
+        rows = [{"key": i.key, "work": json.dumps({"engine": i.engine, "inputs": i.inputs})} for i in items]
+        blocks = -(-len(rows) // stage.rows_per_task)
+        dataset = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+            Worker,
+            fn_constructor_args=(stage_name, str(store.root.resolve()), self.run_id, self.attempts),
+            compute=ray.data.ActorPoolStrategy(size=min(self.replicas, blocks), max_tasks_in_flight_per_actor=2),
+            batch_size=None,
+            batch_format="numpy",
+            num_cpus=SLOTS_PER_WORKER,
+            max_restarts=-1,
+            # One more than the adapter's own limit: the last one finds no attempt left and writes the rejection.
+            max_task_retries=2 * (self.attempts + 1) * stage.rows_per_task,
+            runtime_env={"env_vars": _ONE_THREAD},
+        )
+        for batch in _bounded(
+            dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"), stage_name
+        ):
+            for outcome in batch["outcome"]:
+                if str(outcome).startswith("fatal: "):
+                    raise RunError(f"{stage_name}: {str(outcome).removeprefix('fatal: ')}")
+                yield str(outcome)
+
+    def close(self) -> None:
+        """Stop Ray if this build started it."""
+        if self._up:
+            import ray
+
+            ray.shutdown()
+            self._up = False
+
+
+@contextmanager
+def ray_for_build(replicas: int | None, attempts: int) -> Iterator[Ray]:
+    """A `Ray` that is closed however the build ends."""
+    executor = Ray(replicas, attempts)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _local_settings(replicas: int) -> dict[str, Any]:
+    # Slots are bookkeeping, not threads: enough for the pool, the reader and Ray's own helpers on any machine.
+    return {"num_cpus": max(4, replicas + 2), "object_store_memory": 256 * 2**20}
+
+
+def _bounded(batches: Any, stage_name: str) -> Iterator[dict[str, np.ndarray]]:
+    """Iterate with a limit on each wait. The thread that waits for Ray dies with the process."""
+    results: queue.Queue[Any] = queue.Queue()
+
+    def drain() -> None:
+        try:
+            for batch in batches:
+                results.put(batch)
+            results.put(None)
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
+            results.put(error)
+
+    threading.Thread(target=drain, daemon=True).start()
+    while True:
+        try:
+            got = results.get(timeout=STALL_S)
+        except queue.Empty:
+            raise RunError(
+                f"{stage_name}: no row finished for {STALL_S} s. Run again: finished rows are kept."
+            ) from None
+        if got is None:
+            return
+        if isinstance(got, BaseException):
+            raise RunError(
+                f"{stage_name}: Ray stopped ({type(got).__name__}: {str(got).splitlines()[0][:200]})."
+            ) from got
+        yield got

@@ -1,0 +1,68 @@
+"""Text-to-video by diffusers pipelines, one video at a time, seeded per row.
+
+One video per call is what large models run at anyway; for small ones it makes a video's bytes independent of its
+neighbours, so that an interrupted build resumes to the same dataset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+
+from gigavideo_data.generators.models import model_folder, profile_of
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One video: frames_THWC uint8 RGB, fps in Hz, and the final latents (C, F, H, W) as the transformer sees them."""
+
+    frames_THWC: np.ndarray
+    fps: float
+    latents_CFHW: torch.Tensor
+
+
+class DiffusersGenerator:
+    """A pipeline, loaded once per worker."""
+
+    def __init__(self, generator: dict[str, Any]) -> None:
+        """Load the pipeline named by the `generator` column's fields model, steps, guidance, negative_prompt."""
+        torch.set_num_threads(1)  # workers are the parallelism; it also keeps the bytes equal on any pool size
+        self.settings = generator
+        folder = model_folder(generator["model"])
+        self.profile = profile_of(generator["model"])
+        self.pipeline = DiffusionPipeline.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    @torch.inference_mode()
+    def generate(self, prompt: str, seed: int) -> Generated:
+        """Make one video; the same prompt and seed give the same video on one machine."""
+        pipeline, profile = self.pipeline, self.profile
+        latents_1CFHW = pipeline(
+            prompt=prompt,
+            negative_prompt=self.settings["negative_prompt"],
+            height=profile.height,
+            width=profile.width,
+            num_frames=profile.num_frames,
+            num_inference_steps=self.settings["steps"],
+            guidance_scale=self.settings["guidance"],
+            generator=torch.Generator().manual_seed(seed),
+            max_sequence_length=profile.max_tokens,
+            output_type="latent",
+        ).frames
+        return Generated(self._decode(latents_1CFHW), profile.fps, latents_1CFHW[0])
+
+    def _decode(self, latents_1CFHW: torch.Tensor) -> np.ndarray:
+        vae, shape = self.pipeline.vae, (1, -1, 1, 1, 1)
+        mean, std = (torch.tensor(v).view(shape) for v in (vae.config.latents_mean, vae.config.latents_std))
+        video_1CFHW = vae.decode(latents_1CFHW * std + mean, return_dict=False)[0]
+        frames_TCHW = video_1CFHW[0].transpose(0, 1)
+        if not torch.isfinite(frames_TCHW).all():
+            raise ValueError("the decoded video holds values that are not finite")
+        frames_TCHW = ((frames_TCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return frames_TCHW.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,173 @@
+"""What a dataset folder holds, as plain facts: for the terminal here, and for the page of `report`.
+
+Facts are counted from the rows themselves, never copied from the manifest's sums, so that a set whose rows and manifest
+disagree shows it. Text of others (prompts, reasons, names) is printed as it is, never read as terminal markup.
+
+    facts = inspect.facts(Path("runs/quickstart"));  inspect.show(facts, Console())
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gigavideo_data import judge_check
+from gigavideo_data.folder_read import Row, read_manifest, read_rows
+from gigavideo_data.rewards import mean_sem
+
+NUM_BINS = 20  # of a reward histogram over [0, 1]
+CHECK_FIELDS = (
+    "dimension",
+    "videos",
+    "auc_foreign",
+    "real_videos",
+    "auc_real",
+    "real_score",
+    "yes_bias",
+    "inconsistency",
+)
+IDENTITY = ("format", "name", "recipe_hash", "code_version", "target_model", "dimensions", "license", "recipe", "files")
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """Count what a dataset holds.
+
+    Returns:
+        JSON-able facts: identity, counts, ledger with a check of its sums, per dimension the rewards (counts, mean,
+        standard error, histogram, reasons, best and worst prompt), judge check with verdicts, cost.
+
+    Raises:
+        DatasetError: the folder is no finished dataset of a format we read.
+    """
+    manifest = read_manifest(folder)
+    rows = read_rows(folder)
+    cost = folder / "cost.json"
+    return {
+        **{key: manifest[key] for key in IDENTITY},
+        "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
+        "counts": {
+            "rows": len(rows),
+            "prompts": len({row["prompt_id"] for row in rows}),
+            **{column: _count(row[column] for row in rows) for column in ("split", "source", "status")},
+        },
+        "ledger": [ledger_line(line) for line in manifest["ledger"]],
+        "rewards": {name: reward_facts(rows, name) for name in dimensions(manifest, rows)},
+        "judge_check": [checked(check) for check in manifest["judge_check"]],
+        "cost": json.loads(cost.read_text("utf-8")) if cost.exists() else None,
+    }
+
+
+def dimensions(manifest: dict[str, Any], rows: list[Row]) -> list[str]:
+    """The target dimensions in the recipe's order, then any other that was scored."""
+    scored = sorted({reward["dimension"] for row in rows for reward in row["rewards"] or []})
+    return [*manifest["dimensions"], *(name for name in scored if name not in manifest["dimensions"])]
+
+
+def reward_on(row: Row, dimension: str) -> Row | None:
+    """A row's entry of `rewards` for one dimension, None if it was not scored for it."""
+    return next((reward for reward in row["rewards"] or [] if reward["dimension"] == dimension), None)
+
+
+def reward_facts(rows: list[Row], dimension: str) -> dict[str, Any]:
+    """The distribution of one dimension's rewards over every video that was scored for it."""
+    entries = [(row, entry) for row in rows if (entry := reward_on(row, dimension))]
+    scored = sorted((e["value"], row["id"], row["prompt"]) for row, e in entries if e["value"] is not None)
+    values = [value for value, _, _ in scored]
+    histogram = Counter(min(int(value * NUM_BINS), NUM_BINS - 1) for value in values)
+    unscorable = [entry for _, entry in entries if entry["value"] is None]
+    return {
+        "scored": len(values),
+        "unscorable": len(unscorable),
+        **mean_sem(values),
+        "histogram": [histogram[i] for i in range(NUM_BINS)],
+        "reasons": _count((entry["reason"] or "no reason given").split(":")[0] for entry in unscorable),
+        "worst": {"reward": values[0], "prompt": scored[0][2]} if values else None,
+        "best": {"reward": values[-1], "prompt": scored[-1][2]} if values else None,
+    }
+
+
+def checked(check: dict[str, Any]) -> dict[str, Any]:
+    """One line of the judge check with its verdict."""
+    verdict, why = judge_check.verdict(check)
+    return {key: check[key] for key in CHECK_FIELDS} | {"verdict": verdict, "why": why}
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def ledger_line(line: dict[str, Any]) -> dict[str, Any]:
+    """One line of the ledger with its sum checked."""
+    num_rejected = sum(line["rejected"].values())
+    return {**line, "num_rejected": num_rejected, "adds_up": line["in"] == line["out"] + num_rejected}
+
+
+# --- terminal --------------------------------------------------------------------------------------------------------
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print facts as tables."""
+    counts = facts["counts"]
+    console.print(_text(f"{facts['name']}   format {facts['format']}   recipe {facts['recipe_hash']}"), style="bold")
+    console.print(_text(f"made for {facts['target_model']} by {facts['code_version']}, licence {facts['license']}"))
+    console.print(_text(f"{counts['rows']} videos of {counts['prompts']} prompts: {_counted(counts['split'])}; "
+                        f"{_counted(counts['source'])}; {_counted(counts['status'])}"))  # fmt: skip
+    ledger = table("Ledger", "stage", "source", ">in", ">out", ">rejected", "why")
+    for line in facts["ledger"]:
+        wrong = "" if line["adds_up"] else "DOES NOT ADD UP "
+        add(ledger, line["stage"], line["source"], line["in"], line["out"], line["num_rejected"],
+             wrong + _counted(line["rejected"]))  # fmt: skip
+    console.print(ledger)
+    rewards = table("Rewards", "dimension", ">mean", ">± s.e.", ">scored", ">unscorable", "why unscorable")
+    prompts = table("Best and worst", "dimension", ">reward", "prompt")
+    for name, reward in facts["rewards"].items():
+        add(rewards, name, number(reward["mean"]), number(reward["sem"]), reward["scored"], reward["unscorable"],
+             _counted(reward["reasons"]))  # fmt: skip
+        for end in ("best", "worst"):
+            if reward[end]:
+                add(prompts, name, number(reward[end]["reward"]), reward[end]["prompt"])
+    console.print(rewards)
+    judge = table("Can the judge tell?", "dimension", ">AUC", ">on", ">AUC real", ">on", ">real score", "verdict")
+    for check in facts["judge_check"]:
+        add(judge, check["dimension"], number(check["auc_foreign"]), check["videos"], number(check["auc_real"]),
+            check["real_videos"], number(check["real_score"]), check["verdict"])  # fmt: skip
+    console.print(judge)
+    for check in facts["judge_check"]:
+        if check["verdict"] == "cannot tell":
+            console.print(_text(f"{check['dimension']}: the judge cannot tell: {check['why']}"))
+    console.print(prompts)
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table; a column named with a leading > holds numbers."""
+    empty = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        empty.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    return empty
+
+
+def add(to: Table, *cells: object) -> None:
+    """Add a row of plain text."""
+    to.add_row(*(_text(str(cell)) for cell in cells))
+
+
+def _text(text: str) -> Text:
+    """Text that cannot style or steer the terminal: no markup, no escape codes, no direction marks."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def number(value: float | None) -> str:
+    """Two digits, or a dash where there is no value."""
+    return "-" if value is None else f"{value:.2f}"

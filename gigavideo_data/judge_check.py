@@ -1,0 +1,150 @@
+"""Can the judge tell? Found out without labels, in every build (METHOD 3.8).
+
+Videos are asked another prompt's questions and the negated twins of their own. A judge that sees scores own questions
+above foreign ones on real clips, which do show what their captions say; on generated videos the same figure also falls
+when the generator fails, so both are given. One that says yes to everything says it to a question and to its negation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.rewards import auc, score
+from gigavideo_data.row import Row
+
+CHANCE_ERRORS = 2.0  # standard errors above 0.5 that an AUC must reach before we say that the judge can tell
+REAL_AUC = 0.75  # and at least this on real clips, which show what their captions say
+CONTROL_SCORE = 0.5  # a judge that scores real clips lower is wrong about them
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One video with its own questions on a dimension and those of another prompt."""
+
+    dimension: str
+    real: bool
+    row: Row
+    own: list[dict[str, Any]]
+    foreign: list[dict[str, Any]]
+
+    @property
+    def asked(self) -> list[str]:
+        """The texts for the judge: own questions, their negated twins, foreign ones."""
+        texts = [q["question"] for q in self.own] + [q["negated"] for q in self.own]
+        return texts + [q["question"] for q in self.foreign]
+
+
+def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: int) -> list[Trial]:
+    """Choose up to `videos` generated and as many real clips per dimension, and find foreign questions for each."""
+    trials = []
+    for dimension in dimensions:
+        for rows in (made, real):
+            chosen = [row for row in rows if dimension in row.asks and row.dimension in (dimension, None)]
+            chosen = sorted(chosen, key=lambda row: row.id)[:videos]
+            for at, row in enumerate(chosen):
+                foreign = _foreign(at, chosen, dimension)
+                trials.append(Trial(dimension, row.source == "real", row, row.asks[dimension], foreign))
+    return trials
+
+
+def summary(
+    trials: list[Trial], records: list[dict[str, Any]], dimensions: Sequence[str], min_mass: float
+) -> list[dict[str, Any]]:
+    """Sum up the judge's answers.
+
+    Returns:
+        One dict per dimension: videos, auc_foreign (generated clips), yes_bias (mean P(yes) over questions and their
+        negations, less a half), inconsistency (mean |P(yes) + P(yes to the negation) - 1|), real_videos, auc_real,
+        real_score (mean own score of real clips). A value is None where there was nothing to compare.
+    """
+    results = []
+    for dimension in dimensions:
+        mine = [
+            _reading(trial, record["answers"], min_mass)
+            for trial, record in zip(trials, records, strict=True)
+            if trial.dimension == dimension and "rejected" not in record
+        ]
+        results.append({"dimension": dimension, **_summary(mine)})
+    return results
+
+
+def verdict(check: dict[str, Any]) -> tuple[str, str]:
+    """Say what one line of `summary` means, and why: "can tell", "cannot tell" or "too few videos".
+
+    Real clips decide where there are enough. On generated ones the AUC falls with a weak generator too, whose videos
+    fail their own questions, so there it only has to beat chance.
+    """
+    for kind, least, auc_found, num in (
+        ("real", REAL_AUC, check["auc_real"], check["real_videos"]),
+        ("generated", 0.0, check["auc_foreign"], check["videos"]),
+    ):
+        needed = max(least, _chance(num))
+        if auc_found is None or needed >= 1:
+            continue
+        if auc_found < needed:
+            return "cannot tell", f"{auc_found:.2f} on {kind} clips, {needed:.2f} needed"
+        if check["real_score"] is not None and check["real_score"] < CONTROL_SCORE:
+            return "cannot tell", f"real clips score only {check['real_score']:.2f}"
+        return "can tell", f"{auc_found:.2f} on {kind} clips, {needed:.2f} needed"
+    return "too few videos", "nothing to compare"
+
+
+def _chance(num: int) -> float:
+    """The AUC that a judge without any skill hardly reaches with `num` own and `num` foreign scores."""
+    return 0.5 + CHANCE_ERRORS * sqrt((2 * num + 1) / (12 * num**2)) if num else 1.0
+
+
+def _foreign(at: int, rows: list[Row], dimension: str) -> list[dict[str, Any]]:
+    """The questions of another prompt, the next one that promises nothing the same; none if there is no such prompt."""
+    promised = _promises(rows[at].asks[dimension])
+    for other in rows[at + 1 :] + rows[:at]:
+        if not promised & _promises(other.asks[dimension]):
+            return other.asks[dimension]
+    return []
+
+
+def _promises(questions: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(q["question"], q["expected"]) for q in questions if q["expected"] == "yes"}
+
+
+def _reading(trial: Trial, answers: list[dict[str, Any]], min_mass: float) -> dict[str, Any]:
+    n = len(trial.own)
+    combine = load_dimension(trial.dimension).combine
+    scores = []
+    for questions, given in ((trial.own, answers[:n]), (trial.foreign, answers[2 * n :])):
+        outcome = score([{**q, **a} for q, a in zip(questions, given, strict=True)], combine, min_mass)
+        # A closed gate means "cannot be told" for a reward; here it means that nothing of the promise was seen.
+        scores.append(0.0 if (outcome.reason or "").startswith("gate_failed") else outcome.value)
+    yes = [_p_yes(a) + _p_yes(b) for a, b in zip(answers[:n], answers[n : 2 * n], strict=True)]
+    return {"real": trial.real, "own": scores[0], "foreign": scores[1], "yes": yes}
+
+
+def _p_yes(answer: dict[str, float]) -> float:
+    mass = answer["p_yes"] + answer["p_no"]
+    return answer["p_yes"] / mass if mass else 0.5
+
+
+def _summary(readings: list[dict[str, Any]]) -> dict[str, Any]:
+    made = [r for r in readings if not r["real"]]
+    real = [r for r in readings if r["real"]]
+    yes = [value for r in readings for value in r["yes"]]
+    real_own = [r["own"] for r in real if r["own"] is not None]
+    return {
+        "videos": len(made),
+        "auc_foreign": _auc(made),
+        "yes_bias": sum(yes) / len(yes) / 2 - 0.5 if yes else None,
+        "inconsistency": sum(abs(value - 1) for value in yes) / len(yes) if yes else None,
+        "real_videos": len(real),
+        "auc_real": _auc(real),
+        "real_score": sum(real_own) / len(real_own) if real_own else None,
+    }
+
+
+def _auc(readings: list[dict[str, Any]]) -> float | None:
+    own = [r["own"] for r in readings if r["own"] is not None]
+    foreign = [r["foreign"] for r in readings if r["foreign"] is not None]
+    return auc(own, foreign)

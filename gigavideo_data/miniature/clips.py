@@ -1,0 +1,33 @@
+"""The miniature's "real videos": rendered clips with captions that follow the base model's own training mixture.
+
+Rare skills are as rare here as they were in training; a generous supply of good examples would mend the weakness by
+itself and prove nothing about the method.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gigavideo_data import video
+from gigavideo_data.miniature import world
+from gigavideo_data.miniature.grammar import describe, sample_scene
+from gigavideo_data.miniature.mixture import MIXTURE
+
+
+class RenderedClips:
+    """A captioned clip for every index, like a table of real videos."""
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        del engine  # one world, no settings
+
+    def clip(self, index: int, seed: int) -> tuple[str, bytes, dict[str, Any]]:
+        """Caption, MP4 bytes and origin of one real video."""
+        rng = np.random.default_rng([seed, 7919, index])
+        skill = str(rng.choice(list(MIXTURE), p=list(MIXTURE.values())))
+        scene = sample_scene(skill, rng)
+        frames_THWC = world.render(scene, rng)
+        seconds = len(frames_THWC) / world.FPS
+        origin = {"dataset": "miniature", "clip": f"{seed}-{index}", "start_s": 0.0, "end_s": seconds}
+        return describe(scene, full=True), video.encode(frames_THWC, world.FPS), origin

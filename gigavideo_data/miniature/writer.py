@@ -1,0 +1,76 @@
+"""The grammar as a text model: base prompts, extension, questions. Same protocol as a language model's writer."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gigavideo_data.miniature import questions
+from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_scene, split_of
+from gigavideo_data.miniature.world import GROUNDS
+
+MAX_DRAWS_PER_PROMPT = (
+    50  # a small world runs out of combinations; then fewer prompts come back, and the ledger says so
+)
+
+
+class GrammarWriter:
+    """Writes and reads the language of the embedded world."""
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        del engine  # one grammar, no settings
+
+    def prompts(self, dimension: str, count: int, seed: int, split: str) -> list[str]:
+        """Write up to `count` different base prompts for a dimension.
+
+        A longer list starts with the shorter one, so that a larger recipe shares the smaller one's videos.
+
+        Raises:
+            ValueError: a dimension that this world cannot show.
+        """
+        if dimension not in SKILLS:
+            raise ValueError(f"the miniature world cannot show {dimension!r}")
+        rng = _rng("prompts", dimension, seed, split)
+        found: dict[str, None] = {}
+        for _ in range(count * MAX_DRAWS_PER_PROMPT):
+            if len(found) == count:
+                break
+            found.setdefault(describe(sample_scene(dimension, rng, split)))
+        return list(found)
+
+    def extend(self, prompt: str, variant: int, seed: int) -> str:
+        """Write a prompt as the base model's captions are: with camera and ground; variants differ in style alone.
+
+        Raises:
+            ValueError: the prompt is not of this world, or its facts did not survive.
+        """
+        scene = parse(prompt)
+        if scene is None:
+            raise ValueError(f"not a prompt of the miniature world: {prompt!r}")
+        if scene.ground != "textured":
+            grounds = [g for g in GROUNDS if g != "textured"]
+            start = int(_rng("extend", prompt, seed).integers(len(grounds)))
+            scene = replace(scene, ground=grounds[(start + variant) % len(grounds)])
+        extended = describe(scene, full=True)
+        read = parse(extended)
+        if read is None or split_of(read) != split_of(scene) or describe(read) != describe(scene):
+            raise ValueError(f"the extension lost facts of {prompt!r}: {extended!r}")
+        return extended
+
+    def questions(self, prompt: str, dimension: str) -> list[dict[str, Any]]:
+        """Questions on what the prompt states of a dimension, each with its negated twin; maybe none."""
+        scene = parse(prompt)
+        if scene is None or dimension not in questions.ASK:
+            return []
+        return [
+            {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": questions.negate(q.text)}
+            for q in questions.ask(scene, dimension)
+        ]
+
+
+def _rng(*parts: object) -> np.random.Generator:
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))

@@ -1,0 +1,425 @@
+"""`gv-data build`: the stages of a recipe in order, from prompts to a published folder.
+
+    prompt -> extend -> questions -> synthesize -> judge -> reward -> publish
+
+Each stage is one Ray Data execution over the rows that the store does not have yet, so only one model family is loaded
+at a time. What a stage rejects goes no further and is written down: rows in = rows out + rejected, per stage and
+source.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gigavideo_data import assemble, judge_check, report
+from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.errors import RejectedError, RunError
+from gigavideo_data.execute import Ray, ray_for_build
+from gigavideo_data.progress import Progress
+from gigavideo_data.publish import check_out, write_dataset
+from gigavideo_data.recipe import Recipe
+from gigavideo_data.rewards import harden
+from gigavideo_data.row import Row
+from gigavideo_data.stages import Item, Record
+from gigavideo_data.store import Store, content_key
+
+EVAL_SPLITS = ("dev", "test")
+LEFT_OUT = ("duplicate", "shows_no_target")  # reasons of rejects that did not fail: they were not wanted
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made."""
+
+    rows: int
+    rejected: int
+    out: Path
+    cost: dict[str, Any]
+
+
+class Build:
+    """The state of one build: what was made, rejected, and spent."""
+
+    def __init__(self, recipe: Recipe, store: Store, ray: Ray, progress: Progress, *, retry_rejected: bool) -> None:
+        self.recipe, self.store, self.ray, self.progress = recipe, store, ray, progress
+        self.retry_rejected = retry_rejected
+        self.ledger: list[dict[str, Any]] = []
+        self.rejects: list[dict[str, Any]] = []
+        self.cost: list[dict[str, Any]] = []
+
+    def records(self, items: list[Item], label: str | None = None) -> list[Record]:
+        """Have the records of one stage's items: from the store, and what is missing from Ray.
+
+        Raises:
+            RunError: rows are missing afterwards, the store is full, or a model cannot be loaded.
+        """
+        if not items:
+            return []
+        stage, label = items[0].stage, label or items[0].stage
+        wanted = {item.key: item for item in items}
+        records = {key: self.store.get(stage, key) for key in wanted}
+        if self.retry_rejected:
+            for key in [key for key, record in records.items() if record and "rejected" in record]:
+                self.store.forget(stage, key)
+                records[key] = None
+        missing = [wanted[key] for key, record in records.items() if record is None]
+        damaged = sum(self.store.has_record(stage, item.key) for item in missing)
+        if damaged:
+            self.progress.note(f"{label}: {damaged} finished rows of the store are damaged; making them again")
+        self.progress.start(label, total=len(wanted), cached=len(wanted) - len(missing))
+        began = time.monotonic()
+        if missing:
+            for _ in self.ray.outcomes(stage, missing, self.store):
+                self.progress.advance()
+            records |= {item.key: self.store.get(stage, item.key) for item in missing}
+        self.progress.finish()
+        lost = [key for key, record in records.items() if record is None]
+        if lost:
+            raise RunError(
+                f"{label}: {len(lost)} of {len(wanted)} rows came back neither made nor rejected. Run the same command "
+                "again: finished rows are kept."
+            )
+        seconds = round(time.monotonic() - began, 3)
+        self.cost.append(
+            {
+                "stage": label,
+                "rows": len(wanted),
+                "calls": len(missing),
+                "cached": len(wanted) - len(missing),
+                "seconds": seconds,
+            }
+        )
+        return [records[item.key] or {} for item in items]
+
+    def pass_on(self, stage: str, rows: list[Row], outcomes: list[Row | Record]) -> list[Row]:
+        """Enter one stage into the ledger: a row goes on, a rejection record is written down."""
+        kept = []
+        for source in dict.fromkeys(row.source for row in rows):
+            reasons: Counter[str] = Counter()
+            num_in = 0
+            for row, outcome in zip(rows, outcomes, strict=True):
+                if row.source != source:
+                    continue
+                num_in += 1
+                if isinstance(outcome, Row):
+                    kept.append(outcome)
+                    continue
+                reasons[outcome["rejected"]] += 1
+                self.rejects.append(
+                    {
+                        "stage": stage,
+                        "source": source,
+                        "id": row.id,
+                        "reason": outcome["rejected"],
+                        "detail": outcome.get("detail"),
+                        "attempts": outcome.get("attempts"),
+                    }
+                )
+            self.ledger.append(
+                {
+                    "stage": stage,
+                    "source": source,
+                    "in": num_in,
+                    "out": num_in - sum(reasons.values()),
+                    "rejected": dict(sorted(reasons.items())),
+                }
+            )
+        return kept
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def prompts(self) -> list[Row]:
+        """Base prompts for training and evaluation, and captions with their real clips; no prompt twice."""
+        recipe, writer = self.recipe, {"backend": self.recipe.prompts.writer}
+        asks = []
+        for split in EVAL_SPLITS:
+            asks += [(split, d, recipe.eval_prompts.per_dimension) for d in recipe.dimensions]
+        if recipe.synthetic:
+            asks += [("train", d, recipe.prompts.per_dimension) for d in recipe.dimensions]
+        items = [
+            Item("prompt", writer, {"dimension": d, "count": n, "seed": recipe.seed, "split": split})
+            for split, d, n in asks
+            if n
+        ]
+        rows = []
+        for item, record in zip(items, self.records(items), strict=True):
+            if "rejected" in record:
+                raise RunError(f"prompt: {item.inputs['dimension']}: {record['detail']}. Take it out of the recipe.")
+            split, wanted = item.inputs["split"], item.inputs["count"]
+            if len(record["prompts"]) < wanted:
+                missed = f"{len(record['prompts'])} of {wanted} different {split} prompts"
+                self.progress.note(f"prompt: {item.inputs['dimension']}: the writer found only {missed}")
+            for text in record["prompts"]:
+                eval_split = None if split == "train" else split
+                rows.append(
+                    Row("eval" if eval_split else "synthetic", text, item.inputs["dimension"], eval_split=eval_split)
+                )
+        rows += self._captions()
+        seen: set[str] = set()
+        outcomes: list[Row | Record] = []
+        for row in rows:  # evaluation prompts come first: what they use, training may not
+            name = f"{row.source} {row.base_prompt}" if row.pair_id else row.base_prompt
+            outcomes.append({"rejected": "duplicate"} if name in seen else row)
+            seen.add(name)
+        return self.pass_on("prompt", rows, outcomes)
+
+    def _captions(self) -> list[Row]:
+        captions = self.recipe.captions
+        engine = {"backend": captions.source}
+        items = [Item("caption", engine, {"index": i, "seed": self.recipe.seed}) for i in range(captions.count)]
+        rows = []
+        for record in self.records(items):
+            if "rejected" in record:
+                raise RunError(f"caption: {record['detail']}. Take the clip out of its table.")
+            pair = content_key({"caption": record["caption"], "video_sha256": record["video_sha256"]})
+            shared = {"base_prompt": record["caption"], "prompt": record["caption"], "pair_id": pair}
+            rows.append(Row("twin", **shared))
+            if captions.real:
+                rows.append(Row("real", **shared, clip=record, origin=record["origin"]))
+        return rows
+
+    def extend(self, rows: list[Row]) -> list[Row]:
+        """Variants of each synthetic prompt, in the long form that the target model was trained with."""
+        writer, variants = {"backend": self.recipe.prompts.writer}, range(self.recipe.prompts.variants)
+        drafts = [
+            replace(row, variant=v) for row in rows if not row.prompt for v in (variants if not row.eval_split else [0])
+        ]
+        captions = [row for row in rows if row.prompt]
+        items = [
+            Item("extend", writer, {"prompt": row.base_prompt, "variant": row.variant, "seed": self.recipe.seed})
+            for row in drafts
+        ]
+        outcomes: list[Row | Record] = []
+        seen = {row.prompt for row in captions}  # a twin of the same text would be the same video
+        for row, record in zip(drafts, self.records(items), strict=True):
+            text = record.get("prompt")
+            outcomes.append(
+                record if text is None else {"rejected": "duplicate"} if text in seen else replace(row, prompt=text)
+            )
+            seen.add(text or "")
+        return self.pass_on("extend", drafts, outcomes) + captions
+
+    def questions(self, rows: list[Row]) -> list[Row]:
+        """Yes/no questions on every target dimension that a prompt states something of; none, and no video is made."""
+        writer = {"backend": self.recipe.questions.writer}
+        pairs = [(row, dimension) for row in rows for dimension in self.recipe.dimensions]
+        items = [Item("questions", writer, {"prompt": row.prompt, "dimension": d}) for row, d in pairs]
+        outcomes: list[Row | Record] = []
+        records = iter(self.records(items))
+        for row in rows:
+            of_row = {dimension: next(records) for dimension in self.recipe.dimensions}
+            asks = {d: r["questions"] for d, r in of_row.items() if r.get("questions")}
+            needed = of_row[row.dimension] if row.dimension else {}
+            if "rejected" in needed:
+                outcomes.append(needed)
+            elif not asks or (row.dimension and row.dimension not in asks):
+                outcomes.append({"rejected": "shows_no_target", "detail": row.prompt})
+            else:
+                outcomes.append(replace(row, asks=asks))
+        return self.pass_on("questions", rows, outcomes)
+
+    def synthesize(self, rows: list[Row]) -> list[Row]:
+        """One video per prompt and sample; real rows have theirs."""
+        revisions = _revisions(self.recipe)
+        drafts = []
+        for row in rows:
+            for sample in range(self.recipe.samples_per_prompt if row.source == "synthetic" else 1):
+                seed = int(content_key([self.recipe.seed, row.prompt, sample])[:8], 16) >> 1
+                drafts.append(
+                    replace(
+                        row, sample=sample, seed=seed, generator=_generator(self.recipe, row.prompt, sample, revisions)
+                    )
+                )
+        items = [Item("synthesize", row.generator or {}, {"prompt": row.prompt, "seed": row.seed}) for row in drafts]
+        outcomes: list[Row | Record] = [
+            record if "rejected" in record else replace(row, clip=record)
+            for row, record in zip(drafts, self.records(items), strict=True)
+        ]
+        return self.pass_on("synthesize", drafts, outcomes)
+
+    def judge(self, rows: list[Row]) -> list[Row]:
+        """All questions of a video together, to one worker."""
+        asked = [[(d, q) for d, questions in row.asks.items() for q in questions] for row in rows]
+        items = [
+            self.judge_item(row, [q["question"] for _, q in pairs]) for row, pairs in zip(rows, asked, strict=True)
+        ]
+        records = self.judged(items)
+        outcomes: list[Row | Record] = []
+        for row, pairs, record in zip(rows, asked, records, strict=True):
+            if "rejected" in record:
+                outcomes.append(record)
+                continue
+            answers = [
+                {
+                    "dimension": d,
+                    "question": q["question"],
+                    "expected": q["expected"],
+                    "gate": q["gate"],
+                    **answer,
+                    "readout": self.recipe.judge.readout,
+                    "judge": assemble.judge_id(self.judge_engine),
+                }
+                for (d, q), answer in zip(pairs, record["answers"], strict=True)
+            ]
+            outcomes.append(replace(row, answers=answers))
+        return self.pass_on("judge", rows, outcomes)
+
+    def reward(self, rows: list[Row]) -> list[Row]:
+        """Answers to one number per dimension, or null with a reason."""
+        pairs = [(row, dimension) for row in rows for dimension in row.asks]
+        items = [
+            Item(
+                "reward",
+                {},
+                {
+                    "answers": [
+                        {k: a[k] for k in ("question", "expected", "gate", "p_yes", "p_no")}
+                        for a in row.answers
+                        if a["dimension"] == dimension
+                    ],
+                    "combine": load_dimension(dimension).combine,
+                    "min_mass": self.recipe.judge.min_mass,
+                },
+            )
+            for row, dimension in pairs
+        ]
+        records = iter(self.records(items))
+        outcomes: list[Row | Record] = []
+        for row in rows:
+            of_row = {dimension: next(records) for dimension in row.asks}
+            failed = next((record for record in of_row.values() if "rejected" in record), None)
+            rewards = [{"dimension": d, **record} for d, record in of_row.items()]
+            outcomes.append(failed or replace(row, rewards=rewards))
+        return self.pass_on("reward", rows, outcomes)
+
+    def check_judge(self, made: list[Row], real: list[Row]) -> list[dict[str, Any]]:
+        """Ask the judge what it should not fall for, and sum up per dimension."""
+        trials = judge_check.plan(made, real, self.recipe.dimensions, self.recipe.check.videos)
+        items = [self.judge_item(trial.row, trial.asked) for trial in trials]
+        records = self.judged(items, label="judge check")
+        return judge_check.summary(trials, records, self.recipe.dimensions, self.recipe.judge.min_mass)
+
+    def judged(self, items: list[Item], label: str | None = None) -> list[Record]:
+        """The judge's records; for `readout: text` as if it had written one word."""
+        records = self.records(items, label)
+        if self.recipe.judge.readout == "logits":
+            return records
+        return [r if "rejected" in r else {**r, "answers": [harden(a) for a in r["answers"]]} for r in records]
+
+    def judge_item(self, row: Row, questions: list[str]) -> Item:
+        """The judge's work on one video."""
+        assert row.clip is not None
+        return Item("judge", self.judge_engine, {"video_sha256": row.clip["video_sha256"], "questions": questions})
+
+    @cached_property
+    def judge_engine(self) -> dict[str, Any]:
+        """The judge as its settings name it, with the revision that answers now."""
+        judge = self.recipe.judge
+        return {"backend": judge.backend, "model": judge.model, "revision": _judge_revision(judge.backend)}
+
+
+def build(
+    recipe: Recipe, out: Path, store_root: Path, progress: Progress, *, retry_rejected: bool = False
+) -> BuildResult:
+    """Build a dataset.
+
+    Args:
+        recipe: what to make.
+        out: folder of the dataset; one build at a time.
+        store_root: folder of finished work; any number of builds at a time.
+        progress: where to show it.
+        retry_rejected: try the rows again that earlier builds gave up.
+
+    Raises:
+        RunError: another build works in `out`, or the run cannot go on; finished rows are kept.
+        RejectedError: more rows were rejected than `limits.max_rejected` allows; the dataset is written all the same.
+        DatasetError: `out` cannot take a dataset.
+    """
+    check_out(out)
+    lock_file = out / ".gv" / "lock"
+    lock_file.parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(lock_file, timeout=0):
+            store = Store(store_root)
+            store.create()
+            with ray_for_build(recipe.limits.replicas, recipe.limits.attempts) as ray:
+                return _build(Build(recipe, store, ray, progress, retry_rejected=retry_rejected), out)
+    except Timeout:
+        raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None
+
+
+def _build(work: Build, out: Path) -> BuildResult:
+    recipe, began = work.recipe, time.monotonic()
+    asked = work.questions(work.extend(work.prompts()))
+    evaluation = [row for row in asked if row.source == "eval"]
+    real = [row for row in asked if row.source == "real"]
+    made = work.reward(work.judge(work.synthesize([row for row in asked if row.source in ("synthetic", "twin")])))
+    check = work.check_judge(made, real)
+    judge = work.judge_engine
+    rows = [assemble.row(row, recipe, judge, work.store) for row in made + real]
+    cost = {"stages": work.cost, "wall_seconds": round(time.monotonic() - began, 3)}
+    manifest = {
+        "name": recipe.name,
+        "recipe": recipe.resolved(),
+        "recipe_hash": recipe.hash,
+        "code_version": version("gigavideo"),
+        "target_model": recipe.resolved()["target"],
+        "dimensions": list(recipe.dimensions),
+        "license": recipe.license,
+        "ledger": work.ledger,
+        "judge_check": check,
+        "rewards": {name: assemble.reward_summary(rows, name) for name in recipe.dimensions},
+    }
+    prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
+    write_dataset(out, rows, prompts, work.rejects, manifest, cost)
+    report.write_report(out)
+    failed = [reject for reject in work.rejects if reject["reason"] not in LEFT_OUT]
+    if len(failed) > recipe.limits.max_rejected * max(1, len(failed) + len(made)):
+        raise RejectedError(
+            f"{len(failed)} of {len(failed) + len(made)} rows were rejected, more than limits.max_rejected = "
+            f"{recipe.limits.max_rejected:g} allows. The dataset is in {out}; its rejects say why."
+        )
+    return BuildResult(len(rows), len(work.rejects), out, cost)
+
+
+def _revisions(recipe: Recipe) -> dict[str, str]:
+    from gigavideo_data.generators.models import model_revision
+
+    return {generator.model: model_revision(generator.model) for generator in recipe.generators}
+
+
+def _judge_revision(backend: str) -> str:
+    from gigavideo_data.engines import judge_revision
+
+    return judge_revision(backend)
+
+
+def _generator(recipe: Recipe, prompt: str, sample: int, revisions: dict[str, str]) -> dict[str, Any]:
+    """The generator of a row: chosen by shares, from the prompt alone, so that neighbours do not matter."""
+    from gigavideo_data.generators.models import sampler_of
+
+    point = int(content_key(["generator", prompt, sample])[:8], 16) / 2**32
+    total = sum(generator.share for generator in recipe.generators)
+    for chosen in recipe.generators:
+        point -= chosen.share / total
+        if point < 0:
+            break
+    return {
+        "backend": chosen.backend,
+        "model": chosen.model,
+        "revision": revisions[chosen.model],
+        "adapter": None,
+        "profile": chosen.profile,
+        **sampler_of(chosen.model),
+        "steps": chosen.steps,
+        "guidance": chosen.guidance,
+        "negative_prompt": chosen.negative_prompt,
+    }

@@ -1,0 +1,94 @@
+"""Progress of a build, stage by stage: a bar with rows/s and time left on a terminal, plain lines elsewhere.
+
+One stage after the other is started, advanced row by row, and finished:
+
+    with Progress(Console(stderr=True)) as progress:
+        progress.start("synthesize", total=168, cached=12)
+        progress.advance()
+        progress.finish()
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich import progress as bars
+from rich.console import Console
+from rich.text import Text
+
+LINE_EVERY_S = 15.0  # between two plain lines of one stage
+
+
+class Progress:
+    """Shows one stage at a time. Rows found finished in the store count as done, but not into the speed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: bars.Progress | None = None
+        if console.is_terminal:
+            self._bars = bars.Progress(
+                bars.TextColumn("{task.description:<11}"),
+                bars.BarColumn(),
+                bars.MofNCompleteColumn(),
+                bars.TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+        self._task = bars.TaskID(0)
+        self._stage = ""
+        self._total = self._cached = self._made = 0
+        self._started = self._printed = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def start(self, stage: str, total: int, cached: int = 0) -> None:
+        """Begin a stage of `total` rows, `cached` of them already finished."""
+        self._stage, self._total, self._cached, self._made = stage, total, cached, 0
+        self._started = self._printed = time.monotonic()
+        if self._bars:
+            self._task = self._bars.add_task(stage, total=total, completed=cached, note=self._speed())
+        elif cached < total:
+            self._print()
+
+    def advance(self, num_rows: int = 1) -> None:
+        """Count rows that the stage has just finished, rejected ones too."""
+        self._made += num_rows
+        if self._bars:
+            self._bars.update(self._task, advance=num_rows, note=self._speed())
+        elif time.monotonic() - self._printed >= LINE_EVERY_S:
+            self._print()
+
+    def finish(self) -> None:
+        """End the stage."""
+        seconds = time.monotonic() - self._started
+        note = f"done in {seconds:.0f} s" + (f", {self._cached} from the store" if self._cached else "")
+        if self._bars:
+            self._bars.update(self._task, completed=self._cached + self._made, note=note)
+        else:
+            self._print(note)
+
+    def note(self, text: str) -> None:
+        """Say something above the bars."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _speed(self) -> str:
+        elapsed = time.monotonic() - self._started
+        if not self._made or elapsed <= 0:
+            return f"{self._cached} from the store" if self._cached else "starting"
+        rate = self._made / elapsed
+        minutes, seconds = divmod(round((self._total - self._cached - self._made) / rate), 60)
+        return f"{rate:.2f} rows/s, {minutes}:{seconds:02} left"
+
+    def _print(self, note: str = "") -> None:
+        self._printed = time.monotonic()
+        done = self._cached + self._made
+        self._console.print(Text(f"{self._stage:<11} {done}/{self._total}  {note or self._speed()}"), soft_wrap=True)

@@ -1,0 +1,200 @@
+"""Write a set in its published form: Parquet shards, card, costs and, last of all, the manifest.
+
+Everything is staged beside its place and verified there; only then does it move in. A folder with a manifest is
+complete, a folder without one is not a set: the same build again repairs it. Equal input gives equal bytes (cost.json
+apart).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gigavideo_data.card import CARD_TAG, card_text
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.schema import EVAL_PROMPTS, FORMAT_VERSION, REJECTS, ROWS, Contract, in_order, to_table
+from gigavideo_data.verify import verify_folder
+
+SHARD_BYTES = 500_000_000
+ROW_GROUP_BYTES = 64_000_000
+PREVIEW_ROWS = 100
+PREVIEW_CLIP_BYTES = 2_000_000  # a larger row is not shown by the Hub's viewer
+UNCOMPRESSED = "video.bytes"  # H.264 does not shrink, and a reader can seek in plain bytes
+TEXT_ROW_BYTES = 4096  # what a row weighs without its clip, for the limits above
+
+
+def write_dataset(
+    out: Path, rows: list[dict], eval_prompts: list[dict], rejects: list[dict], manifest: dict, cost: dict
+) -> None:
+    """Write, verify and put into place a whole set. An older set in `out` is replaced.
+
+    Args:
+        out: folder of the set; made if missing.
+        rows: dicts with the columns of ROW_SCHEMA, video = {"bytes": MP4, "path": "<id>.mp4"}.
+        eval_prompts: dicts with the columns of EVAL_PROMPT_SCHEMA.
+        rejects: dicts with the columns of REJECT_SCHEMA, one for each rejection the ledger counts.
+        manifest: everything but `format`, `rows` and `files`, which are filled in here.
+        cost: calls and seconds per stage; no part of the set's identity.
+
+    Raises:
+        DatasetError: no rows, or the input breaks the contract. What was in `out` is untouched then.
+    """
+    if not rows:
+        raise DatasetError(f"{out}: no rows to publish. The reasons are in the rejects; change the recipe.")
+    check_out(out)
+    staging = out / ".gv" / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    by_split = _by_split(rows, ROWS)
+    files: dict[str, dict] = {}
+    for split, chosen in by_split.items():
+        files |= _write_shards(staging, f"data/{split}", chosen, ROWS)
+    files |= _write_file(staging, "preview/preview.parquet", _preview(rows), ROWS)
+    for split, prompts in _by_split(eval_prompts, EVAL_PROMPTS).items():
+        files |= _write_shards(staging, f"eval_prompts/{split}", prompts, EVAL_PROMPTS)
+    files |= _write_file(staging, "rejects/rejects.parquet", in_order(rejects, REJECTS), REJECTS)
+    counts = {split: len(chosen) for split, chosen in by_split.items()}
+    manifest = {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files}
+    _write_text(staging / "README.md", card_text(manifest))
+    _write_text(staging / "cost.json", _json(cost))
+    _write_text(staging / "manifest.json", _json(manifest))
+    verify_folder(staging)
+    _move_in(staging, out, list(files))
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot take a set, before anything is spent on making one.
+
+    Raises:
+        DatasetError: `out` is a file, cannot be written, or holds a README.md that is not a card of ours.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{out}: cannot be made ({error.strerror}). Choose another --out.") from error
+    if not os.access(out, os.W_OK):
+        raise DatasetError(f"{out}: cannot be written. Change its rights or choose another --out.")
+    card = out / "README.md"
+    if card.exists() and CARD_TAG not in card.read_text(encoding="utf-8", errors="replace"):
+        raise DatasetError(f"{card}: not the card of a set, and it would be overwritten. Choose another --out.")
+
+
+def _by_split(rows: list[dict], contract: Contract) -> dict[str, list[dict]]:
+    groups: dict[str, list[dict]] = {split: [] for split in contract.words["split"]}
+    for row in rows:
+        if row.get("split") not in groups:
+            name = row.get("id") or row.get("prompt_id")
+            raise DatasetError(f"{name}: split is {row.get('split')!r}, expected {' or '.join(groups)}.")
+        groups[row["split"]].append(row)
+    return groups
+
+
+def _write_shards(root: Path, stem: str, rows: list[dict], contract: Contract) -> dict[str, dict]:
+    shards = list(_packed(in_order(rows, contract), SHARD_BYTES)) or [[]]  # an empty split keeps a typed file
+    files: dict[str, dict] = {}
+    for number, shard in enumerate(shards):
+        files |= _write_file(root, f"{stem}-{number:05d}-of-{len(shards):05d}.parquet", shard, contract)
+    return files
+
+
+def _write_file(root: Path, name: str, rows: list[dict], contract: Contract) -> dict[str, dict]:
+    """Write one Parquet file and return its entry of the manifest."""
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    leaves = _leaves(contract.schema)
+    with pq.ParquetWriter(
+        path,
+        contract.schema,
+        compression={leaf: "none" if leaf == UNCOMPRESSED else "zstd" for leaf in leaves},
+        use_dictionary=[leaf for leaf in leaves if leaf != UNCOMPRESSED],
+        use_content_defined_chunking=True,
+        write_page_index=True,
+        write_page_checksum=True,
+    ) as writer:
+        for group in _packed(rows, ROW_GROUP_BYTES):
+            writer.write_table(to_table(group, contract), row_group_size=len(group))
+    _sync(path)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: {"sha256": sha256, "rows": len(rows), "bytes": path.stat().st_size}}
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's own names of the columns, as the writer's options want them."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), buffer)
+    columns = pq.ParquetFile(buffer.getvalue()).schema
+    return [columns.column(number).path for number in range(len(columns))]
+
+
+def _packed(rows: list[dict], limit: int) -> Iterator[list[dict]]:
+    """Cut rows into runs of at most `limit` bytes; a row that is larger by itself gets a run of its own."""
+    run: list[dict] = []
+    size = 0
+    for row in rows:
+        weight = _weight(row)
+        if run and size + weight > limit:
+            yield run
+            run, size = [], 0
+        run.append(row)
+        size += weight
+    if run:
+        yield run
+
+
+def _weight(row: dict) -> int:
+    video = row.get("video") or {}
+    return TEXT_ROW_BYTES + len(video.get("bytes") or b"")
+
+
+def _preview(rows: list[dict]) -> list[dict]:
+    """Up to PREVIEW_ROWS small rows, taken in turn from each source and dimension."""
+    groups = defaultdict(list)
+    for row in in_order(rows):
+        if _weight(row) <= PREVIEW_CLIP_BYTES:
+            groups[row["source"], row["dimension"]].append(row)
+    in_turn = [row for row in chain.from_iterable(zip_longest(*groups.values())) if row is not None]
+    return in_order(in_turn[:PREVIEW_ROWS])
+
+
+def _move_in(staging: Path, out: Path, files: list[str]) -> None:
+    (out / "manifest.json").unlink(missing_ok=True)
+    for name in (*files, "README.md", "cost.json"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (staging / name).replace(out / name)
+    for folder in {(out / name).parent for name in files}:
+        for path in folder.glob("*.parquet"):
+            if path.relative_to(out).as_posix() not in files:
+                path.unlink()  # a shard of the older set
+        _sync(folder)
+    _sync(out)
+    (staging / "manifest.json").replace(out / "manifest.json")
+    _sync(out)
+    shutil.rmtree(staging)
+
+
+def _json(content: dict) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the entries of a folder, outlive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

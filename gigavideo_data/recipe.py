@@ -1,0 +1,231 @@
+"""A recipe: what to mend, with which models, and how much. It fails here, with file and line, or never.
+
+A recipe file says only what differs from the defaults below.
+
+    recipe = load("quickstart", ["prompts.per_dimension=4"])
+    recipe.generators[0].steps
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from gigavideo_data.dimensions import catalogue
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.typed_yaml import Document, KeyPath, parse, read, suggest, validate
+
+# In a wheel the recipes lie in the package; in a checkout, beside it.
+_FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parent.parent / "recipes")
+
+
+def _known_dimension(name: str) -> str:
+    if name not in catalogue.names():
+        raise ValueError(f"unknown dimension {name!r}; {suggest(name, catalogue.names())}")
+    return name
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+Model = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+DimensionName = Annotated[str, AfterValidator(_known_dimension)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Prompts(_Part):
+    """The synthetic prompts: `variants` of each of `per_dimension` base prompts."""
+
+    writer: Literal["grammar"] = "grammar"
+    per_dimension: Count = 16
+    variants: Count = 1
+
+
+class Captions(_Part):
+    """The captions of real clips: `count` of them (0: none), each with a generated twin, the real clip, or both."""
+
+    source: Literal["miniature"] = "miniature"
+    count: Annotated[int, Field(ge=0)] = 0
+    twins: bool = True
+    real: bool = True
+
+
+class Generator(_Part):
+    """One text-to-video model with its settings; `share` is its part of the videos, relative to the others' shares.
+
+    `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`.
+    """
+
+    backend: Literal["diffusers"] = "diffusers"
+    model: Model = "miniature"
+    steps: Count = 20
+    guidance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 3.0
+    negative_prompt: str = ""
+    profile: str = "default"
+    share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+
+
+class Questions(_Part):
+    """Who writes the yes/no questions."""
+
+    writer: Literal["grammar"] = "grammar"
+
+
+class Judge(_Part):
+    """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text."""
+
+    backend: Literal["miniature"] = "miniature"
+    model: Model = "miniature"
+    min_mass: Share = 0.5
+    readout: Literal["logits", "text"] = "logits"
+
+
+class Check(_Part):
+    """The judge check: how many videos of each dimension are asked foreign and negated questions."""
+
+    videos: Annotated[int, Field(ge=0)] = 50
+
+
+class EvalPrompts(_Part):
+    """The evaluation prompts of each dimension and split, and how many seeds each is to be sampled with."""
+
+    per_dimension: Annotated[int, Field(ge=0)] = 8
+    seeds: Count = 2
+
+
+class Limits(_Part):
+    """What a run may cost. No row depends on these, so they are left out of the recipe's hash."""
+
+    max_rejected: Share = 0.05
+    attempts: Count = 3
+    replicas: Count | None = None
+
+
+class Recipe(_Part):
+    """A whole recipe; see the parts."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    target: Model = "miniature"
+    dimensions: Annotated[tuple[DimensionName, ...], Field(strict=False, min_length=1)]
+    license: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "apache-2.0"
+    prompts: Prompts = Prompts()
+    captions: Captions = Captions()
+    generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
+    samples_per_prompt: Count = 1
+    synthetic: bool = True
+    questions: Questions = Questions()
+    judge: Judge = Judge()
+    check: Check = Check()
+    eval_prompts: EvalPrompts = EvalPrompts()
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Recipe:
+        if len(set(self.dimensions)) != len(self.dimensions):
+            twice = next(name for name in self.dimensions if self.dimensions.count(name) > 1)
+            raise ValueError(f"dimensions: {twice!r} is given twice; keep one")
+        if not self.synthetic and self.captions.count == 0:
+            raise ValueError("synthetic is false and captions.count is 0: nothing to make; change one of them")
+        if self.captions.count > 0 and not self.captions.twins:
+            raise ValueError(
+                "captions.twins: must be true while captions.count is not 0: a real clip has no reward of its own"
+                " and is kept or dropped with its twin"
+            )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the recipe with its defaults filled in, as plain JSON values fit to be published.
+
+        Model folders are named by their last part: where they lie on this machine is nobody's business.
+        """
+        plain = self.model_dump(mode="json")
+        plain["target"] = _published(plain["target"])
+        for part in (plain["judge"], *plain["generators"]):
+            part["model"] = _published(part["model"])
+        return plain
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits that name everything the rows depend on."""
+        plain = {key: value for key, value in self.resolved().items() if key != "limits"}
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path_or_name: a YAML file, or the name of a shipped recipe.
+        overrides: "a.b=c", later ones win; a number in the key is an index into a list.
+
+    Raises:
+        RecipeError: there is none, or something in it is wrong; the message names file and line, or the override.
+    """
+    document = read(_find(path_or_name))
+    for override in overrides:
+        document = _override(document, override)
+    return validate(Recipe, document)
+
+
+def shipped() -> dict[str, Path]:
+    """Return the recipes that come with the project, by name."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+
+
+def _find(path_or_name: str) -> Path:
+    if "/" in path_or_name or path_or_name.endswith((".yaml", ".yml")):
+        return Path(path_or_name).expanduser()
+    recipes = shipped()
+    if path_or_name not in recipes:
+        hint = suggest(path_or_name, recipes)
+        raise RecipeError(
+            f"no shipped recipe {path_or_name!r}; {hint}. A recipe of your own: give its path, ./{path_or_name}.yaml"
+        )
+    return recipes[path_or_name]
+
+
+def _override(document: Document, override: str) -> Document:
+    """Return the document with one "a.b=c" put in."""
+    source = f"--set {override}"
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"{source}: must look like key=value, such as prompts.per_dimension=4")
+    path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in parts)
+    value = parse(text, source, numbered=False).data
+    origins = {known: place for known, place in document.origins.items() if known[: len(path)] != path}
+    return Document(_put(document.data, path, value, source), document.source, {**origins, path: source})
+
+
+def _put(data: Any, path: KeyPath, value: Any, source: str) -> Any:
+    """Return a copy of `data` with `value` at `path`; what is missing on the way is made."""
+    if not path:
+        return value
+    part, rest = path[0], path[1:]
+    if isinstance(part, int):
+        items = [{}] if data is None else data  # a list left out holds one entry, all defaults
+        if not isinstance(items, list) or part >= len(items):
+            held = f"it has {len(items)} entries" if isinstance(items, list) else "it is no list"
+            raise RecipeError(f"{source}: there is no entry {part}: {held}")
+        return [_put(item, rest, value, source) if index == part else item for index, item in enumerate(items)]
+    if data is not None and not isinstance(data, dict):
+        raise RecipeError(f"{source}: {part!r} cannot be set inside {data!r}, which holds no keys")
+    held_keys = data or {}
+    return {**held_keys, part: _put(held_keys.get(part), rest, value, source)}
+
+
+def _published(model: str) -> str:
+    return PurePath(model).name if model.startswith(("/", "./", "../", "~")) else model

@@ -1,0 +1,195 @@
+"""One static HTML page to judge a dataset by eye: what was kept and why, what the judge said, and the clips themselves.
+
+The page is a single file that can be mailed: no server, no network, works from file://. Clips travel inside it as data
+URIs up to a cap; below the cap every video is there, above it the best, the worst and a random choice per dimension.
+Everything in a dataset is text of others: the template escapes it, the cards are JSON that a script turns into text
+nodes, and a content security policy allows only the page's own style and script, by their hashes.
+
+    write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html, the same bytes for the same folder
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from itertools import chain, groupby, zip_longest
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from gigavideo_data import folder_read, inspect
+from gigavideo_data.folder_read import Row
+
+EMBED_BYTES = 20_000_000  # of base64 text: what a mail server and a phone still take
+CARD_FIELDS = ("id", "split", "dimension", "status", "reward", "prompt")
+CLIP_FIELDS = ("id", "source", "width", "height", "num_frames", "fps")
+GENERATOR_FIELDS = ("model", "adapter", "profile", "steps", "guidance", "seed")
+ANSWER_FIELDS = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "readout")
+CLIP_COLUMNS = ["id", "video.bytes"]
+
+
+def write_report(folder: Path, to: Path | None = None) -> Path:
+    """Write the page of a dataset folder.
+
+    Args:
+        folder: a finished dataset.
+        to: the file to write, by default report.html in the folder.
+
+    Returns:
+        The file written.
+
+    Raises:
+        DatasetError: the folder is no finished dataset of a format we read.
+    """
+    facts = inspect.facts(folder)
+    units = choose(folder_read.read_rows(folder), _sizes(folder), list(facts["rewards"]), EMBED_BYTES)
+    clips = _clips(folder, {row["id"] for unit in units for row in unit})
+    page = render(facts, [card(unit) for unit in units], clips)
+    to = to or folder / "report.html"
+    part = to.with_name(to.name + ".part")  # a reader never sees half a page
+    part.write_text(page, "utf-8")
+    return part.replace(to)
+
+
+# --- which clips -----------------------------------------------------------------------------------------------------
+
+
+def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_bytes: int) -> list[list[Row]]:
+    """Pick the units to show: a generated video, with its real clip behind it if it is a twin.
+
+    Best, worst and random ones of each dimension take turns, so every cut of the list is a fair one. Ids are hashes, so
+    the order of ids is the random order.
+
+    Args:
+        rows: every row, without its video.
+        sizes: bytes of each row's clip in base64, by id.
+        dimensions: names, in the order of the page.
+        max_bytes: cap on the base64 text of all chosen clips; units that no longer fit are left out.
+
+    Returns:
+        Chosen units in the order of choice.
+    """
+    real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
+    paired = {row["pair_id"] for row in rows if row["source"] == "twin"}
+    heads = [row for row in rows if row["source"] != "real" or row["pair_id"] not in paired]
+    chosen: dict[str, list[Row]] = {}
+    embedded: set[str] = set()
+    for row in _turns(sorted(heads, key=lambda row: row["id"]), dimensions):
+        unit = [row, real[row["pair_id"]]] if row["source"] == "twin" and row["pair_id"] in real else [row]
+        new = {r["id"]: sizes[r["id"]] for r in unit if r["id"] not in embedded}
+        if row["id"] not in chosen and sum(new.values()) <= max_bytes:
+            chosen[row["id"]] = unit
+            embedded |= new.keys()
+            max_bytes -= sum(new.values())
+    return list(chosen.values())
+
+
+def _turns(rows: list[Row], dimensions: list[str]) -> Iterator[Row]:
+    """Every row at least once: one of each queue in turn, until all are empty."""
+    queues = []
+    for name in dimensions:
+        entries = [(entry["value"], row) for row in rows if (entry := inspect.reward_on(row, name))]
+        worst = [row for _, row in sorted((e for e in entries if e[0] is not None), key=lambda e: e[0])]
+        queues += [worst[::-1], worst, [row for _, row in entries]]
+    queues.append(rows)
+    return (row for row in chain.from_iterable(zip_longest(*queues)) if row is not None)
+
+
+def card(unit: list[Row]) -> dict[str, Any]:
+    """What the page tells about one unit; the first row is the one that was judged."""
+    row = unit[0]
+    generator = row["generator"] or {}
+    return {
+        **{key: row[key] for key in CARD_FIELDS},
+        "clips": [{key: clip[key] for key in CLIP_FIELDS} for clip in unit],
+        "rewards": row["rewards"] or [],
+        "answers": [{key: answer[key] for key in ANSWER_FIELDS} for answer in row["answers"] or []],
+        "generator": {key: generator[key] for key in GENERATOR_FIELDS if generator.get(key) not in (None, "")},
+    }
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every clip in base64, by row id."""
+    sizes: dict[str, int] = {}
+    for batch in folder_read.read_data(folder, CLIP_COLUMNS):
+        lengths = pc.binary_length(pc.struct_field(batch["video"], "bytes")).to_pylist()
+        sizes |= {name: -(-n // 3) * 4 for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
+    return sizes
+
+
+def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
+    """Base64 of the chosen clips by row id."""
+    clips: dict[str, str] = {}
+    for batch in folder_read.read_data(folder, CLIP_COLUMNS):
+        for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
+            if name in ids:
+                clips[name] = base64.b64encode(video["bytes"].as_py()).decode("ascii")
+    return dict(sorted(clips.items()))
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def render(facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, str]) -> str:
+    """Fill the template."""
+    source = files("gigavideo_data")
+    style, script = ((source / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {"words": words, "bars": bars, "share": share, "si": si}
+    template = environment.from_string((source / "report.html.j2").read_text("utf-8"))
+    return template.render(
+        facts=facts,
+        recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
+        stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
+        num_embedded=len(clips),
+        embed_mb=EMBED_BYTES // 1_000_000,
+        style=style,
+        script=script,
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        data=_json_for_html({"cards": cards, "clips": clips}),
+    )
+
+
+def words(name: str) -> str:
+    """A dimension's name as words: camera_motion -> camera motion."""
+    return name.replace("_", " ")
+
+
+def bars(counts: list[int], width: float, height: float) -> list[tuple[float, float, float, float]]:
+    """Rectangles (x, y, width, height) of a histogram; a bin with anything in it stays visible."""
+    step, most = width / len(counts), max([*counts, 1])
+    heights = [max(height * count / most, 1.5) if count else 0.0 for count in counts]
+    return [(round(i * step + 0.5, 2), round(height - h, 2), step - 1, round(h, 2)) for i, h in enumerate(heights)]
+
+
+def share(part: float, whole: float) -> float:
+    """Percent of a whole, 0 if there is none."""
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def si(seconds: float) -> str:
+    """A duration to read: 0.2 s, 41 s, 2 min 21 s, 3 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _json_for_html(value: object) -> Markup:
+    """JSON for a <script> block: no character of it can end the block or start a comment."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

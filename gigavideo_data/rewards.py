@@ -1,0 +1,118 @@
+"""Answers -> rewards: plain arithmetic, so that rewards can be made again at any time from what a dataset stores.
+
+p_yes and p_no are the judge's probabilities for the two words; their sum is the *mass*. s = P(expected) / mass is how
+far one question went as the prompt promised. A reward that cannot be known is None with a reason, never 0.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import Any
+
+GATE_THRESHOLD = 0.5  # a gate question that scores less closes the gate
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A value in [0, 1] with status "scored", or None with status "unscorable" and the reason."""
+
+    value: float | None
+    status: str
+    reason: str | None = None
+
+
+def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float) -> Reward:
+    """Combine the answers about one video in one dimension.
+
+    Args:
+        answers: mappings with question, expected ("yes" or "no"), gate, p_yes, p_no; in the order they were asked.
+        combine: "mean"; "all", the worst; "gate", the mean of the others unless a gate question fails; "prefix", for
+            ordered beats, where a beat counts only as far as all beats before it.
+        min_mass: least mass of an answer; one answer below it makes the whole unscorable.
+
+    Raises:
+        KeyError: for a rule that does not exist.
+    """
+    rule = _RULES[combine]
+    gates = [answer for answer in answers if combine == "gate" and answer["gate"]]
+    others = [answer for answer in answers if not (combine == "gate" and answer["gate"])]
+    if not others:
+        return _unscorable("no_questions")
+    for answer in answers:
+        mass = answer["p_yes"] + answer["p_no"]
+        if not (mass > 0 and mass >= min_mass):  # also refuses NaN
+            return _unscorable("low_mass")
+    for answer in gates:
+        if promise_kept(answer) < GATE_THRESHOLD:
+            return _unscorable(f"gate_failed: {answer['question']}")
+    return Reward(rule([promise_kept(answer) for answer in others]), "scored")
+
+
+def promise_kept(answer: Mapping[str, Any]) -> float:
+    """Return s = P(expected) / (p_yes + p_no) of one answer, in [0, 1]; its mass must not be 0."""
+    return answer[f"p_{answer['expected']}"] / (answer["p_yes"] + answer["p_no"])
+
+
+def harden(answer: Mapping[str, float]) -> dict[str, float]:
+    """The answer that a judge would have written: all its mass on the likelier word (`readout: text`)."""
+    mass, says_yes = answer["p_yes"] + answer["p_no"], answer["p_yes"] > answer["p_no"]
+    return {"p_yes": mass if says_yes else 0.0, "p_no": 0.0 if says_yes else mass}
+
+
+def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> Reward:
+    """Sum up a row: the reward on its own dimension; for a caption, which has none, the mean over the targets known.
+
+    Args:
+        rewards: mappings with dimension, value, status, reason.
+        dimension: what the prompt was written for; None for captions.
+        targets: the dimensions of the recipe.
+    """
+    wanted = set(targets) if dimension is None else {dimension}
+    mine = [reward for reward in rewards if reward["dimension"] in wanted]
+    values = [reward["value"] for reward in mine if reward["value"] is not None]
+    if values:
+        return Reward(sum(values) / len(values), "scored")
+    return _unscorable(mine[0]["reason"] if mine else "no_questions")
+
+
+def row_reward(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> float | None:
+    """Return the value of `row_outcome`."""
+    return row_outcome(rewards, dimension, targets).value
+
+
+def auc(own: Sequence[float], foreign: Sequence[float]) -> float | None:
+    """Return the chance that an own score beats a foreign one, ties counting half; None if either list is empty."""
+    if not own or not foreign:
+        return None
+    ranked = sorted(foreign)
+    wins = sum((bisect_left(ranked, value) + bisect_right(ranked, value)) / 2 for value in own)
+    return wins / (len(own) * len(foreign))
+
+
+def mean_sem(values: list[float]) -> dict[str, float | None]:
+    """Mean and its standard error; None where there are too few values."""
+    if not values:
+        return {"mean": None, "sem": None}
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return {"mean": mean, "sem": None}
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return {"mean": mean, "sem": sqrt(variance / len(values))}
+
+
+def _unscorable(reason: str | None) -> Reward:
+    return Reward(None, "unscorable", reason)
+
+
+def _mean(scores: list[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+def _prefix(scores: list[float]) -> float:
+    return _mean([prod(scores[: k + 1]) for k in range(len(scores))])
+
+
+_RULES: dict[str, Callable[[list[float]], float]] = {"mean": _mean, "all": min, "gate": _mean, "prefix": _prefix}

@@ -1,0 +1,353 @@
+"""The contract of a published set, shared by the builder, the reader and the trainer (stdlib and pyarrow only).
+
+One row is one video made for one prompt. A set holds three kinds of table: rows (configs `default` and `preview`),
+held-out prompts (`eval_prompts`) and what was left out, with the reason (`rejects`). The list of columns is closed: a
+new column is a new minor format, a column that changes its meaning a new major one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from gigavideo_data.errors import DatasetError
+
+FORMAT_VERSION = "1.0"
+FORMAT_KEY = b"gigavideo_format"  # where the version stands in the Parquet metadata
+
+ID = re.compile(r"[0-9a-f]{32}")
+BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.[a-z0-9]+")  # no folder, no scheme, no "..": readers may open paths
+MAX_PROBLEMS = 5  # named in one message
+
+STRING, INT, FLOAT, BOOL = pa.string(), pa.int32(), pa.float32(), pa.bool_()
+VIDEO = pa.struct({"bytes": pa.binary(), "path": STRING})  # the storage type of datasets.Video
+
+
+def _feature(kind: pa.DataType) -> dict | list:
+    """What `datasets` calls an Arrow type."""
+    if kind == VIDEO:
+        return {"_type": "Video"}
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+
+
+def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
+    """A schema that plain `load_dataset` types by itself, videos included, and that names the format."""
+    features = {"info": {"features": {name: _feature(kind) for name, kind in columns.items()}}}
+    return pa.schema(columns, {b"huggingface": json.dumps(features).encode(), FORMAT_KEY: FORMAT_VERSION.encode()})
+
+
+ROW_SCHEMA = _schema(
+    {
+        "id": STRING,  # row_id() or file_row_id()
+        "prompt_id": STRING,  # joins samples and variants of one base prompt
+        "pair_id": STRING,  # joins twins with their real clip
+        "sample": INT,  # number of the sample for this prompt, from 0
+        "split": STRING,
+        "source": STRING,  # synthetic: P_s V_s, twin: P_r V_s, real: P_r V_r
+        "dimension": STRING,  # what the prompt was written for; null for captions
+        "base_prompt": STRING,  # short form
+        "prompt": STRING,  # what training conditions on
+        "video": VIDEO,  # MP4; bytes always, path is a bare file name
+        "video_sha256": STRING,
+        "num_frames": INT,
+        "height": INT,  # px
+        "width": INT,  # px
+        "fps": FLOAT,  # Hz
+        "status": STRING,
+        "reason": STRING,  # why a row is not scored
+        "reward": FLOAT,  # [0, 1]: the value on `dimension`; for twins the mean of the non-null targets
+        "rewards": pa.list_(pa.struct({"dimension": STRING, "value": FLOAT, "status": STRING, "reason": STRING})),
+        "answers": pa.list_(
+            pa.struct(
+                {
+                    "dimension": STRING,
+                    "question": STRING,
+                    "expected": STRING,
+                    "gate": BOOL,
+                    "p_yes": FLOAT,  # [0, 1]; p_yes + p_no is the mass of the answer
+                    "p_no": FLOAT,  # [0, 1]
+                    "readout": STRING,
+                    "judge": STRING,  # id of an entry of `judges`
+                }
+            )
+        ),
+        "measurements": pa.list_(
+            pa.struct({"dimension": STRING, "name": STRING, "values": pa.list_(FLOAT), "judge": STRING})
+        ),
+        "judges": pa.list_(
+            pa.struct(
+                {
+                    "id": STRING,
+                    "kind": STRING,
+                    "model": STRING,
+                    "revision": STRING,
+                    "frames": INT,  # frames shown to the judge
+                    "fps": FLOAT,  # Hz at which they were taken
+                    "template": STRING,  # hash of the question's template
+                }
+            )
+        ),
+        "generator": pa.struct(
+            {
+                "backend": STRING,
+                "model": STRING,
+                "revision": STRING,
+                "adapter": STRING,
+                "profile": STRING,
+                "scheduler": STRING,
+                "shift": FLOAT,
+                "steps": INT,
+                "guidance": FLOAT,
+                "negative_prompt": STRING,
+                "prompt": STRING,  # only where it differs from `prompt`
+                "seed": pa.int64(),
+            }
+        ),
+        "origin": pa.struct({"dataset": STRING, "clip": STRING, "start_s": FLOAT, "end_s": FLOAT}),  # real clips
+        "recipe": STRING,  # hash of the recipe: sets can be merged
+        "license": STRING,  # of the video
+    }
+)
+
+EVAL_PROMPT_SCHEMA = _schema(
+    {
+        "prompt_id": STRING,
+        "dimension": STRING,
+        "base_prompt": STRING,
+        "prompt": STRING,
+        "split": STRING,
+        "questions": pa.list_(pa.struct({"dimension": STRING, "question": STRING, "expected": STRING, "gate": BOOL})),
+        "seeds": pa.list_(pa.int64()),  # one video per seed
+    }
+)
+
+REJECT_SCHEMA = _schema(
+    {"stage": STRING, "source": STRING, "id": STRING, "reason": STRING, "detail": STRING, "attempts": INT}
+)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One kind of table. Nested fields have dotted names: `answers.p_yes`."""
+
+    schema: pa.Schema
+    key: tuple[str, ...]  # together unique; none: rows may repeat
+    order: tuple[str, ...]  # how a published table is sorted
+    nullable: frozenset[str]  # every other field must have a value
+    words: dict[str, tuple[str, ...]]  # fields that take only these
+    unit: frozenset[str] = frozenset()  # fields in [0, 1]
+
+
+YES_NO = ("yes", "no")
+STATUSES = ("scored", "unscorable", "not_scored")
+
+ROWS = Contract(
+    schema=ROW_SCHEMA,
+    key=("id",),
+    order=("source", "dimension", "id"),
+    nullable=frozenset(
+        f"{parent}{name}"
+        for parent, names in {
+            "": ("pair_id", "dimension", "reason", "reward", "generator", "origin"),
+            "rewards.": ("value", "reason"),
+            "judges.": ("revision", "frames", "fps", "template"),
+            "generator.": tuple(set(ROW_SCHEMA.field("generator").type.names) - {"backend", "model"}),
+            "origin.": ("start_s", "end_s"),
+        }.items()
+        for name in names
+    ),
+    words={
+        "split": ("train", "validation"),
+        "source": ("synthetic", "twin", "real"),
+        "status": STATUSES,
+        "rewards.status": STATUSES,
+        "answers.expected": YES_NO,
+        "answers.readout": ("logits", "text"),
+    },
+    unit=frozenset(("reward", "rewards.value", "answers.p_yes", "answers.p_no")),
+)
+EVAL_PROMPTS = Contract(
+    schema=EVAL_PROMPT_SCHEMA,
+    key=("prompt_id", "dimension"),
+    order=("dimension", "prompt_id"),
+    nullable=frozenset(),
+    words={"split": ("dev", "test"), "questions.expected": YES_NO},
+)
+REJECTS = Contract(
+    schema=REJECT_SCHEMA,
+    key=(),
+    order=("stage", "source", "id", "reason", "detail"),
+    nullable=frozenset(("detail", "attempts")),
+    words={},
+)
+
+LAYOUT: dict[str, tuple[Contract, dict[str, str]]] = {  # config -> its contract, split -> its files
+    "default": (ROWS, {"train": "data/train-*.parquet", "validation": "data/validation-*.parquet"}),
+    "preview": (ROWS, {"preview": "preview/preview.parquet"}),
+    "eval_prompts": (EVAL_PROMPTS, {"dev": "eval_prompts/dev-*.parquet", "test": "eval_prompts/test-*.parquet"}),
+    "rejects": (REJECTS, {"rejects": "rejects/rejects.parquet"}),
+}
+
+
+def row_id(prompt: str, generator: dict, seed: int) -> str:
+    """Name of a made video: same prompt, generator with all its parameters, and seed, same id. Never the judge."""
+    return _digest({"prompt": prompt, "generator": generator, "seed": seed})[:32]
+
+
+def file_row_id(prompt: str, video_sha256: str) -> str:
+    """Name of a video that came in as a file."""
+    return _digest({"prompt": prompt, "video_sha256": video_sha256})[:32]
+
+
+def prompt_id(base_prompt: str) -> str:
+    """Name of a base prompt, shared by its variants and samples."""
+    return hashlib.sha256(base_prompt.encode()).hexdigest()[:16]
+
+
+def split_of(key: str, validation_share: float = 0.1) -> str:
+    """The split of everything that shares `key` (prompt_id, or pair_id where there is one)."""
+    fraction = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+    return "validation" if fraction < validation_share else "train"
+
+
+def to_table(rows: list[dict], contract: Contract = ROWS) -> pa.Table:
+    """Rows as a sorted, typed table.
+
+    Raises:
+        DatasetError: a row has a column too many or too few (Arrow would drop or fill it without a word).
+    """
+    names = contract.schema.names
+    for row in rows:
+        if row.keys() != set(names):
+            raise DatasetError(f"row {row.get('id', '?')}: {_columns_differ(list(row), names)}")
+    return pa.Table.from_pylist(in_order(rows, contract), schema=contract.schema)
+
+
+def in_order(rows: list[dict], contract: Contract = ROWS) -> list[dict]:
+    """Rows in the order in which they are published, which never depends on when they were made."""
+    return sorted(rows, key=lambda row: [str(row.get(name) or "") for name in contract.order])
+
+
+def check_format(version: str, where: str) -> None:
+    """Refuse a set of another major format."""
+    major, ours = version.split(".")[0], FORMAT_VERSION.split(".")[0]
+    if major != ours:
+        raise DatasetError(
+            f"{where}: format {version}, but this gigavideo reads format {ours}.x. "
+            + ("Upgrade gigavideo." if major.isdigit() and int(major) > int(ours) else "Build the set again.")
+        )
+
+
+def check_table(table: pa.Table, where: str, contract: Contract = ROWS) -> None:
+    """Check a table against its contract, value by value.
+
+    Args:
+        table: as read from Parquet.
+        where: name used in messages.
+        contract: the kind of table.
+
+    Raises:
+        DatasetError: names the columns, or the first few rows and what is wrong with them.
+    """
+    _check_columns(table.schema, where, contract)
+    problems, rows = [], table.to_pylist()
+    for row in rows:
+        name = "/".join(str(row[column]) for column in contract.key)
+        problems += [f"{name}: {problem}" for problem in _problems(row, contract)]
+    keys = Counter(tuple(row[column] for column in contract.key) for row in rows) if contract.key else {}
+    problems += [f"{'/'.join(map(str, key))}: stands {count} times" for key, count in keys.items() if count > 1]
+    if problems:
+        more = f"\n  and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        shown = "\n  ".join(problems[:MAX_PROBLEMS])
+        raise DatasetError(f"{where} breaks the contract (format {FORMAT_VERSION}):\n  {shown}{more}\nBuild it again.")
+
+
+def _check_columns(schema: pa.Schema, where: str, contract: Contract) -> None:
+    version = (schema.metadata or {}).get(FORMAT_KEY, b"").decode(errors="replace")
+    if not version:
+        raise DatasetError(f"{where}: no gigavideo_format in the Parquet metadata. This is not a set of gigavideo.")
+    check_format(version, where)
+    names = contract.schema.names
+    extra_allowed = version != FORMAT_VERSION  # a later minor format may add columns
+    if set(names) - set(schema.names) or (set(schema.names) - set(names) and not extra_allowed):
+        raise DatasetError(f"{where} (format {version}): {_columns_differ(schema.names, names)}")
+    wrong = [
+        f"{field.name} is {schema.field(field.name).type}, expected {field.type}"
+        for field in contract.schema
+        if schema.field(field.name).type != field.type
+    ]
+    if wrong:
+        raise DatasetError(f"{where} (format {version}): {'; '.join(wrong)}. Build the set again.")
+
+
+def _problems(row: dict, contract: Contract) -> Iterator[str]:
+    for field in contract.schema:
+        yield from _field_problems(field.name, row[field.name], field.type, contract)
+    if contract is ROWS:
+        yield from _row_problems(row)
+
+
+def _field_problems(name: str, value: Any, kind: pa.DataType, contract: Contract) -> Iterator[str]:
+    if value is None:
+        if name not in contract.nullable:
+            yield f"{name} is null"
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _field_problems(f"{name}.{field.name}", value[field.name], field.type, contract)
+    elif pa.types.is_list(kind):
+        for item in value:
+            yield from _field_problems(name, item, kind.value_type, contract)
+    elif name in contract.words and value not in contract.words[name]:
+        yield f"{name} is {value!r}, expected {' or '.join(contract.words[name])}"
+    elif pa.types.is_floating(kind) and not math.isfinite(value):
+        yield f"{name} is {value}"
+    elif name in contract.unit and not 0 <= value <= 1:
+        yield f"{name} is {value:g}, outside [0, 1]"
+
+
+def _row_problems(row: dict) -> Iterator[str]:
+    """Rules between the fields of one row."""
+    if not ID.fullmatch(row["id"] or ""):
+        yield "id is not 32 hexadecimal digits"
+    if row["video"] and row["video"]["path"] is not None and not BARE_NAME.fullmatch(row["video"]["path"]):
+        yield f"video.path is {row['video']['path']!r}, expected a bare file name such as {row['id']}.mp4"
+    for name, status, value, reason in [
+        ("reward", row["status"], row["reward"], row["reason"]),
+        *((f"rewards.{r['dimension']}", r["status"], r["value"], r["reason"]) for r in row["rewards"] or ()),
+    ]:
+        if (status == "scored") != (value is not None):
+            yield f"{name} is {value}, but its status is {status}"
+        if status == "unscorable" and not reason:
+            yield f"{name} is unscorable without a reason"
+    if (row["source"] == "synthetic") != (row["pair_id"] is None):
+        yield f"pair_id is {row['pair_id']} on a {row['source']} row: synthetic rows have none, twin and real rows one"
+    if (row["source"] == "synthetic") != (row["dimension"] is not None):
+        yield f"dimension is {row['dimension']} on a {row['source']} row: synthetic rows have one, captions none"
+    judges = {judge["id"] for judge in row["judges"] or ()}
+    unknown = {item["judge"] for item in (row["answers"] or []) + (row["measurements"] or [])} - judges
+    if unknown:
+        yield f"judge {', '.join(sorted(map(str, unknown)))} is not among the row's judges"
+
+
+def _columns_differ(found: list[str], expected: list[str]) -> str:
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    parts = [f"missing columns: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(extra)}"] * bool(extra)
+    return f"{'; '.join(parts)}. The columns of format {FORMAT_VERSION} are closed; see gigavideo_data/schema.py."
+
+
+def _digest(content: dict) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, no NaN."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,176 @@
+"""The stages of a row's life, and the one adapter through which every row passes.
+
+A stage is a function of (engine, inputs, store) that returns a record and blobs. The adapter gives it its promises: a
+finished row is never made twice, an attempt is counted before it is made, and a failed row is data with a reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gigavideo_data import rewards, video
+from gigavideo_data.errors import RunError
+from gigavideo_data.store import Store, content_key
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Blobs = dict[str, bytes]
+
+# Not the row's fault, and no other row would fare better: the run stops and says so.
+FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a stage is run.
+
+    Attributes:
+        version: part of every key; raised when the stage's meaning changes.
+        engine: kind of engine (see `engines.ENGINES`), or None for pure arithmetic.
+        run: the work on one row.
+        rows_per_task: rows handed to a worker at once; 1 where a row is dear.
+    """
+
+    version: int
+    engine: str | None
+    run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]]
+    rows_per_task: int = 1
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row's work in one stage: settings of the engine, JSON-able inputs, and where it came from for the ledger."""
+
+    stage: str
+    engine: dict[str, Any]
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Names everything that decides the result."""
+        version = STAGES[self.stage].version
+        return content_key({"stage": self.stage, "version": version, "engine": self.engine, "inputs": self.inputs})
+
+
+def _prompt(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    return {"prompts": writer.prompts(**inputs)}, {}
+
+
+def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    caption, data, origin = clips.clip(**inputs)
+    return {"caption": caption, "origin": origin, **_video_facts(data)}, {"video.mp4": data}
+
+
+def _extend(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    return {"prompt": writer.extend(**inputs)}, {}
+
+
+def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    asked = writer.questions(**inputs)
+    texts = [q["question"] for q in asked]
+    if len(set(texts)) != len(texts):
+        raise ValueError(f"a question is asked twice: {texts}")
+    if any(q["expected"] not in ("yes", "no") for q in asked):
+        raise ValueError(f"an expected answer is neither yes nor no: {asked}")
+    if asked and {q["expected"] for q in asked} != {"yes", "no"}:
+        raise ValueError("both answers must be expected somewhere, else a judge that always agrees is right")
+    return {"questions": asked}, {}
+
+
+def _synthesize(generator: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    from safetensors.torch import save  # torch loads only where videos are made
+
+    made = generator.generate(inputs["prompt"], inputs["seed"])
+    data = video.encode(made.frames_THWC, made.fps)
+    latents = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
+    return _video_facts(data), {"video.mp4": data, "latents.safetensors": latents}
+
+
+def _judge(judge: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    name = inputs["video_sha256"] + ".mp4"
+    clip = video.decode(store.blob(name), name)
+    answers = judge.answer(clip.frames_THWC, clip.fps, inputs["questions"])
+    return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no} for a in answers]}, {}
+
+
+def _reward(engine: None, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    outcome = rewards.score(inputs["answers"], inputs["combine"], inputs["min_mass"])
+    return {"value": outcome.value, "status": outcome.status, "reason": outcome.reason}, {}
+
+
+def _video_facts(data: bytes) -> Record:
+    clip = video.decode(data)  # what was written is read back before it counts as made
+    num_frames, height, width, _ = clip.frames_THWC.shape
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"video_sha256": sha256, "num_frames": num_frames, "height": height, "width": width, "fps": clip.fps}
+
+
+STAGES: dict[str, Stage] = {
+    "prompt": Stage(1, "writer", _prompt),
+    "caption": Stage(1, "captions", _caption, rows_per_task=8),
+    "extend": Stage(1, "writer", _extend, rows_per_task=32),
+    "questions": Stage(1, "writer", _questions, rows_per_task=64),
+    "synthesize": Stage(1, "generator", _synthesize),
+    "judge": Stage(1, "judge", _judge, rows_per_task=4),
+    "reward": Stage(1, None, _reward, rows_per_task=256),
+}
+
+
+def run_row(
+    stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
+) -> str:
+    """Make one row durable, or its rejection.
+
+    Returns:
+        "done", "rejected", or "kept" when the store had it already.
+
+    Raises:
+        RunError: the store cannot be written: the disk is full, read-only or broken. The row is not to blame.
+    """
+    stage = STAGES[stage_name]
+    if store.get(stage_name, key) is not None:
+        return "kept"
+    try:
+        while True:
+            attempt = store.begin_attempt(stage_name, key, run_id, limit)
+            if attempt is None:
+                rejection = {"rejected": "worker_died", "detail": "its worker died at every attempt", "attempts": limit}
+                store.put(stage_name, key, rejection)
+                return "rejected"
+            try:
+                record, blobs = stage.run(engine, inputs, store)
+            except (ConnectionError, TimeoutError) as error:
+                if attempt < limit:
+                    continue
+                store.put(stage_name, key, _rejection(error, attempt))
+                return "rejected"
+            except OSError as error:
+                if error.errno in FATAL_ERRNOS:
+                    raise
+                store.put(stage_name, key, _rejection(error, attempt))
+                return "rejected"
+            except Exception as error:  # noqa: BLE001 - the row adapter: whatever a row does, it becomes data with a reason
+                store.put(stage_name, key, _rejection(error, attempt))
+                return "rejected"
+            store.put(stage_name, key, record, blobs)
+            return "done"
+    except OSError as error:
+        raise RunError(
+            f"the store cannot be written ({error.strerror or error}). Free space or name another --store, then run "
+            "the same command again: finished rows are kept."
+        ) from error
+
+
+def _rejection(error: Exception, attempts: int) -> Record:
+    """Deterministic failures are told apart by kind; the message is kept short and free of newlines."""
+    return {
+        "rejected": f"{type(error).__name__}",
+        "detail": " ".join(str(error).split())[:300],
+        "attempts": attempts,
+    }

@@ -1,0 +1,252 @@
+"""Check a published set from the outside: `gv-data verify DIR`.
+
+Nothing in the folder is trusted. The manifest is read first, then sums, columns, values and every frame of every clip
+are compared with what it and the rows say; at the end plain `load_dataset` has to see every config as typed rows.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.schema import LAYOUT, check_format, check_table
+from gigavideo_data.video import decode
+
+FILE_NAME = re.compile(r"[a-z_]+/[A-Za-z0-9-]+\.parquet")  # inside the folder, whatever the manifest says
+MAX_ROW_GROUP_BYTES = 1 << 30  # refused before it is read
+
+
+class _File(BaseModel):
+    sha256: str
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
+
+
+class _LedgerLine(BaseModel):
+    stage: str
+    source: str
+    received: NonNegativeInt = Field(alias="in")
+    out: NonNegativeInt
+    rejected: dict[str, NonNegativeInt]
+
+
+class _Manifest(BaseModel):
+    """The part of the manifest that can be checked."""
+
+    format: str
+    rows: dict[str, NonNegativeInt]
+    files: dict[str, _File]
+    ledger: list[_LedgerLine]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found whole."""
+
+    format: str
+    rows: dict[str, int]  # per split: train, validation, preview, dev, test, rejects
+    clips: int  # decoded, every frame
+    size_bytes: int  # of the Parquet files
+
+
+@dataclass
+class _Seen:
+    """What the rows of one file must agree about with those of the others."""
+
+    clip_sums: dict[str, str] = field(default_factory=dict)  # id -> sha256
+    split_of_group: dict[str, str] = field(default_factory=dict)  # pair_id or prompt_id -> split
+    sources: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, source, reason
+
+
+def verify_folder(path: Path) -> Verified:
+    """Check a whole set.
+
+    Raises:
+        DatasetError: the first thing that is wrong, where, and what to do.
+    """
+    manifest = _read_manifest(path)
+    _check_listing(path, manifest)
+    seen, rows = _Seen(), Counter[str]()
+    for config, (contract, splits) in LAYOUT.items():
+        for split, pattern in splits.items():
+            rows[split] = 0
+            for name in sorted(fnmatch.filter(manifest.files, pattern)):
+                for table in _read(path / name, name, manifest.files[name]):
+                    check_table(table, name, contract)
+                    _check_across(config, table, name, split, seen)
+                    rows[split] += table.num_rows
+    for split, count in manifest.rows.items():
+        if rows[split] != count:
+            raise DatasetError(
+                f"{path}: the manifest says {count} {split} rows, {rows[split]} are there. Build it again."
+            )
+    _check_ledger(manifest.ledger, seen)
+    _check_loads(path, rows)
+    size_bytes = sum(file.bytes for file in manifest.files.values())
+    return Verified(manifest.format, dict(rows), len(seen.clip_sums), size_bytes)
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    where = path / "manifest.json"
+    if not where.is_file():
+        raise DatasetError(
+            f"{path}: no manifest.json, so no complete set. Run the build again: it goes on where it stopped."
+        )
+    try:
+        content = json.loads(where.read_text(encoding="utf-8"))
+        check_format(str(content.get("format")), str(where))
+        return _Manifest.model_validate(content)
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{where}: not a manifest ({error}). Build the set again.") from error
+
+
+def _check_listing(path: Path, manifest: _Manifest) -> None:
+    """The folder holds the files of the manifest, all of them and no others that a reader would pick up."""
+    patterns = [pattern for _, splits in LAYOUT.values() for pattern in splits.values()]
+    for name in manifest.files:
+        if not FILE_NAME.fullmatch(name) or not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+            raise DatasetError(f"{path / 'manifest.json'}: file name {name!r} is not allowed. Do not use this set.")
+    for pattern in patterns:
+        listed, present = (
+            set(fnmatch.filter(manifest.files, pattern)),
+            {f.relative_to(path).as_posix() for f in path.glob(pattern)},
+        )
+        if missing := listed - present or ({pattern} if not listed else set()):
+            raise DatasetError(f"{path}: {', '.join(sorted(missing))} is missing. Fetch or build the set again.")
+        if unlisted := present - listed:
+            raise DatasetError(
+                f"{path}: {', '.join(sorted(unlisted))} is not in the manifest. Remove it, or build again."
+            )
+
+
+def _read(path: Path, name: str, listed: _File) -> Iterator[pa.Table]:
+    """Compare size and sum with the manifest, then give the row groups one by one."""
+    with path.open("rb") as file:
+        size, sha256 = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    if (size, sha256) != (listed.bytes, listed.sha256):
+        raise DatasetError(
+            f"{name}: {size} bytes with sha256 {sha256[:12]}, the manifest says {listed.bytes} bytes with "
+            f"{listed.sha256[:12]}. The file is damaged or was changed; fetch or build the set again."
+        )
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            if parquet.metadata.num_rows != listed.rows:
+                raise DatasetError(f"{name}: {parquet.metadata.num_rows} rows, the manifest says {listed.rows}.")
+            yield parquet.schema_arrow.empty_table()  # so that the columns of an empty file are checked too
+            for number in range(parquet.num_row_groups):
+                if parquet.metadata.row_group(number).total_byte_size > MAX_ROW_GROUP_BYTES:
+                    raise DatasetError(f"{name}: row group {number} is larger than {MAX_ROW_GROUP_BYTES >> 20} MiB.")
+                yield parquet.read_row_group(number)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{name}: cannot be read as Parquet ({error}). Fetch or build the set again.") from error
+
+
+def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Seen) -> None:
+    """What one table must agree about with the others."""
+    match config:
+        case "default":
+            _check_rows(table, name, split, seen)
+        case "preview":
+            _check_preview(table, name, seen)
+        case "eval_prompts":
+            if set(table["split"].to_pylist()) - {split}:
+                raise DatasetError(f"{name}: holds prompts of another split. Build the set again.")
+        case "rejects":
+            columns = (table[column].to_pylist() for column in ("stage", "source", "reason"))
+            seen.rejected.update(zip(*columns, strict=True))
+
+
+def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
+    for row in table.to_pylist():
+        where = f"{name}: row {row['id']}"
+        if row["id"] in seen.clip_sums:
+            raise DatasetError(f"{where} stands in two places. Ids are unique in a set; build it again.")
+        group = row["pair_id"] or row["prompt_id"]
+        if row["split"] != split or seen.split_of_group.setdefault(group, split) != split:
+            raise DatasetError(
+                f"{where} (split {row['split']}): its prompt or pair is in two splits. Build the set again."
+            )
+        _check_clip(row, where)
+        seen.clip_sums[row["id"]] = row["video_sha256"]
+        seen.sources[row["source"]] += 1
+
+
+def _check_clip(row: dict, where: str) -> None:
+    data = row["video"]["bytes"]
+    if hashlib.sha256(data).hexdigest() != row["video_sha256"]:
+        raise DatasetError(f"{where}: the clip's bytes do not have the sum in video_sha256. Build the set again.")
+    clip = decode(data, where)
+    num_frames, height, width, _ = clip.frames_THWC.shape
+    if (num_frames, height, width) != (row["num_frames"], row["height"], row["width"]):
+        raise DatasetError(
+            f"{where}: the clip has {num_frames} frames of {height} x {width} px, the row says "
+            f"{row['num_frames']} of {row['height']} x {row['width']}. Build the set again."
+        )
+    if not math.isclose(clip.fps, row["fps"], rel_tol=1e-3):
+        raise DatasetError(
+            f"{where}: the clip runs at {clip.fps:g} Hz, the row says {row['fps']:g}. Build the set again."
+        )
+
+
+def _check_preview(table: pa.Table, name: str, seen: _Seen) -> None:
+    for row in table.to_pylist():
+        sums = {row["video_sha256"], hashlib.sha256(row["video"]["bytes"]).hexdigest()}
+        if sums != {seen.clip_sums.get(row["id"])}:
+            raise DatasetError(f"{name}: row {row['id']} is not the one in data/. Build the set again.")
+
+
+def _check_ledger(ledger: list[_LedgerLine], seen: _Seen) -> None:
+    """Nothing got lost: each line adds up, the rejects are those it counts, and its end is the rows that are here."""
+    counted, ends = Counter[tuple[str, str, str]](), {}
+    for line in ledger:
+        if line.received != line.out + sum(line.rejected.values()):
+            raise DatasetError(
+                f"ledger: {line.stage} of {line.source} took in {line.received}, but gave {line.out} and rejected "
+                f"{sum(line.rejected.values())}: rows were lost. Do not use this set; build it again."
+            )
+        counted.update({(line.stage, line.source, reason): count for reason, count in line.rejected.items()})
+        ends[line.source] = line.out
+    for key in sorted(counted.keys() | seen.rejected.keys()):
+        if counted[key] != seen.rejected[key]:
+            raise DatasetError(
+                f"ledger: {counted[key]} rejected at {' of '.join(key[:2])} as {key[2]}, "
+                f"but rejects/ lists {seen.rejected[key]}. Build the set again."
+            )
+    for source, count in seen.sources.items():
+        if ends.get(source) != count:
+            raise DatasetError(
+                f"ledger: ends with {ends.get(source, 'no')} {source} rows, {count} are in data/. Build the set again."
+            )
+
+
+def _check_loads(path: Path, rows: Counter[str]) -> None:
+    """Plain `load_dataset(DIR, config)` finds every config and types it; a split without rows it could not hold."""
+    from datasets import Features, load_dataset  # seconds to import: only when a set is really checked
+    from datasets.exceptions import DatasetsError
+
+    card = path / "README.md"
+    for config, (contract, splits) in LAYOUT.items():
+        expected = {split for split in splits if rows[split]}
+        if not expected:
+            continue
+        try:
+            loaded = load_dataset(str(path), config, streaming=True)
+        except (DatasetsError, OSError, ValueError, yaml.YAMLError) as error:
+            raise DatasetError(f"{card}: load_dataset finds no {config} ({error}). Build the set again.") from error
+        features = Features.from_arrow_schema(contract.schema)
+        if loaded.keys() != expected or any(split.features != features for split in loaded.values()):
+            raise DatasetError(f"{card}: load_dataset sees other splits or columns in {config}. Build the set again.")

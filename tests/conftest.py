@@ -1,0 +1,12 @@
+"""Nothing here reaches the network, and caches go to a folder of this run: set before huggingface_hub is imported."""
+
+import os
+import tempfile
+
+CACHE = tempfile.TemporaryDirectory(prefix="gigavideo-hf-")  # removed when the run ends
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HOME"] = CACHE.name

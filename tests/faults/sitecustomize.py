@@ -1,0 +1,9 @@
+"""Put on PYTHONPATH by tests that run whole builds: swaps the generator for one that renders, counts, and fails on cue.
+
+Python imports this module at start-up, in the build and in every Ray worker, so the code under test needs no test
+switch.
+"""
+
+from gigavideo_data import engines
+
+engines.ENGINES["generator"]["diffusers"] = ("oracle", "OracleGenerator")

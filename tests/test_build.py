@@ -1,0 +1,221 @@
+"""Whole builds through the command line, with real Ray: what is promised when something goes wrong.
+
+Every recovery is compared with an uninterrupted build: same files, same bytes, and as many generator calls as its rows,
+give or take those in flight at a kill. The generator is swapped for one that renders and counts (see tests/faults).
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gigavideo_data.verify import verify_folder
+
+FAULTS = Path(__file__).parent / "faults"
+WORKERS = 2
+SMALL = {
+    "dimensions": "[motion_order_understanding, instance_preservation]",
+    "prompts.per_dimension": "4",
+    "captions.count": "4",
+    "eval_prompts.per_dimension": "2",
+    "limits.replicas": str(WORKERS),
+}
+STAGES = ("prompt", "caption", "extend", "questions", "synthesize", "judge", "reward")
+pytestmark = pytest.mark.timeout(900)
+
+
+class Workspace:
+    """A folder with a store, a call counter, and builds run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls_file = folder, folder / "calls"
+        folder.mkdir(exist_ok=True)
+
+    def start(
+        self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str
+    ) -> subprocess.Popen:
+        settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
+        options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()", "build"]
+        return subprocess.Popen(
+            [
+                *command,
+                "--recipe",
+                "quickstart",
+                "--out",
+                out,
+                "--store",
+                "store",
+                *options,
+                *["--retry-rejected"] * retry,
+            ],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def build(
+        self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str
+    ) -> tuple[int, str]:
+        """Run to the end and return exit code and what was said to people."""
+        process = self.start(out, faults, retry=retry, **changes)
+        _, said = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def calls(self) -> int:
+        return len(self.calls_file.read_text().splitlines()) if self.calls_file.exists() else 0
+
+    def finished(self, stage: str) -> int:
+        return len(list((self.folder / "store" / stage).glob("*/*.json")))
+
+    def files(self, out: str = "out") -> dict[str, str]:
+        """Sums of everything published but cost.json and the page that shows it: they say how long it took."""
+        folder, left_out = self.folder / out, ("cost.json", "report.html")
+        paths = [p for p in folder.rglob("*") if p.is_file() and ".gv" not in p.parts and p.name not in left_out]
+        return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+    def manifest(self, out: str = "out") -> dict:
+        return json.loads((self.folder / out / "manifest.json").read_text())
+
+    def rejects(self, out: str = "out") -> list[dict]:
+        return pq.read_table(self.folder / out / "rejects" / "rejects.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Workspace:
+    """An uninterrupted build of the small recipe."""
+    workspace = Workspace(tmp_path_factory.mktemp("reference"))
+    code, said = workspace.build()
+    assert code == 0, said
+    return workspace
+
+
+def test_a_build_verifies_and_makes_every_video_once(reference):
+    verified = verify_folder(reference.folder / "out")
+    rows = pq.read_table(reference.folder / "out" / "data", columns=["source"])["source"].to_pylist()
+    assert set(rows) == {"synthetic", "twin", "real"}
+    assert verified.clips == len(rows)
+    assert reference.calls() == len(rows) - rows.count("real")
+    assert (reference.folder / "out" / "report.html").exists()
+
+
+def test_the_same_build_again_makes_nothing_and_changes_nothing(reference):
+    before, calls = reference.files(), reference.calls()
+    began = time.monotonic()
+    assert reference.build()[0] == 0
+    assert (reference.files(), reference.calls()) == (before, calls)
+    assert time.monotonic() - began < 60
+
+
+def test_killed_in_every_stage_it_resumes_to_the_same_bytes(reference, tmp_path):
+    workspace, kills = Workspace(tmp_path / "killed"), 0
+    for stage in (*STAGES, "publish"):
+        process = workspace.start(faults={"GV_SLEEP_S": "0.2"})
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            begun = workspace.finished(stage) if stage != "publish" else (workspace.folder / "out/.gv/staging").exists()
+            if begun:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        process.communicate(timeout=60)
+    assert kills >= len(STAGES)  # the last stages may be over before they are seen
+    code, said = workspace.build()
+    assert code == 0, said
+    assert workspace.files() == reference.files()
+    assert workspace.calls() - reference.calls() <= WORKERS * kills
+
+
+def test_on_one_worker_the_bytes_are_the_same(reference, tmp_path):
+    workspace = Workspace(tmp_path / "one")
+    assert workspace.build(limits__replicas="1")[0] == 0
+    one, two = (w.files() for w in (workspace, reference))
+    assert {k: v for k, v in one.items() if k.startswith("data/")} == {
+        k: v for k, v in two.items() if k.startswith("data/")
+    }
+
+
+def test_a_second_recipe_makes_no_shared_video_twice(reference):
+    calls = reference.calls()
+    code, said = reference.build("more", prompts__per_dimension="6", name="more")
+    assert code == 0, said
+    ids = [
+        set(pq.read_table(reference.folder / out / "data", columns=["id"])["id"].to_pylist()) for out in ("out", "more")
+    ]
+    assert ids[0] < ids[1]
+    assert reference.calls() - calls == len(ids[1] - ids[0])
+
+
+def test_a_row_that_kills_its_worker_is_rejected_with_a_reason_and_harms_no_other(reference, tmp_path):
+    poison = "moves up"
+    prompts = pq.read_table(reference.folder / "out" / "data", columns=["source", "prompt"]).to_pylist()
+    doomed = sum(poison in row["prompt"] and row["source"] != "real" for row in prompts)
+    assert 0 < doomed < len(prompts)
+    workspace = Workspace(tmp_path / "poison")
+    code, said = workspace.build(faults={"GV_KILL_WORD": poison})
+    assert code == 3, said
+    assert "limits.max_rejected" in said
+    died = [row for row in workspace.rejects() if row["reason"] == "worker_died"]
+    assert len(died) == doomed
+    assert {row["attempts"] for row in died} == {3}
+    assert sum(poison in line for line in workspace.calls_file.read_text().splitlines()) == 3 * doomed
+    verify_folder(workspace.folder / "out")
+    code, said = workspace.build(retry=True)  # with more memory, say
+    assert code == 0, said
+    assert workspace.files() == reference.files()
+
+
+def test_a_full_disk_stops_the_build_and_the_same_command_goes_on(reference, tmp_path):
+    workspace = Workspace(tmp_path / "full")
+    code, said = workspace.build(faults={"GV_FILE_LIMIT": "2600"})  # bytes of one file: prompts fit, clips do not
+    assert code == 1, said
+    assert "--store" in said
+    assert "Traceback" not in said
+    code, said = workspace.build()
+    assert code == 0, said
+    assert workspace.files() == reference.files()
+    assert workspace.calls() <= reference.calls() + 2 * WORKERS
+
+
+def test_a_truncated_clip_in_the_store_is_noticed_and_made_again(reference):
+    blob = max((reference.folder / "store" / "blobs").glob("*/*.mp4"), key=lambda p: p.stat().st_mtime)
+    blob.write_bytes(blob.read_bytes()[:200])
+    before, calls = reference.files(), reference.calls()
+    code, said = reference.build()
+    assert code == 0
+    assert "damaged" in said
+    assert reference.files() == before
+    assert reference.calls() <= calls + 1
+
+
+def test_two_builds_in_one_folder_the_second_is_refused(tmp_path):
+    workspace = Workspace(tmp_path / "twice")
+    first = workspace.start(faults={"GV_SLEEP_S": "1"})
+    deadline = time.monotonic() + 120
+    while not workspace.finished("prompt") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    code, said = workspace.build()
+    first.send_signal(signal.SIGINT)
+    _, said_first = first.communicate(timeout=120)
+    assert code == 1
+    assert "another build" in said
+    assert first.returncode == 130
+    assert "interrupted" in said_first
+
+
+def test_no_path_of_this_machine_is_published(reference):
+    secrets = [str(reference.folder), str(Path.home()), os.uname().nodename]
+    for path in (reference.folder / "out").rglob("*"):
+        if path.is_file() and ".gv" not in path.parts:
+            data = path.read_bytes()
+            assert not [secret for secret in secrets if len(secret) > 5 and secret.encode() in data], path

@@ -1,0 +1,33 @@
+"""Progress away from a terminal: lines a log can keep."""
+
+import io
+
+from rich.console import Console
+
+from gigavideo_data.progress import Progress
+
+
+def test_without_a_terminal_a_stage_is_plain_lines() -> None:
+    log = io.StringIO()
+    with Progress(Console(file=log, force_terminal=False, width=40)) as progress:
+        progress.start("synthesize", total=5, cached=2)
+        progress.advance()
+        progress.note("one [red]prompt[/x] was damaged; made again")
+        progress.advance(2)
+        progress.finish()
+    assert log.getvalue().splitlines() == [
+        "synthesize  2/5  2 from the store",
+        "one [red]prompt[/x] was damaged; made again",
+        "synthesize  5/5  done in 0 s, 2 from the store",
+    ]
+
+
+def test_on_a_terminal_a_bar_shows_speed_and_time_left() -> None:
+    screen = io.StringIO()
+    with Progress(Console(file=screen, force_terminal=True, width=120)) as progress:
+        progress.start("judge", total=4)
+        progress.advance()
+        progress.note("worth knowing")
+    assert "rows/s" in screen.getvalue()
+    assert "left" in screen.getvalue()
+    assert "worth knowing" in screen.getvalue()

@@ -1,0 +1,181 @@
+"""Recipes: what is refused, where the message points, and what the hash stands for."""
+
+from pathlib import Path
+
+import pytest
+
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.recipe import Recipe, load, shipped
+
+BASE = "name: mine\ndimensions: [mechanics]\n"
+
+
+def written(folder: Path, text: str | bytes) -> str:
+    path = folder / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_shipped_recipe_loads_under_its_own_name(name: str) -> None:
+    assert load(name).name == name
+
+
+def test_the_arms_make_the_rows_of_table_2() -> None:
+    def kinds(name: str) -> tuple[bool, bool, bool]:
+        recipe = load(name)
+        return recipe.synthetic, recipe.captions.count > 0, recipe.captions.count > 0 and recipe.captions.real
+
+    assert kinds("arm-ps-vs") == (True, False, False)
+    assert kinds("arm-pr-vs") == (False, True, False)
+    assert kinds("arm-ps-vs-pr-vs") == (True, True, False)
+    assert kinds("arm-pr-vs-pr-vr") == (False, True, True)
+    assert kinds("arm-all") == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("prompts:\n  per_dimenson: 3\n", 4, "did you mean 'per_dimension'?"),
+        (
+            "generators:\n  - model: miniature\n    stps: 3\n",
+            5,
+            "generators.0.stps: unknown key; did you mean 'steps'?",
+        ),
+        ("dimensoins: [mechanics]\n", 3, "did you mean 'dimensions'?"),
+        ("seed: 1\nseed: 2\n", 4, "given twice"),
+        ("seed: 010\n", 3, "without quotes or leading zeros"),
+        ("seed: '7'\n", 3, "must be a valid integer, not '7'"),
+        ("seed: -1\n", 3, "greater than or equal to 0"),
+        ("synthetic: no\n", 3, "write true or false"),
+        ("synthetic: 1\n", 3, "must be a valid boolean"),
+        ("license: no\nsynthetic: off\n", 4, "write true or false"),
+        ("target: 1e-4\n", 3, "must be a valid string"),
+        ("validation_share: .nan\n", 3, "must be a valid number"),
+        ("judge: {min_mass: 1e999}\n", 3, "not a finite number"),
+        ("judge: {min_mass: 1.5}\n", 3, "less than or equal to 1"),
+        ("prompts:\n", 3, "must be a valid dictionary"),
+        ("prompts: &a {variants: 1}\n", 3, "anchors"),
+        ("target: *a\n", 3, "anchors"),
+        ("target: !!python/name:os.system x\n", 3, "tag"),
+        ("seed: !!int x\n", 3, "not a number"),
+        ("1: 2\n", 3, "a key must be text"),
+        ("target: [\n", 4, "expected"),
+        ("---\nname: other\n", 3, "another document"),
+        ("captions: {count: 3, twins: false}\n", None, "captions.twins"),
+        ("synthetic: false\n", None, "nothing to make"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int | None, words: str) -> None:
+    path = written(tmp_path, BASE + text)
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert words in str(caught.value)
+    assert f"{path}:{line or 1}: " in str(caught.value)
+
+
+def test_a_wrong_dimension_is_named_on_its_own_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "name: mine\ndimensions:\n  - mechanics\n  - mecanics2\n")
+    with pytest.raises(
+        RecipeError, match=r"mine\.yaml:4: dimensions\.1: unknown dimension 'mecanics2'; did you mean 'mechanics'"
+    ):
+        load(path)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(written(tmp_path, "sed: 1\nprompts: {variants: 0}\n"))
+    assert len(str(caught.value).splitlines()) == 4  # two missing keys, one unknown, one out of range
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "must hold keys and values"),
+        (b"- a\n", "must hold keys and values"),
+        (BASE.encode() + b"license: caf\xe9\n", "mine.yaml:3: not UTF-8"),
+        (BASE.encode() + b"#" * 70_000, "larger than 64 kB"),
+        (BASE.encode() + b"target: " + b"[" * 20_000, "nested too deeply"),
+        (BASE.encode() + b"target: a\x00b\n", "not readable"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load(written(tmp_path, content))
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'quickstart'"):
+        load("quikstart")
+    with pytest.raises(RecipeError, match="No such file"):
+        load(str(tmp_path / "none.yaml"))
+    with pytest.raises(RecipeError, match="directory"):
+        load(str(tmp_path) + "/")
+
+
+def test_scalars_mean_what_they_look_like(tmp_path: Path) -> None:
+    recipe = load(
+        written(tmp_path, BASE + "license: no\njudge: {min_mass: 1e-4}\ngenerators: [{guidance: 5, steps: 8}]\n")
+    )
+    assert recipe.license == "no"
+    assert recipe.judge.min_mass == 1e-4
+    assert recipe.generators[0].guidance == 5.0
+
+
+def test_overrides_are_typed_and_the_last_one_wins(tmp_path: Path) -> None:
+    path = written(tmp_path, BASE)
+    changes = [
+        "prompts.variants=2",
+        "prompts.variants=3",
+        "generators.0.steps=8",
+        "dimensions=[composition, mechanics]",
+    ]
+    recipe = load(path, [*changes, "dimensions.0=camera_motion", "license=a=b"])
+    assert recipe.prompts.variants == 3
+    assert recipe.generators[0].steps == 8
+    assert recipe.dimensions == ("camera_motion", "mechanics")
+    assert recipe.license == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("prompts.variants", "must look like key=value"),
+        (".=1", "must look like key=value"),
+        ("prompts.variant=1", "did you mean 'variants'?"),
+        ("prompts.variants=two", "must be a valid integer, not 'two'"),
+        ("generators.1.steps=8", "there is no entry 1: it has 1 entries"),
+        ("name.first=x", "cannot be set inside 'mine'"),
+        ("name.0=x", "it is no list"),
+        ("dimensions=[mechanics", "expected"),
+        ("target=*a", "anchors"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(written(tmp_path, BASE), [override])
+    assert f"--set {override}" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_the_hash_names_what_the_rows_depend_on(tmp_path: Path) -> None:
+    recipe = load(written(tmp_path, BASE))
+    again = Recipe.model_validate(recipe.resolved())
+    assert again == recipe
+    assert again.hash == recipe.hash
+    assert len(recipe.hash) == 16
+    assert load(written(tmp_path, BASE + "judge: {min_mass: 0.4}\n")).hash != recipe.hash
+    assert load(written(tmp_path, BASE + "generators: [{guidance: 3}]\n")).hash == recipe.hash
+    assert load(written(tmp_path, BASE + "limits: {replicas: 2}\n")).hash == recipe.hash
+
+
+def test_a_local_folder_is_not_published(tmp_path: Path) -> None:
+    recipe = load(written(tmp_path, BASE + "target: org/model\n"), [f"generators.0.model={tmp_path}/base"])
+    assert recipe.generators[0].model == f"{tmp_path}/base"
+    assert recipe.resolved()["generators"][0]["model"] == "base"
+    assert recipe.resolved()["target"] == "org/model"
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load("quickstart").seed = 3  # type: ignore[misc]

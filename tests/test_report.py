@@ -1,0 +1,140 @@
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+from rows import DIMENSION, clip, make_row, make_rows, write_set
+
+from gigavideo_data import report
+from gigavideo_data.errors import DatasetError
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7*7 }} \u2028"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    folder = write_set(tmp_path_factory.mktemp("set"))
+    return report.write_report(folder).read_text("utf-8")
+
+
+def found(pattern: str, page: str) -> str:
+    match = re.search(pattern, page, re.S)
+    assert match, pattern
+    return match[1]
+
+
+def data_of(page: str) -> dict:
+    return json.loads(found(r'<script type="application/json" id="data">(.*?)</script>', page))
+
+
+def test_page_holds_facts_and_every_clip(page):
+    data = data_of(page)
+    assert "10 of 10 videos are in this page" in page
+    assert len(data["clips"]) == 10
+    assert len(data["cards"]) == 8
+    assert base64.b64decode(data["clips"][make_row(0)["id"]]) == clip(0)
+    for text in (
+        "tiny",
+        "0123456789abcdef",
+        "duplicate",
+        "low mass",
+        "7 scored, 1 unscorable",
+        "every row accounted for",
+    ):
+        assert text in page
+
+
+def test_real_clip_stands_beside_its_twin(page):
+    pairs = [card for card in data_of(page)["cards"] if len(card["clips"]) == 2]
+    assert [[c["source"] for c in card["clips"]] for card in pairs] == [["twin", "real"]] * 2
+
+
+def test_card_tells_questions_probabilities_and_seed(page):
+    card = next(card for card in data_of(page)["cards"] if card["id"] == make_row(3)["id"])
+    assert card["generator"] == {"model": "miniature", "steps": 20, "guidance": 3.0, "seed": 3}
+    assert card["reward"] == pytest.approx(3 / 8)
+    [answer] = card["answers"]
+    assert (answer["question"], answer["expected"]) == ("Does the ball fall?", "yes")
+    assert answer["p_yes"] == pytest.approx(3 / 8)
+
+
+def test_page_is_a_function_of_the_folder(tmp_path):
+    folder = write_set(tmp_path)
+    first = report.write_report(folder).read_bytes()
+    assert report.write_report(folder, tmp_path / "again.html").read_bytes() == first
+    assert str(tmp_path).encode() not in first
+
+
+def test_text_of_others_stays_text(tmp_path):
+    rows = make_rows()
+    rows[0]["prompt"] = HOSTILE
+    rows[0]["answers"][0]["question"] = HOSTILE
+    rows[5] |= {"reason": HOSTILE, "rewards": [rows[5]["rewards"][0] | {"reason": HOSTILE}]}
+    page = report.write_report(write_set(tmp_path, rows)).read_text("utf-8")
+    assert "<img" not in page
+    assert "<script>alert" not in page
+    assert page.count("<script") == 2
+    assert page.count("</script>") == 2
+    assert HOSTILE in {card["prompt"] for card in data_of(page)["cards"]}
+
+
+def test_policy_allows_this_style_and_script_and_nothing_else(page):
+    policy = found(r'Content-Security-Policy" content="([^"]*)"', page)
+    for tag in ("style", "script"):
+        content = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.S)[-1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://", page)
+    assert not re.search(r"<[^>]+\s(style|on\w+)=", page.split('<script type="application/json"')[0])
+
+
+def entry(value):
+    return {"dimension": DIMENSION, "value": value, "status": "scored", "reason": None}
+
+
+def test_above_the_cap_best_worst_and_random_take_turns():
+    rows = [{**make_row(seed), "rewards": [entry(seed / 100)]} for seed in range(60)]
+    sizes = {row["id"]: 1000 for row in rows}
+    chosen = [unit[0] for unit in report.choose(rows, sizes, [DIMENSION], 9_500)]
+    seeds = [row["generator"]["seed"] for row in chosen]
+    assert len(seeds) == 9
+    assert {59, 58, 0, 1} <= set(seeds)
+    assert any(5 < seed < 55 for seed in seeds)
+    by_id = sorted(rows, key=lambda row: row["id"], reverse=True)
+    again = [unit[0]["id"] for unit in report.choose(by_id, sizes, [DIMENSION], 9_500)]
+    assert again == [row["id"] for row in chosen]
+
+
+def test_a_shared_real_clip_is_counted_once():
+    twins = [make_row(seed, "twin") | {"pair_id": "pair-1"} for seed in (1, 2)]
+    rows = [*twins, make_row(1, "real")]
+    units = report.choose(rows, {row["id"]: 100 for row in rows}, [DIMENSION], 300)
+    assert [len(unit) for unit in units] == [2, 2]
+
+
+def test_a_clip_larger_than_the_cap_is_left_out():
+    rows = [make_row(0), make_row(1)]
+    units = report.choose(rows, {rows[0]["id"]: 10_000, rows[1]["id"]: 10}, [DIMENSION], 100)
+    assert [unit[0]["id"] for unit in units] == [rows[1]["id"]]
+
+
+def test_capped_page_says_so(tmp_path, monkeypatch):
+    folder = write_set(tmp_path)
+    monkeypatch.setattr(report, "EMBED_BYTES", 4 * len(base64.b64encode(clip(0))))
+    page = report.write_report(folder).read_text("utf-8")
+    shown = int(found(r"(\d+) of 10 videos are in this page: the best, the worst", page))
+    assert 0 < shown == len(data_of(page)["clips"]) < 10
+
+
+def test_bars_and_durations():
+    assert report.bars([0, 1, 100], 30, 10) == [(0.5, 10.0, 9.0, 0.0), (10.5, 8.5, 9.0, 1.5), (20.5, 0.0, 9.0, 10.0)]
+    assert [report.si(s) for s in (0.21, 41, 141.2, 11100)] == ["0.2 s", "41 s", "2 min 21 s", "3 h 5 min"]
+
+
+def test_unfinished_folder_gets_no_page(tmp_path):
+    with pytest.raises(DatasetError, match=r"manifest\.json"):
+        report.write_report(tmp_path)
+    assert not list(tmp_path.iterdir())

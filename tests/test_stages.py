@@ -1,0 +1,83 @@
+"""The row adapter: a failed row is data with a reason, and only a broken store stops a run."""
+
+import errno
+
+import pytest
+
+from gigavideo_data import stages
+from gigavideo_data.errors import RunError
+from gigavideo_data.stages import Item, run_row
+from gigavideo_data.store import Store
+
+INPUTS = {"prompt": "p", "variant": 0, "seed": 0}
+
+
+class Writer:
+    """Fails with each of `errors` in turn, then answers; counts calls."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.calls = list(errors), 0
+
+    def extend(self, **inputs):  # noqa: ARG002 - the protocol
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "extended"
+
+
+def run(tmp_path, writer, run_id="run"):
+    return run_row("extend", "key", writer, INPUTS, Store(tmp_path), run_id, 3), Store(tmp_path).get("extend", "key")
+
+
+def test_a_finished_row_is_not_made_again(tmp_path):
+    writer = Writer()
+    assert run(tmp_path, writer) == ("done", {"prompt": "extended"})
+    assert run(tmp_path, writer)[0] == "kept"
+    assert writer.calls == 1
+
+
+def test_a_deterministic_failure_is_tried_once_and_kept_as_a_reason(tmp_path):
+    writer = Writer(ValueError("two\nlines"))
+    outcome, record = run(tmp_path, writer)
+    assert outcome == "rejected"
+    assert record == {"rejected": "ValueError", "detail": "two lines", "attempts": 1}
+    assert writer.calls == 1
+
+
+def test_a_transient_failure_is_tried_again_up_to_the_limit(tmp_path):
+    assert run(tmp_path, Writer(TimeoutError(), ConnectionError()))[0] == "done"
+    writer = Writer(*[TimeoutError("slow")] * 9)
+    outcome, record = run(tmp_path / "other", writer)
+    assert (outcome, record["rejected"], record["attempts"], writer.calls) == ("rejected", "TimeoutError", 3, 3)
+
+
+def test_a_row_that_killed_its_worker_is_given_up_after_the_limit(tmp_path):
+    for _ in range(3):
+        Store(tmp_path).begin_attempt("extend", "key", "run", 3)
+    writer = Writer()
+    outcome, record = run(tmp_path, writer)
+    assert (outcome, record["rejected"], writer.calls) == ("rejected", "worker_died", 0)
+
+
+def test_a_full_disk_stops_the_run_and_blames_no_row(tmp_path):
+    with pytest.raises(RunError, match="--store"):
+        run(tmp_path, Writer(OSError(errno.ENOSPC, "No space left on device")))
+    assert Store(tmp_path).get("extend", "key") is None
+
+
+def test_questions_must_expect_both_answers(tmp_path):
+    class Asker:
+        def questions(self, **inputs):  # noqa: ARG002 - the protocol
+            return [{"question": "Is there a dog?", "expected": "yes", "gate": False, "negated": "Is there no dog?"}]
+
+    with pytest.raises(ValueError, match="both answers"):
+        stages.STAGES["questions"].run(Asker(), {}, Store(tmp_path))
+
+
+def test_keys_name_the_engine_and_the_inputs():
+    keys = {
+        Item("judge", engine, inputs).key
+        for engine in ({"revision": "a"}, {"revision": "b"})
+        for inputs in ({"questions": ["q"]}, {"questions": ["r"]})
+    }
+    assert len(keys) == 4

@@ -1,0 +1,195 @@
+import hashlib
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from rows import clip, make_row, make_rows, write_set
+
+from gigavideo_data import schema
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.verify import verify_folder
+
+TRAIN = "data/train-00000-of-00001.parquet"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("sets") / "tiny")
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A copy to be damaged."""
+    return shutil.copytree(whole, tmp_path / "set")
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def replace_rows(folder, rows, name=TRAIN):
+    """Write other rows into a shard and make the manifest agree: what a careless or hostile publisher would do."""
+    path = folder / name
+    pq.write_table(schema.to_table(rows), path)
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    data = path.read_bytes()
+    files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "rows": len(rows), "bytes": len(data)}
+    edit_manifest(folder, files=files)
+
+
+def refusal(folder) -> str:
+    with pytest.raises(DatasetError) as caught:
+        verify_folder(folder)
+    return str(caught.value)
+
+
+def train_rows() -> list[dict]:
+    return [row for row in make_rows() if row["split"] == "train"]
+
+
+def test_a_whole_set_passes(whole):
+    verified = verify_folder(whole)
+    assert verified.format == schema.FORMAT_VERSION
+    assert verified.rows == {"train": 9, "validation": 1, "preview": 10, "dev": 1, "test": 2, "rejects": 1}
+    assert verified.clips == 10
+
+
+def test_unknown_format_comes_first_and_says_what_to_do(folder):
+    shutil.rmtree(folder / "data")
+    edit_manifest(folder, format="2.0", ledger="something new")
+    assert "format 2.0" in refusal(folder)
+    assert "Upgrade gigavideo" in refusal(folder)
+
+
+def test_no_manifest_is_no_set(folder):
+    (folder / "manifest.json").unlink()
+    assert "Run the build again" in refusal(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "1.0"}', '{"format": "1.0", "rows": 3}', "\xff"])
+def test_a_broken_manifest_is_named(folder, text):
+    (folder / "manifest.json").write_text(text, encoding="latin-1")
+    assert "manifest.json" in refusal(folder)
+
+
+def test_a_flipped_byte_in_a_shard_is_found(folder):
+    data = bytearray((folder / TRAIN).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / TRAIN).write_bytes(data)
+    assert f"{TRAIN}: " in refusal(folder)
+    assert "damaged" in refusal(folder)
+
+
+def test_a_shard_that_is_no_parquet_is_found(folder):
+    data = b"<html>Too many requests</html>"
+    (folder / TRAIN).write_bytes(data)
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files[TRAIN] |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit_manifest(folder, files=files)
+    assert "cannot be read as Parquet" in refusal(folder)
+
+
+def test_a_missing_shard_and_an_unlisted_one_are_found(folder):
+    shutil.copy(folder / TRAIN, folder / "data" / "train-00001-of-00002.parquet")
+    assert "data/train-00001-of-00002.parquet is not in the manifest" in refusal(folder)
+    (folder / "data" / "train-00001-of-00002.parquet").unlink()
+    (folder / TRAIN).unlink()
+    assert f"{TRAIN} is missing" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["data/train-../../x.parquet", "/etc/passwd", "../set/data/train-0.parquet", "x.py"])
+def test_the_manifest_cannot_name_files_outside(folder, name):
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    edit_manifest(folder, files=files | {name: files[TRAIN]})
+    assert "is not allowed" in refusal(folder)
+
+
+def test_a_truncated_clip_is_found(folder):
+    rows = train_rows()
+    data = rows[0]["video"]["bytes"][:-200]
+    rows[0] |= {"video": {"bytes": data, "path": "a.mp4"}, "video_sha256": hashlib.sha256(data).hexdigest()}
+    replace_rows(folder, rows)
+    assert f"row {rows[0]['id']}" in refusal(folder)
+
+
+def test_a_clip_that_is_not_the_one_of_the_row_is_found(folder):
+    rows = train_rows()
+    rows[0]["video"] = {"bytes": clip(77), "path": "a.mp4"}
+    replace_rows(folder, rows)
+    assert "video_sha256" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"num_frames": 6}, "5 frames of 32 x 32 px, the row says 6"),
+        ({"height": 48}, "the row says 5 of 48 x 32"),
+        ({"fps": 16.0}, "8 Hz, the row says 16"),
+        ({"split": "validation"}, "in two splits"),
+        ({"reward": float("nan")}, "reward is nan"),
+        ({"video": {"bytes": clip(0), "path": "/etc/passwd"}}, "bare file name"),
+        ({"video": {"bytes": None, "path": "a.mp4"}}, "video.bytes is null"),
+    ],
+)
+def test_rows_that_lie_about_their_clip_are_found(folder, columns, message):
+    rows = train_rows()
+    rows[0] |= columns
+    replace_rows(folder, rows)
+    assert message in refusal(folder)
+
+
+def test_an_id_in_two_splits_is_found(folder):
+    rows = train_rows()
+    replace_rows(folder, [rows[0] | {"split": "validation"}], "data/validation-00000-of-00001.parquet")
+    assert rows[0]["id"] in refusal(folder)
+
+
+def test_a_pair_in_two_splits_is_found(folder):
+    rows = [row for row in train_rows() if row["source"] != "real"]
+    replace_rows(folder, rows)
+    real = make_row(10, "real", split="validation")
+    replace_rows(folder, [real], "data/validation-00000-of-00001.parquet")
+    assert "in two splits" in refusal(folder)
+
+
+def test_a_preview_that_shows_other_clips_is_found(folder):
+    rows = make_rows()
+    rows[0] |= {"video": {"bytes": clip(77), "path": "a.mp4"}, "video_sha256": hashlib.sha256(clip(77)).hexdigest()}
+    replace_rows(folder, rows, "preview/preview.parquet")
+    assert "is not the one in data/" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in": 8}, "rows were lost"),
+        ({"in": 8, "rejected": {"duplicate": 2}}, "rejects/ lists 1"),
+        (
+            {"in": 7, "rejected": {"too_long": 1}},
+            "0 rejected at prompt of synthetic as duplicate, but rejects/ lists 1",
+        ),
+    ],
+)
+def test_a_ledger_that_does_not_add_up_is_found(folder, change, message):
+    ledger = json.loads((folder / "manifest.json").read_text())["ledger"]
+    for line in ledger:
+        if (line["stage"], line["source"]) == ("prompt", "synthetic"):
+            line.update(change)
+    edit_manifest(folder, ledger=ledger)
+    assert message in refusal(folder)
+
+
+def test_rows_that_the_ledger_does_not_know_are_found(folder):
+    replace_rows(folder, train_rows()[1:])
+    edit_manifest(folder, rows={"train": 8, "validation": 1})
+    assert "ledger" in refusal(folder) or "preview" in refusal(folder)
+
+
+def test_a_card_that_load_dataset_cannot_use_is_found(folder):
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace("config_name: rejects", "config_name: other"))
+    assert "load_dataset finds no rejects" in refusal(folder)
+    card.unlink()
+    assert "README.md" in refusal(folder)
