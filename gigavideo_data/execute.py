@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import sys
 import threading
 import uuid
 import warnings
@@ -38,17 +39,21 @@ class Worker:
     def __init__(self, stage: str, store: str, run_id: str, attempts: int) -> None:
         self.stage, self.store, self.run_id, self.attempts = stage, Store(Path(store)), run_id, attempts
         self.engines: dict[bytes, Any] = {}
+        self.broken = ""  # why this worker can make no more rows
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Take rows {"key", "work"} and return {"key", "outcome"}."""
         outcomes = []
         for key, work in zip(batch["key"], batch["work"], strict=True):
+            if self.broken:
+                outcomes.append(self.broken)
+                continue
             row = json.loads(str(work))
             try:
                 engine = self._engine(row["engine"])
                 outcome = run_row(self.stage, str(key), engine, row["inputs"], self.store, self.run_id, self.attempts)
             except RunError as error:  # would be lost among Ray's ignored errors
-                outcome = f"fatal: {error}"
+                outcome = self.broken = f"fatal: {error}"
             outcomes.append(outcome)
         return {"key": list(batch["key"]), "outcome": outcomes}
 
@@ -82,19 +87,16 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its errors come back as rows or exceptions
-        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")  # restarts and retries have no named parameter
         import ray
         import ray.data
 
         if not ray.is_initialized():
-            local = {} if "RAY_ADDRESS" in os.environ else _local_settings(self.replicas)
-            ray.init(
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-                include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
-                **local,
-            )
+            with _no_native_chatter():
+                ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **({} if "RAY_ADDRESS" in os.environ else _local_settings(self.replicas)),
+                )
             self._up = True
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -114,7 +116,24 @@ class Ray:
         stage = STAGES[stage_name]
         rows = [{"key": i.key, "work": json.dumps({"engine": i.engine, "inputs": i.inputs})} for i in items]
         blocks = -(-len(rows) // stage.rows_per_task)
-        dataset = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+        source = ray.data.from_items(rows, override_num_blocks=blocks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # restarts and retries have no named parameter yet, and Ray says so
+            dataset = self._mapped(source, stage_name, blocks, store)
+        for batch in _bounded(
+            dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"), stage_name
+        ):
+            for outcome in batch["outcome"]:
+                if str(outcome).startswith("fatal: "):
+                    raise RunError(f"{stage_name}: {str(outcome).removeprefix('fatal: ')}")
+                yield str(outcome)
+
+    def _mapped(self, source: Any, stage_name: str, blocks: int, store: Store) -> Any:
+        """Rows through a pool of workers."""
+        import ray.data
+
+        stage = STAGES[stage_name]
+        return source.map_batches(
             Worker,
             fn_constructor_args=(stage_name, str(store.root.resolve()), self.run_id, self.attempts),
             compute=ray.data.ActorPoolStrategy(size=min(self.replicas, blocks), max_tasks_in_flight_per_actor=2),
@@ -126,13 +145,6 @@ class Ray:
             max_task_retries=2 * (self.attempts + 1) * stage.rows_per_task,
             runtime_env={"env_vars": _ONE_THREAD},
         )
-        for batch in _bounded(
-            dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"), stage_name
-        ):
-            for outcome in batch["outcome"]:
-                if str(outcome).startswith("fatal: "):
-                    raise RunError(f"{stage_name}: {str(outcome).removeprefix('fatal: ')}")
-                yield str(outcome)
 
     def close(self) -> None:
         """Stop Ray if this build started it."""
@@ -155,7 +167,21 @@ def ray_for_build(replicas: int | None, attempts: int) -> Iterator[Ray]:
 
 def _local_settings(replicas: int) -> dict[str, Any]:
     # Slots are bookkeeping, not threads: enough for the pool, the reader and Ray's own helpers on any machine.
-    return {"num_cpus": max(4, replicas + 2), "object_store_memory": 256 * 2**20}
+    return {"num_cpus": max(4, replicas + 2), "object_store_memory": 256 * 2**20, "include_dashboard": False}
+
+
+@contextmanager
+def _no_native_chatter() -> Iterator[None]:
+    """Ray's native part announces its log level on the raw stderr; what matters comes as an exception."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _bounded(batches: Any, stage_name: str) -> Iterator[dict[str, np.ndarray]]:

@@ -188,7 +188,9 @@ def test_a_full_disk_stops_the_build_and_the_same_command_goes_on(reference, tmp
 
 
 def test_a_truncated_clip_in_the_store_is_noticed_and_made_again(reference):
-    blob = max((reference.folder / "store" / "blobs").glob("*/*.mp4"), key=lambda p: p.stat().st_mtime)
+    rows = pq.read_table(reference.folder / "out" / "data", columns=["source", "video_sha256"]).to_pylist()
+    sha256 = next(row["video_sha256"] for row in rows if row["source"] == "synthetic")
+    blob = reference.folder / "store" / "blobs" / sha256[:2] / f"{sha256}.mp4"
     blob.write_bytes(blob.read_bytes()[:200])
     before, calls = reference.files(), reference.calls()
     code, said = reference.build()

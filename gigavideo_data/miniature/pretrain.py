@@ -6,9 +6,9 @@
     $R gigavideo_data.miniature.pretrain train --latents OUT/latents --out OUT/model
     python -m gigavideo_data.miniature.pretrain assemble --vae OUT/vae --latents OUT/latents --model OUT/model --out DIR
 
-What the base is good and weak at is decided here, by `MIXTURE`: how often its training clips showed a skill. Text
-encoder and transformer learn together; the flow-matching target is diffusers' (noise - clean at sigma, 1 is pure
-noise).
+Training goes on from a pipeline folder with `train --start DIR`. What the base is good and weak at is decided by
+`mixture.py`: how often its training clips showed a skill. Text encoder and transformer learn together; the
+flow-matching target is diffusers' (noise - clean at sigma, 1 is pure noise).
 """
 
 from __future__ import annotations
@@ -135,6 +135,18 @@ class TextToVelocity(nn.Module):
         return self.transformer(noisy_BCFHW, timestep_B, text_BLD, return_dict=False)[0]
 
 
+def salience(latents_BCFHW: torch.Tensor) -> torch.Tensor:
+    """Loss weights (B, 1, F, H, W) of mean 1: more where a latent differs from its frame's usual one.
+
+    Unweighted, a model learns the ground first and for long nothing else: the ground is nearly all of the picture, and
+    the way a thing moves changes hardly any of it.
+    """
+    usual_BCF11 = latents_BCFHW.flatten(3).median(-1).values[..., None, None]
+    unusual_B1FHW = (latents_BCFHW - usual_BCF11).square().mean(1, keepdim=True)
+    weight_B1FHW = 0.2 + (unusual_B1FHW / unusual_B1FHW.mean((2, 3, 4), keepdim=True)).clamp(max=8)
+    return weight_B1FHW / weight_B1FHW.mean((2, 3, 4), keepdim=True)
+
+
 def plain_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -149,15 +161,17 @@ def plain_attention(
     return scores.softmax(-1).to(value.dtype) @ value
 
 
-def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, seed: int, resume: bool) -> None:
+def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, seed: int, start: Path | None) -> None:
     """Train on cached latents; rank 0 keeps the moving average of the weights in `out`, every 500 steps."""
     rank, world_size = _ranks()
     latents_NCFHW, captions, _, _ = load_latents(latents_dir)
     tokens = tokenizer()(["", *captions], padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
     torch.manual_seed(seed)
     model = TextToVelocity()
-    if resume:
-        model.load_state_dict(load_file(out / "ema.safetensors"))
+    if start:
+        model.text_encoder.load_state_dict(UMT5EncoderModel.from_pretrained(start / "text_encoder").state_dict())
+        transformer = WanTransformer3DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32)
+        model.transformer.load_state_dict(transformer.state_dict())
     ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
     # Compiled, in bf16 and with plain attention a step takes 0.4 of the time: the fused bf16 attention of CPUs is slow.
     nn.functional.scaled_dot_product_attention = plain_attention
@@ -167,7 +181,7 @@ def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, 
         dist.init_process_group("gloo")
     learner = nn.parallel.DistributedDataParallel(model) if world_size > 1 else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_lr, betas=(0.9, 0.98), weight_decay=0.01)
-    generator = torch.Generator().manual_seed(seed * 1000 + rank + (500 if resume else 0))
+    generator = torch.Generator().manual_seed(seed * 1000 + rank + (500 if start else 0))
     began, losses = time.perf_counter(), []
     for step in range(steps):
         lr = peak_lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * step / steps)) / 2)
@@ -185,7 +199,8 @@ def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, 
             velocity_BCFHW = learner(
                 noisy_BCFHW, 1000 * sigma_B, tokens["input_ids"][text_B], tokens["attention_mask"][text_B]
             )
-        loss = (velocity_BCFHW.float() - (noise_BCFHW - clean_BCFHW)).square().mean()
+        error_BCFHW = velocity_BCFHW.float() - (noise_BCFHW - clean_BCFHW)
+        loss = (salience(clean_BCFHW) * error_BCFHW.square()).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
@@ -237,11 +252,11 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=32, help="clips per process and step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="start from the moving average in --out")
+    parser.add_argument("--start", type=Path, help="go on from the text encoder and transformer of a pipeline folder")
     args = parser.parse_args()
     if args.step == "encode":
         encode(args.vae, args.out, args.clips, args.seed)
     elif args.step == "train":
-        train(args.latents, args.out, args.steps, args.batch, args.lr, args.seed, args.resume)
+        train(args.latents, args.out, args.steps, args.batch, args.lr, args.seed, args.start)
     else:
         assemble(args.vae, args.latents, args.model, args.out)

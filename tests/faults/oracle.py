@@ -34,7 +34,6 @@ class OracleGenerator:
         if os.environ.get("GV_KILL_WORD", "\0") in prompt:
             os.kill(os.getpid(), signal.SIGKILL)
         if "GV_FILE_LIMIT" in os.environ:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["GV_FILE_LIMIT"]), resource.RLIM_INFINITY))
         time.sleep(float(os.environ.get("GV_SLEEP_S", "0")))
         scene = parse(prompt)
