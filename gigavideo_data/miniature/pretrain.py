@@ -173,7 +173,7 @@ def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, 
         transformer = WanTransformer3DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32)
         model.transformer.load_state_dict(transformer.state_dict())
     ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    # Compiled, in bf16 and with plain attention a step takes 0.4 of the time: the fused bf16 attention of CPUs is slow.
+    # Compiled, in bf16, with plain attention (fused bf16 is slow on CPUs) a step takes 0.4 of the processor time.
     nn.functional.scaled_dot_product_attention = plain_attention
     for block in model.transformer.blocks:
         block.compile()

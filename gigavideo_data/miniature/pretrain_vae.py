@@ -5,9 +5,8 @@
     $R --out OUT --steps 850 --frames 17 --batch 2 --lr 1e-3 --resume
 
 First on short crops, then on whole lengths: what the causal cache carries past the ninth frame is learned only there.
-Two processes of one thread each beat one process of two threads on models this small. What made it learn at all:
-Kaiming weights (the default initialisation stays at the constant picture) and a larger loss weight on the objects,
-which cover a twentieth of the picture.
+What made it learn at all: Kaiming weights (the default initialisation stays at the constant picture) and a larger loss
+weight on the objects, which cover a twentieth of the picture.
 """
 
 from __future__ import annotations
