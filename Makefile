@@ -1,4 +1,4 @@
-# make quickstart   set up, then build a reward-annotated dataset with the embedded miniature
+# make quickstart   set up, then build a dataset with the embedded miniature, train on it, and compare
 # make test         set up, then every check
 # make setup        the virtual environment alone
 #
@@ -13,7 +13,9 @@ SETUP_DONE := $(VENV)/.setup-done
 
 quickstart: setup
 	$(BIN)/gv-data build --recipe quickstart
-	@echo "Look at it: $(CURDIR)/runs/quickstart/report.html"
+	$(BIN)/gv-train --dataset runs/quickstart --resume
+	$(BIN)/gv-data eval --tuned runs/train/quickstart/model --prompts runs/quickstart --out runs/eval/quickstart
+	@echo "Look at it: $(CURDIR)/runs/eval/quickstart/report.html"
 
 test: setup
 	$(BIN)/ruff check .

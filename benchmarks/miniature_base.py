@@ -33,7 +33,7 @@ SHOWN = 25
 @cache
 def _generator(model: str, steps: int, guidance: float) -> DiffusersGenerator:
     cv2.setNumThreads(1)
-    return DiffusersGenerator({"model": model, "steps": steps, "guidance": guidance, "negative_prompt": ""})
+    return DiffusersGenerator({"load": model, "steps": steps, "guidance": guidance, "negative_prompt": ""})
 
 
 def one(task: dict[str, Any]) -> dict[str, Any]:

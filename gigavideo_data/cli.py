@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gigavideo_data.errors import DatasetError, GigaVideoError, RecipeError, RejectedError
+from gigavideo_data.errors import DatasetError, RecipeError, RejectedError, run_and_exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,17 +36,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folde
 
 def main() -> None:
     """Run the command line, and end with the exit code of what went wrong, if anything."""
-    try:
-        app()
-    except GigaVideoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        print(
-            f"error: {error.strerror or error}{place}; once that is mended, the same command goes on", file=sys.stderr
-        )
-        sys.exit(1)
+    run_and_exit(app)
 
 
 @app.command()
@@ -116,12 +105,15 @@ def verify(dataset: Folder, as_json: Json = False) -> None:
 def report(
     dataset: Folder,
     out: Annotated[Path | None, typer.Option(help="The page.  [default: DATASET/report.html]")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--eval", help="A folder of gv-data eval: adds base and tuned side by side.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write the page to look at: one HTML file that needs no server."""
     from gigavideo_data.report import write_report
 
-    page = write_report(_existing(dataset), out)
+    page = write_report(_existing(dataset), out, evaluation)
     _say(_console(), f"look at {page}")
     _data({"report": page}, as_json)
 
@@ -153,6 +145,36 @@ def score(
         rescore.show(moved, _console())
     _say(_console(), f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
     _data(moved, as_json)
+
+
+@app.command("eval")
+def eval_(
+    tuned: Annotated[str, typer.Option(help="The tuned model's folder, or the base if there is an --adapter.")],
+    prompts: Annotated[Path, typer.Option(help="A dataset with held-out prompts, or a Parquet file of them.")],
+    base: Annotated[str, typer.Option(help="What it is compared with.")] = "miniature",
+    adapter: Annotated[Path | None, typer.Option(help="A LoRA on top of the tuned model.")] = None,
+    split: Annotated[str, typer.Option(help="dev to choose settings by, test for the final word.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="[default: runs/eval/<tuned>]")] = None,
+    store: Annotated[Path, typer.Option(help="Finished work, shared with all builds.")] = Path("runs/store"),
+    as_json: Json = False,
+) -> None:
+    """Compare a tuned model with its base: same prompts, same seeds, every dimension."""
+    from gigavideo_data import evaluate
+    from gigavideo_data.progress import Progress
+
+    out = out or Path("runs/eval") / (adapter or Path(tuned)).name
+    console, setting = _console(), evaluate.read_setting(prompts, split)
+    with Progress(console) as progress:
+        contenders = evaluate.Contender(base), evaluate.Contender(tuned, adapter)
+        facts = evaluate.evaluate(*contenders, setting, out, store, progress)
+    if not as_json:
+        evaluate.show(facts, console)
+    _say(console, f"written to {out / 'eval.json'}")
+    if prompts.is_dir():
+        from gigavideo_data.report import write_report
+
+        _say(console, f"look at {write_report(prompts, out / 'report.html', out)}")
+    _data(facts, as_json)
 
 
 @app.command()

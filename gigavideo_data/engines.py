@@ -12,6 +12,9 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
     "judge": {"miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge")},
 }
 
+# Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
+RESIDENT = {("generator", "diffusers")}
+
 
 def load_engine(kind: str, engine: dict[str, Any]) -> Any:
     """Make the engine of a kind that `engine["backend"]` names; `engine` holds its settings."""

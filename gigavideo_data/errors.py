@@ -4,6 +4,9 @@ Every class carries the exit code the command lines end with, so that no caller 
 mistakes are not here: they stay plain exceptions with a traceback.
 """
 
+import sys
+from collections.abc import Callable
+
 
 class GigaVideoError(Exception):
     """Base of all errors whose message is meant for the user."""
@@ -39,3 +42,17 @@ class HubError(GigaVideoError):
     """The Hub refused, or could not be reached."""
 
     exit_code = 4
+
+
+def run_and_exit(app: Callable[[], object]) -> None:
+    """Run a command line; what goes wrong is said in one line on stderr and ends with its exit code."""
+    try:
+        app()
+    except GigaVideoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        said = f"{error.strerror or error}{place}; once that is mended, the same command goes on"
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(1)

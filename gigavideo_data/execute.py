@@ -18,12 +18,13 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gigavideo_data.engines import load_engine
+from gigavideo_data.engines import RESIDENT, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.stages import STAGES, Item, run_row
 from gigavideo_data.store import Store, canonical
@@ -34,7 +35,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 
 
 class Worker:
-    """A Ray actor that holds engines and passes rows to the adapter."""
+    """Holds engines and passes rows to the adapter: a Ray actor, or one in each process that runs tasks."""
 
     def __init__(self, stage: str, store: str, run_id: str, attempts: int) -> None:
         self.stage, self.store, self.run_id, self.attempts = stage, Store(Path(store)), run_id, attempts
@@ -74,6 +75,15 @@ class Worker:
         return self.engines[name]
 
 
+@cache
+def _worker(stage: str, store: str, run_id: str, attempts: int) -> Worker:
+    return Worker(stage, store, run_id, attempts)
+
+
+def _in_task(batch: dict[str, np.ndarray], *worker: Any) -> dict[str, list[str]]:
+    return _worker(*worker)(batch)
+
+
 class Ray:
     """One Ray for a whole build, started when the first row is missing, so that a finished build never starts it."""
 
@@ -95,6 +105,7 @@ class Ray:
                 ray.init(
                     log_to_driver=False,
                     logging_level=logging.ERROR,
+                    runtime_env={"env_vars": _ONE_THREAD},
                     **({} if "RAY_ADDRESS" in os.environ else _local_settings(self.replicas)),
                 )
             self._up = True
@@ -114,12 +125,13 @@ class Ray:
         import ray.data
 
         stage = STAGES[stage_name]
-        rows = [{"key": i.key, "work": json.dumps({"engine": i.engine, "inputs": i.inputs})} for i in items]
+        rows = [{"key": i.key, "work": json.dumps({"engine": i.engine | i.local, "inputs": i.inputs})} for i in items]
         blocks = -(-len(rows) // stage.rows_per_task)
         source = ray.data.from_items(rows, override_num_blocks=blocks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # restarts and retries have no named parameter yet, and Ray says so
-            dataset = self._mapped(source, stage_name, blocks, store)
+            resident = any((stage.engine, item.engine.get("backend")) in RESIDENT for item in items)
+            dataset = self._mapped(source, stage_name, blocks, store, resident=resident)
         for batch in _bounded(
             dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"), stage_name
         ):
@@ -128,23 +140,26 @@ class Ray:
                     raise RunError(f"{stage_name}: {str(outcome).removeprefix('fatal: ')}")
                 yield str(outcome)
 
-    def _mapped(self, source: Any, stage_name: str, blocks: int, store: Store) -> Any:
-        """Rows through a pool of workers."""
+    def _mapped(self, source: Any, stage_name: str, blocks: int, store: Store, *, resident: bool) -> Any:
+        """Rows through a pool of workers that hold a heavy engine; else through tasks, which start at once."""
         import ray.data
 
-        stage = STAGES[stage_name]
-        return source.map_batches(
-            Worker,
-            fn_constructor_args=(stage_name, str(store.root.resolve()), self.run_id, self.attempts),
-            compute=ray.data.ActorPoolStrategy(size=min(self.replicas, blocks), max_tasks_in_flight_per_actor=2),
-            batch_size=None,
-            batch_format="numpy",
-            num_cpus=SLOTS_PER_WORKER,
-            max_restarts=-1,
-            # One more than the adapter's own limit: the last one finds no attempt left and writes the rejection.
-            max_task_retries=2 * (self.attempts + 1) * stage.rows_per_task,
-            runtime_env={"env_vars": _ONE_THREAD},
-        )
+        stage, size = STAGES[stage_name], min(self.replicas, blocks)
+        worker = (stage_name, str(store.root.resolve()), self.run_id, self.attempts)
+        # One more than the adapter's own limit: the last one finds no attempt left and writes the rejection.
+        retries = 2 * (self.attempts + 1) * stage.rows_per_task
+        shared = {"batch_size": None, "batch_format": "numpy", "num_cpus": SLOTS_PER_WORKER}
+        if resident:
+            return source.map_batches(
+                Worker,
+                fn_constructor_args=worker,
+                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+                max_restarts=-1,
+                max_task_retries=retries,
+                **shared,
+            )
+        tasks = ray.data.TaskPoolStrategy(size=size)
+        return source.map_batches(_in_task, fn_args=worker, compute=tasks, max_retries=retries, **shared)
 
     def close(self) -> None:
         """Stop Ray if this build started it."""

@@ -22,12 +22,13 @@ from filelock import FileLock, Timeout
 from gigavideo_data import assemble, judge_check, report
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.errors import RejectedError, RunError
-from gigavideo_data.execute import Ray, ray_for_build
+from gigavideo_data.execute import ray_for_build
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import check_out, write_dataset
-from gigavideo_data.recipe import Recipe
+from gigavideo_data.recipe import Generator, Recipe
 from gigavideo_data.rewards import harden
 from gigavideo_data.row import Row
+from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import Store, content_key
 
@@ -46,58 +47,12 @@ class BuildResult:
 
 
 class Build:
-    """The state of one build: what was made, rejected, and spent."""
+    """The state of one build: what was made and rejected."""
 
-    def __init__(self, recipe: Recipe, store: Store, ray: Ray, progress: Progress, *, retry_rejected: bool) -> None:
-        self.recipe, self.store, self.ray, self.progress = recipe, store, ray, progress
-        self.retry_rejected = retry_rejected
+    def __init__(self, recipe: Recipe, runner: Runner) -> None:
+        self.recipe, self.runner = recipe, runner
         self.ledger: list[dict[str, Any]] = []
         self.rejects: list[dict[str, Any]] = []
-        self.cost: list[dict[str, Any]] = []
-
-    def records(self, items: list[Item], label: str | None = None) -> list[Record]:
-        """Have the records of one stage's items: from the store, and what is missing from Ray.
-
-        Raises:
-            RunError: rows are missing afterwards, the store is full, or a model cannot be loaded.
-        """
-        if not items:
-            return []
-        stage, label = items[0].stage, label or items[0].stage
-        wanted = {item.key: item for item in items}
-        records = {key: self.store.get(stage, key) for key in wanted}
-        if self.retry_rejected:
-            for key in [key for key, record in records.items() if record and "rejected" in record]:
-                self.store.forget(stage, key)
-                records[key] = None
-        missing = [wanted[key] for key, record in records.items() if record is None]
-        damaged = sum(self.store.has_record(stage, item.key) for item in missing)
-        if damaged:
-            self.progress.note(f"{label}: {damaged} finished rows of the store are damaged; making them again")
-        self.progress.start(label, total=len(wanted), cached=len(wanted) - len(missing))
-        began = time.monotonic()
-        if missing:
-            for _ in self.ray.outcomes(stage, missing, self.store):
-                self.progress.advance()
-            records |= {item.key: self.store.get(stage, item.key) for item in missing}
-        self.progress.finish()
-        lost = [key for key, record in records.items() if record is None]
-        if lost:
-            raise RunError(
-                f"{label}: {len(lost)} of {len(wanted)} rows came back neither made nor rejected. Run the same command "
-                "again: finished rows are kept."
-            )
-        seconds = round(time.monotonic() - began, 3)
-        self.cost.append(
-            {
-                "stage": label,
-                "rows": len(wanted),
-                "calls": len(missing),
-                "cached": len(wanted) - len(missing),
-                "seconds": seconds,
-            }
-        )
-        return [records[item.key] or {} for item in items]
 
     def pass_on(self, stage: str, rows: list[Row], outcomes: list[Row | Record]) -> list[Row]:
         """Enter one stage into the ledger: a row goes on, a rejection record is written down."""
@@ -150,13 +105,13 @@ class Build:
             if n
         ]
         rows = []
-        for item, record in zip(items, self.records(items), strict=True):
+        for item, record in zip(items, self.runner.records(items), strict=True):
             if "rejected" in record:
                 raise RunError(f"prompt: {item.inputs['dimension']}: {record['detail']}. Take it out of the recipe.")
             split, wanted = item.inputs["split"], item.inputs["count"]
             if len(record["prompts"]) < wanted:
                 missed = f"{len(record['prompts'])} of {wanted} different {split} prompts"
-                self.progress.note(f"prompt: {item.inputs['dimension']}: the writer found only {missed}")
+                self.runner.progress.note(f"prompt: {item.inputs['dimension']}: the writer found only {missed}")
             for text in record["prompts"]:
                 eval_split = None if split == "train" else split
                 rows.append(
@@ -176,7 +131,7 @@ class Build:
         engine = {"backend": captions.source}
         items = [Item("caption", engine, {"index": i, "seed": self.recipe.seed}) for i in range(captions.count)]
         rows = []
-        for record in self.records(items):
+        for record in self.runner.records(items):
             if "rejected" in record:
                 raise RunError(f"caption: {record['detail']}. Take the clip out of its table.")
             pair = content_key({"caption": record["caption"], "video_sha256": record["video_sha256"]})
@@ -199,7 +154,7 @@ class Build:
         ]
         outcomes: list[Row | Record] = []
         seen = {row.prompt for row in captions}  # a twin of the same text would be the same video
-        for row, record in zip(drafts, self.records(items), strict=True):
+        for row, record in zip(drafts, self.runner.records(items), strict=True):
             text = record.get("prompt")
             outcomes.append(
                 record if text is None else {"rejected": "duplicate"} if text in seen else replace(row, prompt=text)
@@ -213,7 +168,7 @@ class Build:
         pairs = [(row, dimension) for row in rows for dimension in self.recipe.dimensions]
         items = [Item("questions", writer, {"prompt": row.prompt, "dimension": d}) for row, d in pairs]
         outcomes: list[Row | Record] = []
-        records = iter(self.records(items))
+        records = iter(self.runner.records(items))
         for row in rows:
             of_row = {dimension: next(records) for dimension in self.recipe.dimensions}
             asks = {d: r["questions"] for d, r in of_row.items() if r.get("questions")}
@@ -228,20 +183,27 @@ class Build:
 
     def synthesize(self, rows: list[Row]) -> list[Row]:
         """One video per prompt and sample; real rows have theirs."""
-        revisions = _revisions(self.recipe)
-        drafts = []
+        from gigavideo_data.generators.models import settings_of
+
+        drafts, items = [], []
         for row in rows:
             for sample in range(self.recipe.samples_per_prompt if row.source == "synthetic" else 1):
+                chosen = _generator(self.recipe, row.prompt, sample)
                 seed = int(content_key([self.recipe.seed, row.prompt, sample])[:8], 16) >> 1
-                drafts.append(
-                    replace(
-                        row, sample=sample, seed=seed, generator=_generator(self.recipe, row.prompt, sample, revisions)
-                    )
+                settings = settings_of(
+                    chosen.model,
+                    backend=chosen.backend,
+                    profile=chosen.profile,
+                    steps=chosen.steps,
+                    guidance=chosen.guidance,
+                    negative_prompt=chosen.negative_prompt,
                 )
-        items = [Item("synthesize", row.generator or {}, {"prompt": row.prompt, "seed": row.seed}) for row in drafts]
+                drafts.append(replace(row, sample=sample, seed=seed, generator=settings))
+                work = {"prompt": row.prompt, "seed": seed}
+                items.append(Item("synthesize", settings, work, local={"load": chosen.model}))
         outcomes: list[Row | Record] = [
             record if "rejected" in record else replace(row, clip=record)
-            for row, record in zip(drafts, self.records(items), strict=True)
+            for row, record in zip(drafts, self.runner.records(items), strict=True)
         ]
         return self.pass_on("synthesize", drafts, outcomes)
 
@@ -291,7 +253,7 @@ class Build:
             )
             for row, dimension in pairs
         ]
-        records = iter(self.records(items))
+        records = iter(self.runner.records(items))
         outcomes: list[Row | Record] = []
         for row in rows:
             of_row = {dimension: next(records) for dimension in row.asks}
@@ -309,7 +271,7 @@ class Build:
 
     def judged(self, items: list[Item], label: str | None = None) -> list[Record]:
         """The judge's records; for `readout: text` as if it had written one word."""
-        records = self.records(items, label)
+        records = self.runner.records(items, label)
         if self.recipe.judge.readout == "logits":
             return records
         return [r if "rejected" in r else {**r, "answers": [harden(a) for a in r["answers"]]} for r in records]
@@ -351,7 +313,7 @@ def build(
             store = Store(store_root)
             store.create()
             with ray_for_build(recipe.limits.replicas, recipe.limits.attempts) as ray:
-                return _build(Build(recipe, store, ray, progress, retry_rejected=retry_rejected), out)
+                return _build(Build(recipe, Runner(store, ray, progress, retry_rejected=retry_rejected)), out)
     except Timeout:
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None
 
@@ -364,8 +326,8 @@ def _build(work: Build, out: Path) -> BuildResult:
     made = work.reward(work.judge(work.synthesize([row for row in asked if row.source in ("synthetic", "twin")])))
     check = work.check_judge(made, real)
     judge = work.judge_engine
-    rows = [assemble.row(row, recipe, judge, work.store) for row in made + real]
-    cost = {"stages": work.cost, "wall_seconds": round(time.monotonic() - began, 3)}
+    rows = [assemble.row(row, recipe, judge, work.runner.store) for row in made + real]
+    cost = {"stages": work.runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
     manifest = {
         "name": recipe.name,
         "recipe": recipe.resolved(),
@@ -390,36 +352,18 @@ def _build(work: Build, out: Path) -> BuildResult:
     return BuildResult(len(rows), len(work.rejects), out, cost)
 
 
-def _revisions(recipe: Recipe) -> dict[str, str]:
-    from gigavideo_data.generators.models import model_revision
-
-    return {generator.model: model_revision(generator.model) for generator in recipe.generators}
-
-
 def _judge_revision(backend: str) -> str:
     from gigavideo_data.engines import judge_revision
 
     return judge_revision(backend)
 
 
-def _generator(recipe: Recipe, prompt: str, sample: int, revisions: dict[str, str]) -> dict[str, Any]:
+def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:
     """The generator of a row: chosen by shares, from the prompt alone, so that neighbours do not matter."""
-    from gigavideo_data.generators.models import sampler_of
-
     point = int(content_key(["generator", prompt, sample])[:8], 16) / 2**32
     total = sum(generator.share for generator in recipe.generators)
     for chosen in recipe.generators:
         point -= chosen.share / total
         if point < 0:
             break
-    return {
-        "backend": chosen.backend,
-        "model": chosen.model,
-        "revision": revisions[chosen.model],
-        "adapter": None,
-        "profile": chosen.profile,
-        **sampler_of(chosen.model),
-        "steps": chosen.steps,
-        "guidance": chosen.guidance,
-        "negative_prompt": chosen.negative_prompt,
-    }
+    return chosen

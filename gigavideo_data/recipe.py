@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.typed_yaml import Document, KeyPath, parse, read, suggest, validate
+from gigavideo_data.typed_yaml import override, read, suggest, validate
 
 # In a wheel the recipes lie in the package; in a checkout, beside it.
 _FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parent.parent / "recipes")
@@ -150,9 +150,9 @@ class Recipe(_Part):
         Model folders are named by their last part: where they lie on this machine is nobody's business.
         """
         plain = self.model_dump(mode="json")
-        plain["target"] = _published(plain["target"])
+        plain["target"] = published_name(plain["target"])
         for part in (plain["judge"], *plain["generators"]):
-            part["model"] = _published(part["model"])
+            part["model"] = published_name(part["model"])
         return plain
 
     @cached_property
@@ -174,8 +174,8 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: there is none, or something in it is wrong; the message names file and line, or the override.
     """
     document = read(_find(path_or_name))
-    for override in overrides:
-        document = _override(document, override)
+    for text in overrides:
+        document = override(document, text)
     return validate(Recipe, document)
 
 
@@ -197,35 +197,6 @@ def _find(path_or_name: str) -> Path:
     return recipes[path_or_name]
 
 
-def _override(document: Document, override: str) -> Document:
-    """Return the document with one "a.b=c" put in."""
-    source = f"--set {override}"
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise RecipeError(f"{source}: must look like key=value, such as prompts.per_dimension=4")
-    path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in parts)
-    value = parse(text, source, numbered=False).data
-    origins = {known: place for known, place in document.origins.items() if known[: len(path)] != path}
-    return Document(_put(document.data, path, value, source), document.source, {**origins, path: source})
-
-
-def _put(data: Any, path: KeyPath, value: Any, source: str) -> Any:
-    """Return a copy of `data` with `value` at `path`; what is missing on the way is made."""
-    if not path:
-        return value
-    part, rest = path[0], path[1:]
-    if isinstance(part, int):
-        items = [{}] if data is None else data  # a list left out holds one entry, all defaults
-        if not isinstance(items, list) or part >= len(items):
-            held = f"it has {len(items)} entries" if isinstance(items, list) else "it is no list"
-            raise RecipeError(f"{source}: there is no entry {part}: {held}")
-        return [_put(item, rest, value, source) if index == part else item for index, item in enumerate(items)]
-    if data is not None and not isinstance(data, dict):
-        raise RecipeError(f"{source}: {part!r} cannot be set inside {data!r}, which holds no keys")
-    held_keys = data or {}
-    return {**held_keys, part: _put(held_keys.get(part), rest, value, source)}
-
-
-def _published(model: str) -> str:
+def published_name(model: str) -> str:
+    """A model's name without where it lies on this machine."""
     return PurePath(model).name if model.startswith(("/", "./", "../", "~")) else model

@@ -1,7 +1,7 @@
 
 "use strict";
 // Every string of the dataset reaches the page as a text node or an attribute, never as markup.
-const { cards, clips } = JSON.parse(document.getElementById("data").textContent);
+const { cards, clips, pairs } = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 24; // cards added at a time
 const PIXELATED = 128; // px: smaller clips are shown with hard pixels
 const form = document.getElementById("filters"), grid = document.getElementById("grid"), more = document.getElementById("more");
@@ -137,7 +137,7 @@ function apply() {
   const down = (a, b) => (a.value === null) - (b.value === null) || b.value - a.value || byId(a, b);
   const alphabet = (a, b) => (a.card.prompt < b.card.prompt ? -1 : a.card.prompt > b.card.prompt ? 1 : byId(a, b));
   found.sort({ random: byId, worst: up, best: down, prompt: alphabet }[want.order]);
-  watch.disconnect();
+  for (const video of grid.querySelectorAll("video")) watch.unobserve(video);
   grid.replaceChildren();
   shown = 0;
   showMore();
@@ -165,5 +165,51 @@ for (const link of document.querySelectorAll("a.see")) link.addEventListener("cl
   form.elements.dimension.value = link.dataset.dimension;
   apply();
 });
+
+// --- base and tuned, one prompt and seed, under one scrubber ----------------------------------------------------------
+
+function drawPair(pair) {
+  const sides = ["base", "tuned"].map((side) =>
+    drawClip({ id: pair[side].clip, source: side, ...pair[side] }, pair.prompt, `${side} ${pair[side].reward.toFixed(2)}`));
+  const videos = sides.map((button) => button.querySelector("video"));
+  const scrub = make("input", "scrub");
+  Object.assign(scrub, { type: "range", min: 0, max: Math.min(...videos.map((video) => video.dataset.frames)) - 1, step: 1, value: 0 });
+  scrub.setAttribute("aria-label", "frame of both clips");
+  scrub.oninput = () => {
+    for (const video of videos) { video.pause(); video.currentTime = (scrub.valueAsNumber + 0.5) / video.dataset.fps; }
+  };
+  const toggle = () => {
+    const start = videos[0].paused;
+    for (const video of videos) {
+      if (start) { video.currentTime = videos[0].currentTime; play(video); } else video.pause();
+    }
+  };
+  for (const button of sides) { button.onclick = toggle; button.onmouseenter = button.onmouseleave = button.onfocus = button.onblur = null; }
+  videos[0].ontimeupdate = () => {
+    if (videos[0].paused) return;
+    scrub.value = Math.floor(videos[0].currentTime * videos[0].dataset.fps);
+    if (Math.abs(videos[1].currentTime - videos[0].currentTime) > 0.1) videos[1].currentTime = videos[0].currentTime;
+  };
+  const change = pair.tuned.reward - pair.base.reward;
+  const amount = make("b", change < 0 ? "bad" : "good", (change < 0 ? "" : "+") + change.toFixed(2));
+  const top = make("div", "pairtop", make("p", "prompt", plain(pair.prompt)), amount);
+  return make("li", "card versus", make("div", "stage", ...sides), scrub, make("div", "body", top));
+}
+function showPairs(dimension) {
+  const mine = pairs.filter((pair) => pair.dimension === dimension);
+  const change = (pair) => pair.tuned.reward - pair.base.reward;
+  for (const [id, sign] of [["gains", 1], ["losses", -1]]) {
+    const list = document.getElementById(id);
+    for (const video of list.querySelectorAll("video")) watch.unobserve(video);
+    const chosen = mine.filter((pair) => sign * change(pair) > 0).sort((a, b) => sign * (change(b) - change(a)));
+    list.replaceChildren(...(chosen.length ? chosen.map(drawPair) : [make("li", "note", "none")]));
+  }
+}
+const pick = document.getElementById("pick");
+if (pick) {
+  pick.addEventListener("input", () => showPairs(pick.value));
+}
+
 setMoving(moving);
 apply();
+if (pick) showPairs(pick.value);

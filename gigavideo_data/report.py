@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from gigavideo_data import folder_read, inspect
+from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
 
 EMBED_BYTES = 20_000_000  # of base64 text: what a mail server and a phone still take
@@ -35,12 +36,13 @@ ANSWER_FIELDS = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "
 CLIP_COLUMNS = ["id", "video.bytes"]
 
 
-def write_report(folder: Path, to: Path | None = None) -> Path:
+def write_report(folder: Path, to: Path | None = None, evaluation: Path | None = None) -> Path:
     """Write the page of a dataset folder.
 
     Args:
         folder: a finished dataset.
         to: the file to write, by default report.html in the folder.
+        evaluation: folder that `gv-data eval` wrote; its comparison opens the page then.
 
     Returns:
         The file written.
@@ -51,7 +53,12 @@ def write_report(folder: Path, to: Path | None = None) -> Path:
     facts = inspect.facts(folder)
     units = choose(folder_read.read_rows(folder), _sizes(folder), list(facts["rewards"]), EMBED_BYTES)
     clips = _clips(folder, {row["id"] for unit in units for row in unit})
-    page = render(facts, [card(unit) for unit in units], clips)
+    compared = None
+    if evaluation:
+        compared = _read_evaluation(evaluation)
+        names = {pair[side]["clip"] for pair in compared["clips"] for side in ("base", "tuned")}
+        clips |= {name: _base64(evaluation / "clips" / Path(name).name) for name in sorted(names)}
+    page = render(facts, [card(unit) for unit in units], clips, compared)
     to = to or folder / "report.html"
     part = to.with_name(to.name + ".part")  # a reader never sees half a page
     part.write_text(page, "utf-8")
@@ -134,10 +141,23 @@ def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
     return dict(sorted(clips.items()))
 
 
+def _read_evaluation(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "eval.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder}: no readable eval.json ({error}). `gv-data eval` writes one.") from error
+
+
+def _base64(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode("ascii")
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def render(facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, str]) -> str:
+def render(
+    facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, str], compared: dict[str, Any] | None = None
+) -> str:
     """Fill the template."""
     source = files("gigavideo_data")
     style, script = ((source / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
@@ -150,14 +170,22 @@ def render(facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, 
         facts=facts,
         recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
         stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
-        num_embedded=len(clips),
+        num_embedded=len({clip["id"] for card in cards for clip in card["clips"]}),
+        compared=compared,
+        reach=_reach(compared["comparisons"]) if compared else 1.0,
         embed_mb=EMBED_BYTES // 1_000_000,
         style=style,
         script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        data=_json_for_html({"cards": cards, "clips": clips}),
+        data=_json_for_html({"cards": cards, "clips": clips, "pairs": compared["clips"] if compared else []}),
     )
+
+
+def _reach(comparisons: list[dict[str, Any]]) -> float:
+    """Half the width of the axis of differences: the farthest end of an interval, at least 0.1."""
+    ends = [abs(each[end]) for each in comparisons for end in ("low", "high", "difference") if each[end] is not None]
+    return max([0.1, *ends])
 
 
 def words(name: str) -> str:

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gigavideo_data import rewards, video
@@ -45,11 +45,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Item:
-    """One row's work in one stage: settings of the engine, JSON-able inputs, and where it came from for the ledger."""
+    """One row's work in one stage: settings of the engine and JSON-able inputs, which decide the result.
+
+    `local` says where this machine keeps what the settings name; it decides nothing and is published nowhere.
+    """
 
     stage: str
     engine: dict[str, Any]
     inputs: dict[str, Any]
+    local: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -121,6 +121,43 @@ def suggest(word: str, options: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(options)}"
 
 
+# --- overrides ------------------------------------------------------------------------------------------------------
+
+
+def override(document: Document, text: str) -> Document:
+    """Return the document with one "a.b=c" put in; a number in the key is an index into a list.
+
+    Raises:
+        RecipeError: the text is no key=value, or has no place in the document.
+    """
+    source = f"--set {text}"
+    key, equals, written = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"{source}: must look like key=value, such as prompts.per_dimension=4")
+    path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in parts)
+    value = parse(written, source, numbered=False).data
+    origins = {known: place for known, place in document.origins.items() if known[: len(path)] != path}
+    return Document(_put(document.data, path, value, source), document.source, {**origins, path: source})
+
+
+def _put(data: Any, path: KeyPath, value: Any, source: str) -> Any:
+    """Return a copy of `data` with `value` at `path`; what is missing on the way is made."""
+    if not path:
+        return value
+    part, rest = path[0], path[1:]
+    if isinstance(part, int):
+        items = [{}] if data is None else data  # a list left out holds one entry, all defaults
+        if not isinstance(items, list) or part >= len(items):
+            held = f"it has {len(items)} entries" if isinstance(items, list) else "it is no list"
+            raise RecipeError(f"{source}: there is no entry {part}: {held}")
+        return [_put(item, rest, value, source) if index == part else item for index, item in enumerate(items)]
+    if data is not None and not isinstance(data, dict):
+        raise RecipeError(f"{source}: {part!r} cannot be set inside {data!r}, which holds no keys")
+    held_keys = data or {}
+    return {**held_keys, part: _put(held_keys.get(part), rest, value, source)}
+
+
 # --- YAML -> plain values --------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ give or take those in flight at a kill. The generator is swapped for one that re
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,19 +44,13 @@ class Workspace:
     ) -> subprocess.Popen:
         settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
         options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-        command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()", "build"]
+        flags = ["--retry-rejected"] * retry
+        return self.run(["build", "--recipe", "quickstart", "--out", out, *options, *flags], faults)
+
+    def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> subprocess.Popen:
+        command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()"]
         return subprocess.Popen(
-            [
-                *command,
-                "--recipe",
-                "quickstart",
-                "--out",
-                out,
-                "--store",
-                "store",
-                *options,
-                *["--retry-rejected"] * retry,
-            ],
+            [*command, *arguments, "--store", "store"],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {}),
             stdout=subprocess.PIPE,
@@ -221,3 +216,45 @@ def test_no_path_of_this_machine_is_published(reference):
         if path.is_file() and ".gv" not in path.parts:
             data = path.read_bytes()
             assert not [secret for secret in secrets if len(secret) > 5 and secret.encode() in data], path
+
+
+def evaluate(workspace: Workspace, *arguments: str) -> tuple[int, str, str]:
+    process = workspace.run(["eval", "--prompts", "out", "--json", *arguments])
+    printed, said = process.communicate(timeout=300)
+    return process.returncode, printed, said
+
+
+def test_a_model_compared_with_itself_has_no_difference_and_costs_nothing_twice(reference):
+    from gigavideo_data.generators.models import model_folder
+
+    shutil.copytree(model_folder("miniature"), reference.folder / "copy")
+    calls = reference.calls()
+    code, printed, said = evaluate(reference, "--tuned", "copy", "--out", "same")
+    assert code == 0, said
+    facts = json.loads(printed)
+    videos = sum(line["videos"] for line in facts["comparisons"] if line["dimension"] != "mean")
+    assert reference.calls() - calls == 2 * videos  # another name is another generator, though its weights are the same
+    for line in facts["comparisons"]:
+        assert (line["difference"], line["low"], line["high"]) == (0, 0, 0)
+        assert line["verdict"] == "unclear"
+    assert {line["dimension"] for line in facts["comparisons"]} > set(SMALL["dimensions"].strip("[]").split(", "))
+    page = (reference.folder / "same" / "report.html").read_text()
+    assert "Before and after" in page
+    assert str(reference.folder) not in page
+    calls = reference.calls()
+    assert evaluate(reference, "--tuned", "copy", "--out", "again")[0] == 0
+    assert reference.calls() == calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--tuned", "nowhere"], 2, "neither 'miniature' nor a folder"),
+        (["--tuned", "miniature", "--adapter", "nowhere"], 2, "no such folder"),
+        (["--tuned", "miniature", "--split", "validation"], 1, "no evaluation prompts in split 'validation'"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused_at_once(reference, arguments, code, words):
+    found, _, said = evaluate(reference, *arguments)
+    assert found == code
+    assert words in said

@@ -96,6 +96,15 @@ def test_judge_answers_a_negated_question_the_other_way():
     assert (plain.p_yes, plain.p_no) == (negated.p_no, negated.p_yes)
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_a_thing_that_hangs_in_the_air_obeys_no_law(number):
+    asked, frames_THWC = trial("mechanics", number, right=True)
+    hanging = np.repeat(frames_THWC[:1], len(frames_THWC), axis=0)
+    value = judged(MiniatureJudge({}), "mechanics", asked, hanging)
+    assert value is not None
+    assert value < 0.1
+
+
 def test_judge_gives_no_mass_to_what_it_cannot_read():
     black = np.zeros((17, 48, 48, 3), np.uint8)
     (answer,) = MiniatureJudge({}).answer(black, 8.0, ["What is the meaning of life?"])

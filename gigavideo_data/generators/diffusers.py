@@ -29,14 +29,21 @@ class DiffusersGenerator:
     """A pipeline, loaded once per worker."""
 
     def __init__(self, generator: dict[str, Any]) -> None:
-        """Load the pipeline named by the `generator` column's fields model, steps, guidance, negative_prompt."""
+        """Load a pipeline.
+
+        Args:
+            generator: steps, guidance and negative_prompt as in the `generator` column; `load`, the name or folder of
+                the pipeline on this machine; `load_adapter`, that of a LoRA, if any.
+        """
         torch.set_num_threads(1)  # workers are the parallelism; it also keeps the bytes equal on any pool size
         self.settings = generator
-        folder = model_folder(generator["model"])
-        self.profile = profile_of(generator["model"])
+        folder = model_folder(generator["load"])
+        self.profile = profile_of(generator["load"])
         self.pipeline = DiffusionPipeline.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
+        if generator.get("load_adapter"):
+            self.pipeline.load_lora_weights(generator["load_adapter"], local_files_only=True, use_safetensors=True)
         self.pipeline.set_progress_bar_config(disable=True)
 
     @torch.inference_mode()

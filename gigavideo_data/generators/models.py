@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.recipe import published_name
 
 
 @dataclass(frozen=True)
 class Profile:
     """What a model makes by default: px, frames, Hz, and the longest prompt in tokens."""
 
+    name: str
     height: int
     width: int
     num_frames: int
@@ -25,8 +27,9 @@ class Profile:
 
 
 PROFILES = {
-    "miniature": Profile(height=48, width=48, num_frames=17, fps=8.0, max_tokens=24),
+    "miniature": Profile("miniature", height=48, width=48, num_frames=17, fps=8.0, max_tokens=24),
 }
+SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
 
 
 def model_folder(model: str) -> Path:
@@ -44,27 +47,64 @@ def model_folder(model: str) -> Path:
 
 
 def profile_of(model: str) -> Profile:
-    """What a model makes: by its shipped name, or by its folder's name, which tuned copies keep as a beginning.
+    """What a model makes: by its shipped name, or by the sign in its folder.
 
     Raises:
         RecipeError: nothing is known of it.
     """
-    name = Path(model).name
-    for known, profile in PROFILES.items():
-        if name.startswith(known):
-            return profile
-    raise RecipeError(f"generators: nothing is known of model {name!r}; its name must start with {', '.join(PROFILES)}")
+    sign = model_folder(model) / SIGN
+    name = json.loads(sign.read_text("utf-8"))["profile"] if sign.is_file() else model
+    if name not in PROFILES:
+        raise RecipeError(
+            f"generators: nothing is known of model {Path(model).name!r}; "
+            f'its folder needs a {SIGN} such as {{"profile": "{next(iter(PROFILES))}"}}'
+        )
+    return PROFILES[name]
 
 
 @cache
 def model_revision(model: str) -> str:
     """Content hash (hex, 16 digits) of a local model's weights and configuration."""
-    folder = model_folder(model)
+    return folder_revision(model_folder(model))
+
+
+def trained_on(folder: Path) -> list[str]:
+    """Dimensions that a tuned model or adapter was trained on, from its sign; none for any other model."""
+    sign = folder / SIGN
+    return json.loads(sign.read_text("utf-8")).get("dimensions", []) if sign.is_file() else []
+
+
+def folder_revision(folder: Path) -> str:
+    """The same of a folder, such as a pipeline's VAE alone."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def settings_of(
+    model: str,
+    *,
+    backend: str,
+    profile: str,
+    steps: int,
+    guidance: float,
+    negative_prompt: str,
+    adapter: Path | None = None,
+) -> dict[str, Any]:
+    """The `generator` column of the contract, less the seed: all that decides a video, and no path of this machine."""
+    return {
+        "backend": backend,
+        "model": published_name(model),
+        "revision": model_revision(model),
+        "adapter": f"{adapter.name}@{folder_revision(adapter)}" if adapter else None,
+        "profile": profile,
+        **sampler_of(model),
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+    }
 
 
 @cache

@@ -171,15 +171,17 @@ def _landing(sight: Sight, color: str) -> tuple[float, np.ndarray]:
     return float(reach * sigmoid((y_T[low] - y_T[0] - 9) / 1.0)), y_T[low] - y_T[low:]
 
 
-def _bounces(sight: Sight, color: str, shape: str) -> float:
+def _bounces(sight: Sight, color: str, shape: str, or_never: str | None) -> float:
     landed, heights = _landing(sight, color)
-    return sight.shape_probability(color, shape) * landed * sigmoid((heights.max() - 5) / 0.6)
+    bounced = sight.shape_probability(color, shape) * landed * sigmoid((heights.max() - 5) / 0.6)
+    return max(bounced, 1 - landed) if or_never else bounced
 
 
-def _stays(sight: Sight, color: str, shape: str) -> float:
+def _stays(sight: Sight, color: str, shape: str, or_never: str | None) -> float:
     landed, heights = _landing(sight, color)
     settled = len(heights) >= 3
-    return sight.shape_probability(color, shape) * landed * sigmoid((3.5 - heights.max()) / 0.5) * settled
+    stayed = sight.shape_probability(color, shape) * landed * sigmoid((3.5 - heights.max()) / 0.5) * settled
+    return max(stayed, 1 - landed) if or_never else stayed
 
 
 def _camera(sight: Sight, motion: str) -> float:
@@ -204,6 +206,7 @@ def _camera_static(sight: Sight) -> float:
 _C, _S = rf"(?P<color>{'|'.join(COLORS)})", rf"(?P<shape>{'|'.join(SHAPES)})"
 _D, _W = rf"(?P<direction>{'|'.join(DIRECTIONS)})", r"(?P<when>start|end)"
 _OTHER = rf"(?P<other_color>{'|'.join(COLORS)}) (?P<other_shape>{'|'.join(SHAPES)})"
+_NEVER = r"(?P<or_never>, or never come down)?"
 _VERBS = "|".join(camera.replace("s ", " ", 1) for camera in CAMERAS if camera != "static")
 
 READINGS: list[tuple[re.Pattern[str], Callable[..., float]]] = [
@@ -220,8 +223,8 @@ READINGS: list[tuple[re.Pattern[str], Callable[..., float]]] = [
         (rf"Does the {_C} {_S} shrink\?", _shrinks),
         (rf"Is the {_C} {_S} (?P<relation>{'|'.join(RELATIONS)}) the {_OTHER} at the {_W}\?", _relation_at),
         (rf"Is there a {_C} {_S} above the floor at the start\?", _above_floor),
-        (rf"Does the {_C} {_S} bounce back up off the floor\?", _bounces),
-        (rf"Does the {_C} {_S} stay on the floor once it has landed\?", _stays),
+        (rf"Does the {_C} {_S} bounce back up off the floor{_NEVER}\?", _bounces),
+        (rf"Does the {_C} {_S} stay on the floor once it has landed{_NEVER}\?", _stays),
         (rf"Does the camera (?P<motion>{_VERBS})\?", _camera),
         (r"Is the camera static\?", _camera_static),
     )

@@ -3,12 +3,14 @@
     R="torchrun --nproc-per-node 2 -m"
     $R gigavideo_data.miniature.pretrain_vae --out OUT/vae
     $R gigavideo_data.miniature.pretrain encode --vae OUT/vae --out OUT/latents
-    $R gigavideo_data.miniature.pretrain train --latents OUT/latents --out OUT/model
-    python -m gigavideo_data.miniature.pretrain assemble --vae OUT/vae --latents OUT/latents --model OUT/model --out DIR
+    TRAIN="$R gigavideo_data.miniature.pretrain train --latents OUT/latents"
+    $TRAIN --out OUT/model1 --lr 1.3e-3
+    $TRAIN --out OUT/model2 --lr 1e-3 --phase 2 --after OUT/model1
+    MADE="--vae OUT/vae --latents OUT/latents --model OUT/model2"
+    python -m gigavideo_data.miniature.pretrain assemble $MADE --out DIR
 
-Training goes on from a pipeline folder with `train --start DIR`. What the base is good and weak at is decided by
-`mixture.py`: how often its training clips showed a skill. Text encoder and transformer learn together; the
-flow-matching target is diffusers' (noise - clean at sigma, 1 is pure noise).
+What the base is good and weak at is decided by `mixture.py`: how often its training clips showed a skill. Text encoder
+and transformer learn together; the flow-matching target is diffusers' (noise - clean at sigma, 1 is pure noise).
 """
 
 from __future__ import annotations
@@ -29,13 +31,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from gigavideo_data.generators.models import SIGN
 from gigavideo_data.miniature import world
-from gigavideo_data.miniature.grammar import NUMBERS, describe, sample_scene
-from gigavideo_data.miniature.mixture import MIXTURE
+from gigavideo_data.miniature.grammar import NUMBERS, describe, parse, sample_scene
+from gigavideo_data.miniature.mixture import PHASES
 from gigavideo_data.miniature.pretrain_vae import CONFIG
 
 MAX_TOKENS = 24
-SHIFT = 3.0
+# A thing's latents are four times as strong as the ground's: where it is and how it moves is settled above sigma 0.9.
+SHIFT = 8.0
+SIGMA_SPREAD = 1.5  # standard deviation of the logit-normal, wide so that the low sigmas, the edges, are trained too
 CAPTION_DROP = 0.1  # empty captions, for classifier-free guidance
 EMA_DECAY = 0.995
 WORDS = (
@@ -85,11 +90,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def encode(vae_dir: Path, out: Path, clips: int, seed: int) -> None:
-    """Render and encode `clips` clips of `MIXTURE`; each process writes its share as one safetensors file."""
+    """Render and encode `clips` clips of the first phase; each process writes its share as one safetensors file."""
     rank, world_size = _ranks()
     vae = AutoencoderKLWan.from_pretrained(vae_dir).eval()
     rng = np.random.default_rng([seed, rank])
-    skills, shares = list(MIXTURE), np.array(list(MIXTURE.values()))
+    _, mixture = PHASES[0]
+    skills, shares = list(mixture), np.array(list(mixture.values()))
     mine = clips // world_size
     latents, captions, batch = [], [], []
     began = time.perf_counter()
@@ -135,18 +141,6 @@ class TextToVelocity(nn.Module):
         return self.transformer(noisy_BCFHW, timestep_B, text_BLD, return_dict=False)[0]
 
 
-def salience(latents_BCFHW: torch.Tensor) -> torch.Tensor:
-    """Loss weights (B, 1, F, H, W) of mean 1: more where a latent differs from its frame's usual one.
-
-    Unweighted, a model learns the ground first and for long nothing else: the ground is nearly all of the picture, and
-    the way a thing moves changes hardly any of it.
-    """
-    usual_BCF11 = latents_BCFHW.flatten(3).median(-1).values[..., None, None]
-    unusual_B1FHW = (latents_BCFHW - usual_BCF11).square().mean(1, keepdim=True)
-    weight_B1FHW = 0.2 + (unusual_B1FHW / unusual_B1FHW.mean((2, 3, 4), keepdim=True)).clamp(max=8)
-    return weight_B1FHW / weight_B1FHW.mean((2, 3, 4), keepdim=True)
-
-
 def plain_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -161,17 +155,18 @@ def plain_attention(
     return scores.softmax(-1).to(value.dtype) @ value
 
 
-def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, seed: int, start: Path | None) -> None:
-    """Train on cached latents; rank 0 keeps the moving average of the weights in `out`, every 500 steps."""
+def train(latents_dir: Path, out: Path, phase: int, batch: int, peak_lr: float, seed: int, start: Path | None) -> None:
+    """Train one phase on cached latents; rank 0 keeps the moving average of the weights in `out`, every 500 steps."""
+    steps, shares = PHASES[phase - 1]
     rank, world_size = _ranks()
     latents_NCFHW, captions, _, _ = load_latents(latents_dir)
+    skills = [scene.skill for caption in captions if (scene := parse(caption))]
+    chance_N = torch.tensor([shares[skill] / skills.count(skill) for skill in skills])
     tokens = tokenizer()(["", *captions], padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
     torch.manual_seed(seed)
     model = TextToVelocity()
     if start:
-        model.text_encoder.load_state_dict(UMT5EncoderModel.from_pretrained(start / "text_encoder").state_dict())
-        transformer = WanTransformer3DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32)
-        model.transformer.load_state_dict(transformer.state_dict())
+        model.load_state_dict(load_file(start / "ema.safetensors"))
     ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
     # Compiled, in bf16, with plain attention (fused bf16 is slow on CPUs) a step takes 0.4 of the processor time.
     nn.functional.scaled_dot_product_attention = plain_attention
@@ -187,10 +182,10 @@ def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, 
         lr = peak_lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * step / steps)) / 2)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        index_B = torch.randint(len(captions), (batch,), generator=generator)
+        index_B = torch.multinomial(chance_N, batch, replacement=True, generator=generator)
         clean_BCFHW = latents_NCFHW[index_B]
         text_B = torch.where(torch.rand(batch, generator=generator) < CAPTION_DROP, 0, index_B + 1)
-        sigma_B = torch.sigmoid(torch.randn(batch, generator=generator))
+        sigma_B = torch.sigmoid(SIGMA_SPREAD * torch.randn(batch, generator=generator))
         sigma_B = SHIFT * sigma_B / (1 + (SHIFT - 1) * sigma_B)
         noise_BCFHW = torch.randn(clean_BCFHW.shape, generator=generator)
         s = sigma_B.view(-1, 1, 1, 1, 1)
@@ -200,7 +195,7 @@ def train(latents_dir: Path, out: Path, steps: int, batch: int, peak_lr: float, 
                 noisy_BCFHW, 1000 * sigma_B, tokens["input_ids"][text_B], tokens["attention_mask"][text_B]
             )
         error_BCFHW = velocity_BCFHW.float() - (noise_BCFHW - clean_BCFHW)
-        loss = (salience(clean_BCFHW) * error_BCFHW.square()).mean()
+        loss = error_BCFHW.square().mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
@@ -233,6 +228,7 @@ def assemble(vae_dir: Path, latents_dir: Path, model_dir: Path, out: Path) -> No
         vae=vae.bfloat16(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
     ).save_pretrained(out)
+    (out / SIGN).write_text('{"profile": "miniature"}\n')
 
 
 def _ranks() -> tuple[int, int]:
@@ -248,15 +244,15 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--phase", type=int, choices=(1, 2), default=1, help="of the mixture")
     parser.add_argument("--batch", type=int, default=32, help="clips per process and step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="go on from the text encoder and transformer of a pipeline folder")
+    parser.add_argument("--after", type=Path, help="go on from the --out of an earlier phase")
     args = parser.parse_args()
     if args.step == "encode":
         encode(args.vae, args.out, args.clips, args.seed)
     elif args.step == "train":
-        train(args.latents, args.out, args.steps, args.batch, args.lr, args.seed, args.start)
+        train(args.latents, args.out, args.phase, args.batch, args.lr, args.seed, args.after)
     else:
         assemble(args.vae, args.latents, args.model, args.out)

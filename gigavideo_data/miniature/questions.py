@@ -130,11 +130,13 @@ def _mechanics(scene: Scene) -> list[Question]:
     if not scene.event:
         return []
     name = _name(scene.things[0])
-    bounces, stays = ("yes", "no") if scene.event == "bounces" else ("no", "yes")
+    bounces, stays = "bounce back up off the floor", "stay on the floor once it has landed"
+    told, other = (bounces, stays) if scene.event == "bounces" else (stays, bounces)
     return [
         Question(f"Is there a {name} above the floor at the start?", "yes", gate=True),
-        Question(f"Does the {name} bounce back up off the floor?", bounces),
-        Question(f"Does the {name} stay on the floor once it has landed?", stays),
+        Question(f"Does the {name} {told}?", "yes"),
+        # A thing that hangs in the air does not do the other thing either, and deserves nothing for it.
+        Question(f"Does the {name} {other}, or never come down?", "no"),
     ]
 
 

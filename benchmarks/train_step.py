@@ -1,0 +1,117 @@
+"""What the trainer costs over a loop written by hand: the same tensors, the same steps, interleaved.
+
+    python benchmarks/train_step.py [--rounds 8] [--steps 12] [--out FILE.md]
+
+Each round times the hand-written loop, the trainer, and the hand-written loop again. The two hand-written times against
+each other are the control: they say how far two equal things differ on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+from rich.console import Console
+
+from gigavideo_data.progress import Progress
+from gigavideo_train import plan as planning
+from gigavideo_train.batches import batches
+from gigavideo_train.distributed import world
+from gigavideo_train.flow import Schedule, draws
+from gigavideo_train.train import Tensors, train
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from train_set import row, training_set
+
+UNITS, BATCH = 48, 16
+
+
+def by_hand(plan: planning.Plan, tensors: Tensors, steps: int) -> float:
+    """Seconds of the plainest loop that trains the same."""
+    torch.manual_seed(0)
+    model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", torch_dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    schedule = Schedule("logit_normal", 0.0, plan.config.logit_std, plan.shift)
+    took = 0.0
+    for step, batch in enumerate(batches(plan.units, 1000, BATCH, 0)):
+        if step == steps:
+            return took
+        began = time.perf_counter()
+        clean = torch.stack([tensors.latents(unit.row) for unit in batch.units])
+        prompt = torch.stack([tensors.text(unit.row) for unit in batch.units])
+        sigma, noise = draws([unit.id for unit in batch.units], clean.shape[1:], 0, batch.epoch, schedule)
+        s = sigma.view(-1, 1, 1, 1, 1)
+        velocity = model((1 - s) * clean + s * noise, 1000 * sigma, prompt, return_dict=False)[0]
+        weight = torch.tensor([unit.weight for unit in batch.units])
+        loss = (weight * (velocity - (noise - clean)).square().mean((1, 2, 3, 4))).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        float(loss)
+        took += time.perf_counter() - began
+    raise AssertionError("not enough batches")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, world() as alone, Progress(Console(quiet=True)) as progress:
+        root = Path(name)
+        dataset = training_set(root / "set", [row(seed, reward=0.75, num_frames=17) for seed in range(1, UNITS + 1)])
+        settings = [f"batch_size={BATCH}", "epochs=1000", f"max_steps={args.steps}", "lr=1e-5", "warmup_steps=0"]
+        plan = planning.make(dataset, None, None, settings)
+
+        def by_trainer(number: int) -> float:
+            out = root / f"run{number}"
+            train(plan, out, root / "cache", alone, progress, resume=False)
+            lines = (out / "metrics.jsonl").read_text().splitlines()
+            return sum(json.loads(line)["s_per_step"] for line in lines)
+
+        by_trainer(-1)  # fills the cache and warms up
+        tensors = Tensors.of(plan, root / "cache")
+        by_hand(plan, tensors, 2)
+        ratios, control = [], []
+        for number in range(args.rounds):
+            before = by_hand(plan, tensors, args.steps)
+            trained = by_trainer(number)
+            after = by_hand(plan, tensors, args.steps)
+            ratios.append(trained / ((before + after) / 2))
+            control.append(after / before)
+            print(
+                f"round {number + 1}: by hand {before:.2f} s, trainer {trained:.2f} s, by hand {after:.2f} s",
+                flush=True,
+            )
+    command = f"python benchmarks/train_step.py --rounds {args.rounds} --steps {args.steps}"
+    machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    lines = [
+        "# The trainer's own cost per step",
+        "",
+        f"`{command}` on {machine}, torch {torch.__version__.split('+')[0]}, batch {BATCH}, cached latents.",
+        "",
+        "| | median | least | most |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |"
+            for name, values in (("trainer over by hand", ratios), ("by hand over by hand (control)", control))
+        ),
+    ]
+    text_out = "\n".join(lines) + "\n"
+    print(text_out)
+    if args.out:
+        args.out.write_text(text_out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""`gv-data eval`: did tuning help? Base and tuned model make videos of the same held-out prompts from the same seeds.
+
+Videos and answers go through the same stages and the same store as a build's, so a base that was evaluated once costs
+nothing again. Every dimension that has prompts is compared, the ones trained and the others: a gain may be bought
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from gigavideo_data import inspect, paired
+from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.engines import judge_revision
+from gigavideo_data.errors import DatasetError, RecipeError, RunError
+from gigavideo_data.execute import ray_for_build
+from gigavideo_data.folder_read import read_manifest
+from gigavideo_data.generators.models import model_folder, settings_of, trained_on
+from gigavideo_data.progress import Progress
+from gigavideo_data.recipe import Generator, Judge, published_name
+from gigavideo_data.rewards import harden, score
+from gigavideo_data.runner import Runner
+from gigavideo_data.schema import EVAL_PROMPTS, check_table
+from gigavideo_data.stages import Item, Record
+from gigavideo_data.store import Store
+
+ATTEMPTS = 3
+CLIPS = 12  # shown per dimension: half the greatest gains, half the greatest losses
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared on: held-out prompts, how videos are sampled, who judges."""
+
+    prompts: list[dict[str, Any]]
+    generator: Generator
+    judge: Judge
+    judge_of_training: str | None  # id of the judge whose rewards the dataset holds
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model: name or folder, with a LoRA on top perhaps."""
+
+    model: str
+    adapter: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return published_name(self.model) + (f" + {self.adapter.name}" if self.adapter else "")
+
+
+def read_setting(source: Path, split: str) -> Setting:
+    """Held-out prompts of a dataset, sampled and judged as its recipe says; or of a Parquet file, by the defaults.
+
+    Raises:
+        DatasetError: there are none, or they break the contract.
+    """
+    manifest = read_manifest(source) if source.is_dir() else None
+    files = sorted((source / "eval_prompts").glob(f"{split}-*.parquet")) if manifest else [source]
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        if not file.is_file():
+            raise DatasetError(
+                f"{file}: no such file; --prompts takes a dataset folder or a Parquet file of eval_prompts"
+            )
+        table = pq.read_table(file)
+        check_table(table, str(file), EVAL_PROMPTS)
+        rows += table.to_pylist()
+    rows = [row for row in rows if row["split"] == split]
+    if not rows:
+        raise DatasetError(
+            f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
+        )
+    if manifest is None:
+        return Setting(rows, Generator(), Judge(), None)
+    judge = Judge.model_validate(manifest["recipe"]["judge"])
+    used = Generator.model_validate(manifest["recipe"]["generators"][0])
+    return Setting(rows, used, judge, f"{judge.model}@{judge_revision(judge.backend)}")
+
+
+def evaluate(
+    base: Contender, tuned: Contender, setting: Setting, out: Path, store_root: Path, progress: Progress
+) -> dict[str, Any]:
+    """Make, judge and compare.
+
+    Returns:
+        The facts, also written to `out`/eval.json: both models, judge, one comparison per dimension (`paired`), and the
+        clips with the greatest gains and losses.
+
+    Raises:
+        RecipeError: a model is not known.
+        RunError: another evaluation works in `out`, or the run cannot go on; finished videos are kept.
+    """
+    for contender in (base, tuned):
+        model_folder(contender.model)
+        if contender.adapter and not contender.adapter.is_dir():
+            raise RecipeError(
+                f"--adapter {contender.adapter}: no such folder; gv-train writes one with --set tune=lora"
+            )
+    (out / ".gv").mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".gv" / "lock", timeout=0):
+            store = Store(store_root)
+            store.create()
+            with ray_for_build(None, ATTEMPTS) as ray:
+                runner = Runner(store, ray, progress)
+                results = [_results(contender, setting, runner) for contender in (base, tuned)]
+    except Timeout:
+        raise RunError(f"{out}: another evaluation is at work there. Wait for it, or name another --out.") from None
+    facts = _facts(base, tuned, setting, results)
+    _write_clips(facts["clips"], store, out)
+    (out / "eval.json").write_text(json.dumps(facts, indent=1, allow_nan=False))
+    return facts
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print the comparison as a table."""
+    title = f"{facts['tuned']['name']} against {facts['base']['name']}, split {facts['split']}"
+    table = inspect.table(
+        title,
+        "dimension",
+        ">base",
+        ">tuned",
+        ">difference",
+        ">95 % interval",
+        ">videos in both",
+        ">scorable",
+        "verdict",
+    )
+    for line in facts["comparisons"]:
+        trained = " (trained)" if line["dimension"] in facts["trained"] else ""
+        low, high = line["low"], line["high"]
+        inspect.add(
+            table,
+            line["dimension"] + trained,
+            inspect.number(line["base"]),
+            inspect.number(line["tuned"]),
+            "-" if line["difference"] is None else f"{line['difference']:+.2f}",
+            "-" if low is None else f"{low:+.2f} to {high:+.2f}",
+            f"{line['both']} of {line['videos']}",
+            f"{line['base_scorable']:.0%} to {line['tuned_scorable']:.0%}",
+            line["verdict"],
+        )
+    console.print(table)
+    if facts["same_judge"]:
+        console.print("Judged by the judge whose rewards it was trained on: part of a gain may be the judge's taste.")
+
+
+def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
+    """One dict per prompt and seed, in order: the video and the rewards by dimension, or why there is none."""
+    generator = setting.generator
+    settings = settings_of(
+        contender.model,
+        backend=generator.backend,
+        profile=generator.profile,
+        steps=generator.steps,
+        guidance=generator.guidance,
+        negative_prompt=generator.negative_prompt,
+        adapter=contender.adapter,
+    )
+    local = {"load": contender.model, "load_adapter": str(contender.adapter) if contender.adapter else None}
+    asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
+    made = runner.records(
+        [Item("synthesize", settings, {"prompt": p["prompt"], "seed": seed}, local) for p, seed in asked],
+        contender.name[:11],
+    )
+    judge = {
+        "backend": setting.judge.backend,
+        "model": setting.judge.model,
+        "revision": judge_revision(setting.judge.backend),
+    }
+    items = [
+        Item(
+            "judge", judge, {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]}
+        )
+        for (p, _), clip in zip(asked, made, strict=True)
+        if "rejected" not in clip
+    ]
+    answers = iter(runner.records(items))
+    results = []
+    for (prompt, seed), clip in zip(asked, made, strict=True):
+        record = clip if "rejected" in clip else next(answers)
+        reward = _reward(prompt, record, setting)
+        results.append(
+            {"prompt": prompt, "seed": seed, "clip": clip, "reward": reward, "rejected": record.get("rejected")}
+        )
+    return results
+
+
+def _reward(prompt: dict[str, Any], record: Record, setting: Setting) -> float | None:
+    """The reward on the dimension that the prompt was written for."""
+    if "rejected" in record:
+        return None
+    given = record["answers"]
+    if setting.judge.readout == "text":
+        given = [harden(answer) for answer in given]
+    answers = [
+        {**q, **a} for q, a in zip(prompt["questions"], given, strict=True) if q["dimension"] == prompt["dimension"]
+    ]
+    return score(answers, load_dimension(prompt["dimension"]).combine, setting.judge.min_mass).value
+
+
+def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    pairs = list(zip(*results, strict=True))
+    scored = [
+        paired.Scored(b["prompt"]["dimension"], b["prompt"]["prompt_id"], b["seed"], b["reward"], t["reward"])
+        for b, t in pairs
+    ]
+    judged_by = f"{setting.judge.model}@{judge_revision(setting.judge.backend)}"
+    return {
+        "split": setting.prompts[0]["split"],
+        "base": {"name": base.name},
+        "tuned": {"name": tuned.name},
+        "trained": trained_on(tuned.adapter or model_folder(tuned.model)),
+        "judge": judged_by,
+        "same_judge": judged_by == setting.judge_of_training,
+        "rejected": dict(Counter(r["rejected"] for mine in results for r in mine if r["rejected"])),
+        "comparisons": paired.facts(paired.compare(scored)),
+        "clips": _clips(pairs),
+    }
+
+
+def _clips(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The greatest gains and losses of each dimension, as many of the one as of the other."""
+    shown = []
+    known = [(b, t) for b, t in pairs if b["reward"] is not None and t["reward"] is not None]
+    for dimension in dict.fromkeys(b["prompt"]["dimension"] for b, _ in known):
+        mine = sorted(
+            ((b, t) for b, t in known if b["prompt"]["dimension"] == dimension),
+            key=lambda pair: (pair[1]["reward"] - pair[0]["reward"], pair[0]["prompt"]["prompt_id"], pair[0]["seed"]),
+        )
+        ends = mine if len(mine) <= CLIPS else mine[: CLIPS // 2] + mine[-CLIPS // 2 :]
+        shown += [
+            {
+                "dimension": dimension,
+                "prompt": b["prompt"]["prompt"],
+                "seed": b["seed"],
+                "base": _side(b),
+                "tuned": _side(t),
+            }
+            for b, t in ends
+        ]
+    return shown
+
+
+def _side(result: dict[str, Any]) -> dict[str, Any]:
+    clip = result["clip"]
+    shape = {name: clip[name] for name in ("num_frames", "height", "width", "fps")}
+    return {"reward": result["reward"], "clip": clip["blobs"]["video.mp4"], **shape}
+
+
+def _write_clips(clips: list[dict[str, Any]], store: Store, out: Path) -> None:
+    """Copy the shown clips beside eval.json, named by their content."""
+    folder = out / "clips"
+    folder.mkdir(exist_ok=True)
+    for clip in clips:
+        for side in ("base", "tuned"):
+            name = clip[side]["clip"]
+            (folder / name).write_bytes(store.blob(name))

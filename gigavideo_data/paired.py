@@ -1,0 +1,140 @@
+"""Is the tuned model better? Paired differences on the same prompts and seeds, with intervals over prompts.
+
+A prompt is the unit that is drawn: its seeds share what makes it hard, so they are averaged first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+DRAWS = 10_000
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One prompt and seed: the reward of both models' videos on the prompt's dimension, None where unscorable."""
+
+    dimension: str
+    prompt_id: str
+    seed: int
+    base: float | None
+    tuned: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One dimension.
+
+    Attributes:
+        dimension: its name.
+        videos: of each model.
+        base, tuned: mean reward of the videos scorable in both, seeds averaged per prompt first; None without any.
+        difference: tuned - base.
+        low, high: 95 % bootstrap interval of the difference over prompts; None below two prompts.
+        prompts, both: prompts and videos that are scorable in both.
+        base_scorable, tuned_scorable: share of the videos that could be scored.
+    """
+
+    dimension: str
+    videos: int
+    base: float | None
+    tuned: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    prompts: int
+    both: int
+    base_scorable: float
+    tuned_scorable: float
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or no difference that these prompts can show."""
+        if self.low is None or self.high is None:
+            return "too few"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+
+
+def compare(scored: Iterable[Scored]) -> list[Comparison]:
+    """One comparison per dimension, in order of appearance, and their mean as dimension `mean` if there are several."""
+    by_dimension: dict[str, list[Scored]] = defaultdict(list)
+    for one in scored:
+        by_dimension[one.dimension].append(one)
+    found = [_comparison(dimension, mine) for dimension, mine in by_dimension.items()]
+    return [*found, _mean(list(by_dimension.values()))] if len(found) > 1 else found
+
+
+def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
+    """JSON-able, with verdicts."""
+    return [{**asdict(each), "verdict": each.verdict} for each in comparisons]
+
+
+def _comparison(dimension: str, scored: list[Scored]) -> Comparison:
+    base, tuned = _per_prompt(scored)
+    difference = tuned - base
+    low, high = _interval([difference])
+    num = len(scored)
+    return Comparison(
+        dimension=dimension,
+        videos=num,
+        base=_average(base),
+        tuned=_average(tuned),
+        difference=_average(difference),
+        low=low,
+        high=high,
+        prompts=len(difference),
+        both=sum(one.base is not None and one.tuned is not None for one in scored),
+        base_scorable=sum(one.base is not None for one in scored) / num,
+        tuned_scorable=sum(one.tuned is not None for one in scored) / num,
+    )
+
+
+def _mean(groups: list[list[Scored]]) -> Comparison:
+    """The plain mean over dimensions that could be compared; prompts are drawn within each."""
+    pairs = [pair for scored in groups if len((pair := _per_prompt(scored))[0])]
+    flat = [one for scored in groups for one in scored]
+    differences = [tuned - base for base, tuned in pairs]
+    low, high = _interval(differences)
+    return Comparison(
+        dimension="mean",
+        videos=len(flat),
+        base=_average(np.array([base.mean() for base, _ in pairs])),
+        tuned=_average(np.array([tuned.mean() for _, tuned in pairs])),
+        difference=_average(np.array([difference.mean() for difference in differences])),
+        low=low,
+        high=high,
+        prompts=sum(map(len, differences)),
+        both=sum(one.base is not None and one.tuned is not None for one in flat),
+        base_scorable=sum(one.base is not None for one in flat) / len(flat),
+        tuned_scorable=sum(one.tuned is not None for one in flat) / len(flat),
+    )
+
+
+def _per_prompt(scored: list[Scored]) -> tuple[np.ndarray, np.ndarray]:
+    """Means over seeds (prompts,) of both models, over the videos scorable in both."""
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for one in scored:
+        if one.base is not None and one.tuned is not None:
+            pairs[one.prompt_id].append((one.base, one.tuned))
+    means = np.array([np.mean(mine, axis=0) for mine in pairs.values()]).reshape(-1, 2)
+    return means[:, 0], means[:, 1]
+
+
+def _interval(differences: list[np.ndarray]) -> tuple[float | None, float | None]:
+    """Percentile bootstrap of the mean over groups of each group's mean."""
+    if not differences or min(map(len, differences)) < 2:
+        return None, None
+    rng = np.random.default_rng(0)
+    means = [values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1) for values in differences]
+    low, high = np.quantile(np.mean(means, axis=0), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
+
+
+def _average(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

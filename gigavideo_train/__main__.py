@@ -1,0 +1,6 @@
+"""For torchrun: `torchrun --nproc-per-node 8 -m gigavideo_train --dataset DIR`."""
+
+from gigavideo_train.cli import main
+
+if __name__ == "__main__":
+    main()

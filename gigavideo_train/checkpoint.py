@@ -1,0 +1,94 @@
+"""Checkpoints from which a run goes on exactly: weights and optimiser state as safetensors, the rest as JSON.
+
+    checkpoints/step-00000100/state.safetensors, state.json
+
+A checkpoint gets its name when it is whole and on disk; the one before is removed after that, so a kill at any moment
+leaves one that loads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from gigavideo_data.errors import RunError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save(
+    folder: Path,
+    step: int,
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    facts: dict[str, Any],
+) -> None:
+    """Write the state after `step` optimiser steps; `facts` must be equal at resume."""
+    tensors = {f"weight.{name}": p.detach() for name, p in parameters.items()}
+    for name, parameter in parameters.items():
+        state = optimizer.state[parameter]
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS}
+    part = folder / f".part-{step:08}"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part / "state.safetensors")
+    (part / "state.json").write_text(json.dumps({"step": step, "facts": facts}, indent=1, sort_keys=True))
+    for path in (*part.iterdir(), part):
+        _sync(path)
+    part.rename(folder / f"step-{step:08}")
+    _sync(folder)
+    for old in folder.iterdir():
+        if old.name != f"step-{step:08}":
+            shutil.rmtree(old)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint."""
+    return max(folder.glob("step-*"), default=None) if folder.is_dir() else None
+
+
+def load(
+    path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW, facts: dict[str, Any]
+) -> int:
+    """Put a checkpoint's state into place.
+
+    Returns:
+        The number of optimiser steps done.
+
+    Raises:
+        RunError: the run is another one: its dataset, settings or model changed.
+    """
+    saved = json.loads((path / "state.json").read_text())
+    changed = [key for key in facts if saved["facts"].get(key) != facts[key]]
+    if changed:
+        told = "; ".join(f"{key} was {_short(saved['facts'].get(key))}, is {_short(facts[key])}" for key in changed)
+        raise RunError(f"{path.parent.parent}: cannot go on, it was another run: {told}. Train into another --out.")
+    tensors = load_file(path / "state.safetensors")
+    step = int(saved["step"])
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"weight.{name}"])
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
+            }
+    return step
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,73 @@
+"""The command line `gv-train`: a published set in, a better model out.
+
+    gv-train --dataset runs/quickstart
+    torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
+
+stdout carries data only (--json); everything said to people goes to stderr. Exit codes are those of gv-data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gigavideo_data.errors import RunError, run_and_exit
+
+app = typer.Typer(
+    name="gv-train",
+    help="Fine-tune a text-to-video model on a reward-annotated dataset.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line, and end with the exit code of what went wrong, if anything."""
+    run_and_exit(app)
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Option(help="A dataset folder, such as runs/quickstart.")],
+    model: Annotated[str | None, typer.Option(help="Name or pipeline folder.  [default: the dataset's target]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/train/<dataset>]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="sft, sft-filtered, reweight or dpo.")] = None,
+    dimensions: Annotated[str | None, typer.Option(help="Names with commas.  [default: the dataset's targets]")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings (gigavideo_train/config.py).")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
+    cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")] = False,
+) -> None:
+    """Fine-tune a model on a dataset. Interrupted, the same command with --resume goes on."""
+    from rich.console import Console
+
+    from gigavideo_train import plan
+
+    settings = [f"strategy={strategy}"] if strategy else []
+    settings += [f"dimensions=[{dimensions}]"] if dimensions else []
+    out = out or Path("runs/train") / dataset.name
+    planned = plan.make(dataset, model, config, [*settings, *(overrides or [])])
+    facts = plan.facts(planned)
+    first = int(os.environ.get("RANK", "0")) == 0
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
+    plan.show(facts, console)
+    if not dry_run:
+        if not resume and (out / "checkpoints").is_dir():
+            raise RunError(f"{out}: holds a run already. --resume goes on with it; another --out leaves it alone.")
+
+        from gigavideo_data.progress import Progress
+        from gigavideo_train.distributed import world
+        from gigavideo_train.train import train as run
+
+        with world() as joined, Progress(console) as progress:
+            tuned = run(planned, out, cache, joined, progress, resume=resume)
+        console.print(f"tuned model in {tuned}", soft_wrap=True)
+        facts |= {"model": str(tuned)}
+    if as_json and first:
+        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))

@@ -1,0 +1,38 @@
+"""What is kept is encoded once: latents and text embeddings as safetensors, named by content and encoder.
+
+    cache/<ab>/<sha256 of encoder, settings and clip or prompt>.safetensors
+
+Written whole or not at all, so runs may share a cache and a killed one leaves nothing broken behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from gigavideo_data.store import write_durably
+
+
+class Cache:
+    """A folder of tensors; `encoder` names whatever decides a tensor besides its source."""
+
+    def __init__(self, root: Path, encoder: str) -> None:
+        self.root, self.encoder = root, encoder
+
+    def _path(self, source: str) -> Path:
+        name = hashlib.sha256(f"{self.encoder}\n{source}".encode()).hexdigest()
+        return self.root / name[:2] / f"{name}.safetensors"
+
+    def has(self, source: str) -> bool:
+        return self._path(source).exists()
+
+    def get(self, source: str) -> torch.Tensor:
+        return load_file(self._path(source))["x"]
+
+    def make(self, source: str, encode: Callable[[], torch.Tensor]) -> None:
+        """Encode and keep."""
+        write_durably(self._path(source), save({"x": encode().contiguous()}))

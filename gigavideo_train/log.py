@@ -1,0 +1,36 @@
+"""metrics.jsonl: one object per optimiser step, flushed as it is written, cut back when a run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Metrics:
+    """The file; `done` steps of an earlier part of the run are kept."""
+
+    def __init__(self, path: Path, done: int, *, enabled: bool) -> None:
+        self._file = None
+        if enabled:
+            lines = path.read_text().splitlines() if path.exists() else []
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{line}\n" for line in kept))
+            self._file = path.open("a")
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, **values: Any) -> None:
+        """One step."""
+        if self._file:
+            self._file.write(json.dumps(values, allow_nan=False) + "\n")
+            self._file.flush()

@@ -1,0 +1,96 @@
+"""What a run leaves: a diffusers pipeline folder, or a LoRA that `load_lora_weights` reads, with a model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from gigavideo_data.generators.models import SIGN
+from gigavideo_train.plan import Plan
+
+SCORES = "<!-- scores: filled in by gv-data eval -->"
+
+
+def save_model(plan: Plan, pipeline: Any, to: Path, steps: int) -> None:
+    """Write the tuned model; the folder gets its name when it is whole.
+
+    A full fine-tune is a copy of the base with another transformer, in float32: a step of 1e-6 is lost in bfloat16.
+    """
+    part = to.with_name(f".{to.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    transformer = pipeline.transformer.cpu().eval()
+    if plan.config.tune == "full":
+        shutil.copytree(plan.model_folder, part, ignore=shutil.ignore_patterns("transformer", "README.md", ".*"))
+        transformer.save_pretrained(part / "transformer")
+    else:
+        from peft.utils import get_peft_model_state_dict
+
+        adapter = transformer.peft_config["default"]
+        type(pipeline).save_lora_weights(
+            part,
+            transformer_lora_layers=get_peft_model_state_dict(transformer),
+            transformer_lora_adapter_metadata=adapter.to_dict(),
+        )
+    sign = {
+        "profile": plan.profile.name,
+        "dimensions": list(plan.config.dimensions or plan.dataset.manifest["dimensions"]),
+    }
+    (part / SIGN).write_text(json.dumps(sign) + "\n", "utf-8")
+    (part / "README.md").write_text(card(plan, steps), "utf-8")
+    shutil.rmtree(to, ignore_errors=True)
+    part.rename(to)
+
+
+def card(plan: Plan, steps: int) -> str:
+    """The model card: what it was tuned on, how, and how to load it."""
+    manifest, config, base = plan.dataset.manifest, plan.config, Path(plan.model).name
+    is_lora = config.tune == "lora"
+    data = ModelCardData(
+        license=manifest["license"],
+        library_name="diffusers",
+        pipeline_tag="text-to-video",
+        tags=["gigavideo", "text-to-video", *(["lora"] if is_lora else [])],
+    )
+    load = (
+        'pipeline = WanPipeline.from_pretrained("BASE")\npipeline.load_lora_weights(".")'
+        if is_lora
+        else 'pipeline = WanPipeline.from_pretrained(".")'
+    )
+    settings = json.dumps(json.loads(config.model_dump_json()), indent=1)
+    return f"""---
+{data.to_yaml()}
+---
+
+# {base}, tuned on {manifest["name"]}
+
+{"A LoRA adapter for" if is_lora else "All transformer weights of"} `{base}`, fine-tuned by reward, without human
+labels, on what it did badly: {", ".join(config.dimensions or manifest["dimensions"])}.
+
+| | |
+| --- | --- |
+| dataset | `{plan.dataset.identity}` (`{manifest["name"]}`, recipe `{manifest["recipe_hash"]}`) |
+| base | `{base}`, revision `{plan.identity["model"]}` |
+| strategy | {config.strategy}, {config.tune} |
+| units kept | {len(plan.units)}, as good as {plan.selection.effective_size:.0f} equally weighted |
+| steps | {steps} of {config.batch_size} units at learning rate {config.lr:g}, shift {plan.shift:g} |
+
+```python
+from diffusers import WanPipeline
+
+{load}
+```
+
+## Scores
+
+{SCORES}
+
+## Settings
+
+```json
+{settings}
+```
+"""

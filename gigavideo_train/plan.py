@@ -1,0 +1,126 @@
+"""What a run would do, known before anything heavy is loaded: which units, with what weights, for how many steps."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gigavideo_data.generators.models import Profile, model_folder, model_revision, profile_of, sampler_of
+from gigavideo_train import config as settings
+from gigavideo_train.batches import num_steps
+from gigavideo_train.config import TrainConfig
+from gigavideo_train.dataset import Dataset, read
+from gigavideo_train.families.table import family_name
+from gigavideo_train.units import Selection, Unit, select
+
+NUM_BINS = 10
+RESUMABLE = ("epochs", "max_steps", "checkpoint_every")  # may differ when a run goes on
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run."""
+
+    dataset: Dataset
+    selection: Selection
+    config: TrainConfig
+    model: str
+    model_folder: Path
+    profile: Profile
+    shift: float
+
+    @property
+    def units(self) -> list[Unit]:
+        return self.selection.units
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal when a run goes on."""
+        return {
+            "dataset": self.dataset.identity,
+            "model": model_revision(self.model),
+            "config": self.config.model_dump(mode="json", exclude=set(RESUMABLE)),
+        }
+
+
+def make(dataset_folder: Path, model: str | None, config_file: Path | None, overrides: list[str]) -> Plan:
+    """Check everything that can be checked without loading the model.
+
+    Args:
+        dataset_folder: a finished dataset.
+        model: name or pipeline folder; None is the dataset's target.
+        config_file: settings on top of the model's preset.
+        overrides: "key=value" on top of those.
+
+    Raises:
+        DatasetError: the dataset breaks its contract, or leaves nothing to train on.
+        RecipeError: a setting or the model is not known.
+    """
+    dataset = read(dataset_folder)
+    model = model or dataset.manifest["target_model"]
+    folder = model_folder(model)
+    family_name(folder)
+    profile = profile_of(model)
+    config = settings.load(profile.name, config_file, overrides)
+    selection = select(dataset.rows, dataset.manifest["dimensions"], config)
+    shift = config.shift or sampler_of(model)["shift"] or 1.0
+    return Plan(dataset, selection, config, model, folder, profile, shift)
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """JSON-able: what is kept and dropped, weights, steps."""
+    weights = [unit.weight for unit in plan.units]
+    kept = Counter((unit.row["source"], unit.row["dimension"] or "captions") for unit in plan.units)
+    dropped: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for (source, dimension, reason), number in plan.selection.dropped.items():
+        dropped[source, dimension][reason] += number
+    most = max(weights)
+    histogram = Counter(min(int(NUM_BINS * w / most), NUM_BINS - 1) for w in weights) if most else Counter()
+    config = plan.config
+    passes_real = config.lambda_kl > 0 and config.kl != "moment"
+    forwards = sum(2 if unit.loser or (unit.real and passes_real) else 1 for unit in plan.units)
+    return {
+        "dataset": plan.dataset.identity,
+        "recipe": plan.dataset.manifest["recipe_hash"],
+        "model": Path(plan.model).name,
+        "shift": plan.shift,
+        "config": json.loads(config.model_dump_json()),
+        "units": [
+            {
+                "source": source,
+                "dimension": dimension,
+                "kept": kept[source, dimension],
+                "dropped": dict(dropped[source, dimension]),
+            }
+            for source, dimension in sorted({*kept, *dropped})
+        ],
+        "kept": len(plan.units),
+        "weights": {"least": min(weights), "most": most, "histogram": [histogram[i] for i in range(NUM_BINS)]},
+        "effective_size": plan.selection.effective_size,
+        "passes_per_epoch": forwards,
+        "steps": num_steps(plan.units, config.epochs, config.batch_size, config.max_steps),
+    }
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print a plan's facts."""
+    config, weights = facts["config"], facts["weights"]
+    what = f"{config['strategy']} of {facts['model']} ({config['tune']})"
+    console.print(Text(f"{what} on dataset {facts['dataset']}, recipe {facts['recipe']}"))
+    table = Table("source", "dimension", "kept", "dropped", title="Units", title_justify="left")
+    for line in facts["units"]:
+        why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
+        table.add_row(*(Text(str(cell)) for cell in (line["source"], line["dimension"], line["kept"], why)))
+    console.print(table)
+    bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
+    worth = f"as good as {facts['effective_size']:.0f} equal units of {facts['kept']}"
+    console.print(Text(f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, {worth}"))
+    steps = f"{facts['steps']} steps of {config['batch_size']} units at learning rate {config['lr']:g}"
+    console.print(Text(f"{steps}; {facts['passes_per_epoch']} forward passes an epoch"))

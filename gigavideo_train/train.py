@@ -1,0 +1,301 @@
+"""The training loop.
+
+    torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
+
+Weights are float32, and AdamW's with them; on a GPU the forward pass computes in bfloat16. What a step computes depends
+on (seed, step) alone, not on the number of processes or on where an earlier run stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gigavideo_data import video
+from gigavideo_data.errors import RunError
+from gigavideo_data.generators.models import folder_revision
+from gigavideo_data.progress import Progress
+from gigavideo_train import checkpoint, flow, objective
+from gigavideo_train.batches import batches, num_steps
+from gigavideo_train.config import TrainConfig
+from gigavideo_train.dataset import clips
+from gigavideo_train.distributed import World
+from gigavideo_train.families.table import family_of
+from gigavideo_train.latents import Cache
+from gigavideo_train.log import Metrics
+from gigavideo_train.output import save_model
+from gigavideo_train.plan import Plan
+from gigavideo_train.units import Unit
+
+Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # noisy, sigma, text -> velocity
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per-sample losses (B,) of one batch, and how many samples were passed forward, by the shape of their latents.
+
+    `match_B` is the preference loss for `dpo`; `kl_B` is 0 where there is no real clip.
+    """
+
+    match_B: torch.Tensor
+    kl_B: torch.Tensor
+    forwards: dict[torch.Size, int]
+
+
+def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progress, *, resume: bool) -> Path:
+    """Fine-tune on a plan's units.
+
+    Args:
+        plan: dataset, units, settings and model, all checked.
+        out: folder of the run: metrics.jsonl, checkpoints/, model/.
+        cache_root: latents and text embeddings, shared by runs.
+        world: this process among its like.
+        progress: where to show how far it is.
+        resume: go on from the newest checkpoint in `out`, if there is one.
+
+    Returns:
+        The folder of the tuned model, or of its LoRA adapter.
+
+    Raises:
+        RunError: the folder holds another run, or a loss or gradient is not finite.
+    """
+    config = plan.config
+    family = family_of(plan.model_folder)
+    torch.manual_seed(config.seed)  # only a LoRA's first weights are drawn from it
+    pipeline = family.load(plan.model_folder)
+    tensors = _encode(plan, pipeline, family, cache_root, world, progress)
+    transformer = pipeline.transformer.to(world.device).train()
+    _make_trainable(transformer, config, family)
+    parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+    schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
+    autocast = torch.autocast("cuda", torch.bfloat16) if world.device.type == "cuda" else nullcontext()
+
+    checkpoints = out / "checkpoints"
+    newest = checkpoint.latest(checkpoints) if resume else None
+    done = checkpoint.load(newest, parameters, optimizer, plan.identity) if newest else 0
+    total = num_steps(plan.units, config.epochs, config.batch_size, config.max_steps)
+    flops: dict[torch.Size, int] = {}  # of one sample's forward pass, by the shape of its latents
+
+    def velocity(model: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        with autocast:
+            if noisy.shape[1:] not in flops:
+                with FlopCounterMode(display=False) as counter, torch.no_grad():
+                    family.velocity(model, noisy, sigma, text)
+                flops[noisy.shape[1:]] = counter.get_total_flops() // len(noisy)
+            return family.velocity(model, noisy, sigma, text).float()
+
+    model = partial(velocity, transformer)
+    reference = _reference(transformer, config, velocity)
+
+    with Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
+        progress.start("train", total=total, cached=done)
+        for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
+            if step < done:
+                continue
+            began = time.perf_counter()
+            lr = config.lr * min(1.0, (step + 1) / (config.warmup_steps + 1))
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            mine = world.share(batch.units)
+            sums = [0.0, 0.0, 0.0, 0.0]
+            if mine:
+                losses = _losses(mine, batch.epoch, tensors, model, reference, schedule, plan, world)
+                weight_B = torch.tensor([unit.weight for unit in mine], device=world.device)
+                scale_B = torch.tensor([unit.scale for unit in mine], device=world.device)
+                loss_B = scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
+                (loss_B.sum() / config.batch_size).backward()
+                passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
+                sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
+            world.sum_gradients(list(parameters.values()))
+            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
+            loss, match, kl, work = world.sum(sums)
+            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                raise RunError(
+                    f"step {step + 1}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were "
+                    f"not touched. First units: {', '.join(unit.id for unit in batch.units[:3])}. Lower --set lr, or "
+                    "look at these clips."
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            seconds = time.perf_counter() - began
+            weights = [unit.weight for unit in batch.units]
+            metrics.write(
+                step=step + 1,
+                epoch=batch.epoch,
+                loss=loss / config.batch_size,
+                match=match / len(batch.units),
+                kl=kl / len(batch.units),
+                s_per_step=seconds,
+                mean_weight=sum(weights) / len(weights),
+                effective_size=sum(weights) ** 2 / sum(w * w for w in weights),
+                lr=lr,
+                grad_norm=grad_norm,
+                model_tflops=work / seconds / 1e12,
+            )
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
+                if world.is_first:
+                    checkpoint.save(checkpoints, step + 1, parameters, optimizer, plan.identity)
+                world.wait()
+            progress.advance()
+        progress.finish()
+    if world.is_first:
+        save_model(plan, pipeline, out / "model", steps=total)
+    world.wait()
+    return out / "model"
+
+
+def _losses(
+    units: list[Unit],
+    epoch: int,
+    tensors: Tensors,
+    velocity: Velocity,
+    reference: Velocity,
+    schedule: flow.Schedule,
+    plan: Plan,
+    world: World,
+) -> Losses:
+    """Losses of one process's share of a batch."""
+    config, device = plan.config, world.device
+    text_BLD = torch.stack([tensors.text(unit.row) for unit in units]).to(device)
+
+    def noised(rows: list[dict[str, Any]], names: list[str]) -> tuple[torch.Tensor, ...]:
+        clean_BCFHW = torch.stack([tensors.latents(row) for row in rows])
+        sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], config.seed, epoch, schedule)
+        noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
+        return tuple(x.to(device) for x in (clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B))
+
+    names = [unit.id for unit in units]
+    clean, noise, noisy, sigma_B = noised([unit.row for unit in units], names)
+    predicted = velocity(noisy, sigma_B, text_BLD)
+    match_B = objective.matching(predicted, flow.target(clean, noise))
+    forwards = Counter({clean.shape[1:]: len(units)})
+
+    if config.strategy == "dpo":
+        loser_clean, loser_noise, loser_noisy, _ = noised([unit.loser or unit.row for unit in units], names)
+        loser_target = flow.target(loser_clean, loser_noise)
+        loser_B = objective.matching(velocity(loser_noisy, sigma_B, text_BLD), loser_target)
+        with torch.no_grad():
+            kept_B = objective.matching(reference(noisy, sigma_B, text_BLD), flow.target(clean, noise))
+            kept_loser_B = objective.matching(reference(loser_noisy, sigma_B, text_BLD), loser_target)
+        return Losses(
+            objective.preference(match_B, loser_B, kept_B, kept_loser_B, config.dpo_beta),
+            torch.zeros_like(match_B),
+            forwards + Counter({loser_clean.shape[1:]: len(units)}),
+        )
+
+    at = [i for i, unit in enumerate(units) if unit.real is not None and config.lambda_kl > 0]
+    kl_B = torch.zeros_like(match_B)
+    if not at:
+        return Losses(match_B, kl_B, forwards)
+    rows = [real for unit in units if (real := unit.real) is not None]
+    if config.kl == "moment":  # on the twin's own forward pass
+        real = torch.stack([tensors.latents(row) for row in rows]).to(device)
+        found_B = objective.kl_moment(flow.tweedie(predicted, noisy, sigma_B)[at], real, sigma_B[at])
+    else:
+        real, real_noise, real_noisy, real_sigma_B = noised(rows, [row["id"] for row in rows])
+        real_velocity = velocity(real_noisy, real_sigma_B, text_BLD[at])
+        forwards[real.shape[1:]] += len(at)
+        if config.estimate == "endpoint":
+            estimate = flow.endpoint(real_velocity, real_noise)
+        else:
+            estimate = flow.tweedie(real_velocity, real_noisy, real_sigma_B)
+        if config.kl == "gaussian":
+            found_B = objective.kl_gaussian(estimate, real)
+        else:
+            found_B = objective.kl_softmax(estimate, real, config.temperature)
+    return Losses(match_B, kl_B.index_copy(0, torch.tensor(at, device=device), found_B), forwards)
+
+
+def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:
+    """All weights, or a fresh LoRA beside them."""
+    if config.tune == "full":
+        transformer.requires_grad_(True)
+        return
+    from peft import LoraConfig
+
+    transformer.add_adapter(
+        LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=family.LORA_TARGETS)
+    )
+
+
+def _reference(transformer: torch.nn.Module, config: TrainConfig, velocity: Callable[..., torch.Tensor]) -> Velocity:
+    """The model as it was before training: the adapter off, or a copy; only `dpo` asks for it."""
+    if config.strategy != "dpo":
+        return partial(velocity, transformer)
+    if config.tune == "full":
+        return partial(velocity, copy.deepcopy(transformer).requires_grad_(False))
+
+    def without_adapter(*inputs: torch.Tensor) -> torch.Tensor:
+        transformer.disable_adapters()
+        try:
+            return velocity(transformer, *inputs)
+        finally:
+            transformer.enable_adapters()
+
+    return without_adapter
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """The encoded form of rows, in a cache that names the encoders."""
+
+    clips: Cache
+    prompts: Cache
+
+    @classmethod
+    def of(cls, plan: Plan, root: Path) -> Tensors:
+        """Those of a plan's model."""
+        vae, text = (folder_revision(plan.model_folder / part) for part in ("vae", "text_encoder"))
+        return cls(Cache(root, f"latents {vae}"), Cache(root, f"text {text} {plan.profile.max_tokens}"))
+
+    def latents(self, row: dict[str, Any]) -> torch.Tensor:
+        """(C, F, H, W)"""
+        return self.clips.get(row["video_sha256"])
+
+    def text(self, row: dict[str, Any]) -> torch.Tensor:
+        """(L, D)"""
+        return self.prompts.get(row["prompt"])
+
+
+def _encode(
+    plan: Plan, pipeline: Any, family: ModuleType, cache_root: Path, world: World, progress: Progress
+) -> Tensors:
+    """Encode what the cache lacks, each process its share; only clips that are trained on."""
+    tensors, max_tokens = Tensors.of(plan, cache_root), plan.profile.max_tokens
+    rows = [row for unit in plan.units for row in (unit.row, unit.real, unit.loser) if row is not None]
+    prompts = sorted({row["prompt"] for row in rows if not tensors.prompts.has(row["prompt"])})
+    wanted = {row["id"]: row["video_sha256"] for row in rows if not tensors.clips.has(row["video_sha256"])}
+    mine = set(world.share(sorted(wanted)))
+    world.wait()  # everybody has looked before anybody writes
+    pipeline.vae.to(world.device)
+    pipeline.text_encoder.to(world.device)
+    progress.start(
+        "encode", total=len({row["id"] for row in rows}), cached=len({row["id"] for row in rows}) - len(wanted)
+    )
+    for prompt in world.share(prompts):
+        tensors.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, max_tokens))
+    for name, data in clips(plan.dataset.folder, mine):
+        frames_THWC = video.decode(data, name).frames_THWC
+        tensors.clips.make(wanted[name], partial(family.encode_video, pipeline, frames_THWC))
+        progress.advance(world.size)
+    progress.finish()
+    pipeline.vae.cpu()
+    pipeline.text_encoder.cpu()
+    world.wait()
+    return tensors

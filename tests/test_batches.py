@@ -1,0 +1,39 @@
+from collections import Counter
+
+from gigavideo_train.batches import batches, num_steps
+from gigavideo_train.units import Unit
+
+
+def unit(name: int, num_frames: int = 17) -> Unit:
+    row = {"id": f"{name:032x}", "source": "synthetic", "num_frames": num_frames, "height": 48, "width": 48}
+    return Unit(row)
+
+
+UNITS = [unit(i, 17 if i % 3 else 9) for i in range(20)]
+
+
+def test_every_unit_is_visited_once_per_epoch_in_another_order() -> None:
+    made = list(batches(UNITS, 3, 4, seed=0))
+    for epoch in range(3):
+        visited = [u.id for b in made if b.epoch == epoch for u in b.units]
+        assert Counter(visited) == Counter(u.id for u in UNITS)
+    orders = {tuple(u.id for b in made if b.epoch == epoch for u in b.units) for epoch in range(3)}
+    assert len(orders) == 3
+
+
+def test_the_order_is_a_function_of_the_seed_and_not_of_the_list() -> None:
+    first = [[u.id for u in b.units] for b in batches(UNITS, 1, 4, seed=5)]
+    assert [[u.id for u in b.units] for b in batches(UNITS[::-1], 1, 4, seed=5)] == first
+    assert [[u.id for u in b.units] for b in batches(UNITS, 1, 4, seed=6)] != first
+
+
+def test_a_batch_holds_clips_of_one_shape() -> None:
+    for batch in batches(UNITS, 2, 4, seed=0):
+        assert len({u.row["num_frames"] for u in batch.units}) == 1
+        assert len(batch.units) <= 4
+
+
+def test_steps_are_counted_with_small_last_batches() -> None:
+    assert num_steps(UNITS, 2, 4, None) == 2 * (2 + 4)  # 7 short clips and 13 long ones
+    assert num_steps(UNITS, 2, 4, 5) == 5
+    assert sum(1 for _ in batches(UNITS, 2, 4, seed=0)) == 12
