@@ -126,34 +126,30 @@ def evaluate(
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print the comparison as a table."""
     title = f"{facts['tuned']['name']} against {facts['base']['name']}, split {facts['split']}"
-    table = inspect.table(
-        title,
-        "dimension",
-        ">base",
-        ">tuned",
-        ">difference",
-        ">95 % interval",
-        ">videos in both",
-        ">scorable",
-        "verdict",
-    )
+    columns = ("dimension", ">base", ">tuned", ">diff.", ">95 % interval", ">both", "verdict")
+    table = inspect.table(title, *columns)
     for line in facts["comparisons"]:
-        trained = " (trained)" if line["dimension"] in facts["trained"] else ""
         low, high = line["low"], line["high"]
         inspect.add(
             table,
-            line["dimension"] + trained,
+            inspect.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
             inspect.number(line["base"]),
             inspect.number(line["tuned"]),
             "-" if line["difference"] is None else f"{line['difference']:+.2f}",
-            "-" if low is None else f"{low:+.2f} to {high:+.2f}",
-            f"{line['both']} of {line['videos']}",
-            f"{line['base_scorable']:.0%} to {line['tuned_scorable']:.0%}",
+            "-" if low is None else f"{low:+.2f} .. {high:+.2f}",
+            f"{line['both']}/{line['videos']}",
             line["verdict"],
         )
     console.print(table)
+    console.print("* trained on. both: videos that could be scored of both models.")
+    for line in facts["comparisons"]:
+        if line["base_scorable"] != line["tuned_scorable"]:
+            shares = (
+                f"{line['base_scorable']:.0%} of the base's videos, {line['tuned_scorable']:.0%} of the tuned one's"
+            )
+            console.print(f"{inspect.words(line['dimension'])}: could be scored {shares}")
     if facts["same_judge"]:
-        console.print("Judged by the judge whose rewards it was trained on: part of a gain may be the judge's taste.")
+        console.print("The judge is the one whose rewards it was trained on: part of a gain may be its taste.")
 
 
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:

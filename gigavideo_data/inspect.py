@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -129,15 +130,15 @@ def show(facts: dict[str, Any], console: Console) -> None:
     rewards = table("Rewards", "dimension", ">mean", ">± s.e.", ">scored", ">unscorable", "why unscorable")
     prompts = table("Best and worst", "dimension", ">reward", "prompt")
     for name, reward in facts["rewards"].items():
-        add(rewards, name, number(reward["mean"]), number(reward["sem"]), reward["scored"], reward["unscorable"],
+        add(rewards, words(name), number(reward["mean"]), number(reward["sem"]), reward["scored"], reward["unscorable"],
              _counted(reward["reasons"]))  # fmt: skip
         for end in ("best", "worst"):
             if reward[end]:
-                add(prompts, name, number(reward[end]["reward"]), reward[end]["prompt"])
+                add(prompts, words(name), number(reward[end]["reward"]), reward[end]["prompt"])
     console.print(rewards)
     judge = table("Can the judge tell?", "dimension", ">AUC", ">on", ">AUC real", ">on", ">real score", "verdict")
     for check in facts["judge_check"]:
-        add(judge, check["dimension"], number(check["auc_foreign"]), check["videos"], number(check["auc_real"]),
+        add(judge, words(check["dimension"]), number(check["auc_foreign"]), check["videos"], number(check["auc_real"]),
             check["real_videos"], number(check["real_score"]), check["verdict"])  # fmt: skip
     console.print(judge)
     for check in facts["judge_check"]:
@@ -147,10 +148,13 @@ def show(facts: dict[str, Any], console: Console) -> None:
 
 
 def table(title: str, *columns: str) -> Table:
-    """An empty table; a column named with a leading > holds numbers."""
-    empty = Table(title=title, title_justify="left", title_style="bold")
+    """An empty table; a column named with a leading > holds numbers, which are never broken over lines."""
+    empty = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for name in columns:
-        empty.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        if name.startswith(">"):
+            empty.add_column(name[1:], justify="right", no_wrap=True)
+        else:
+            empty.add_column(name, overflow="fold")
     return empty
 
 
@@ -166,6 +170,11 @@ def _text(text: str) -> Text:
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def words(name: str) -> str:
+    """A dimension's name as words, which break over lines: camera_motion -> camera motion."""
+    return name.replace("_", " ")
 
 
 def number(value: float | None) -> str:

@@ -164,7 +164,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"words": words, "bars": bars, "share": share, "si": si}
+    environment.globals |= {"words": inspect.words, "bars": bars, "share": share, "si": si}
     template = environment.from_string((source / "report.html.j2").read_text("utf-8"))
     return template.render(
         facts=facts,
@@ -186,11 +186,6 @@ def _reach(comparisons: list[dict[str, Any]]) -> float:
     """Half the width of the axis of differences: the farthest end of an interval, at least 0.1."""
     ends = [abs(each[end]) for each in comparisons for end in ("low", "high", "difference") if each[end] is not None]
     return max([0.1, *ends])
-
-
-def words(name: str) -> str:
-    """A dimension's name as words: camera_motion -> camera motion."""
-    return name.replace("_", " ")
 
 
 def bars(counts: list[int], width: float, height: float) -> list[tuple[float, float, float, float]]:

@@ -197,7 +197,7 @@ def test_a_truncated_clip_in_the_store_is_noticed_and_made_again(reference):
 
 def test_two_builds_in_one_folder_the_second_is_refused(tmp_path):
     workspace = Workspace(tmp_path / "twice")
-    first = workspace.start(faults={"GV_SLEEP_S": "1"})
+    first = workspace.start(faults={"GV_SLEEP_S": "10"})  # still at work when the second one is refused
     deadline = time.monotonic() + 120
     while not workspace.finished("prompt") and time.monotonic() < deadline:
         time.sleep(0.05)
