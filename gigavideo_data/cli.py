@@ -169,6 +169,7 @@ def eval_(
         facts = evaluate.evaluate(*contenders, setting, out, store, progress)
     if not as_json:
         evaluate.show(facts, console)
+    evaluate.write_scores(adapter or Path(tuned), facts)
     _say(console, f"written to {out / 'eval.json'}")
     if prompts.is_dir():
         from gigavideo_data.report import write_report

@@ -30,9 +30,10 @@ from gigavideo_data.rewards import harden, score
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
 from gigavideo_data.stages import Item, Record
-from gigavideo_data.store import Store
+from gigavideo_data.store import Store, write_durably
 
 ATTEMPTS = 3
+SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around them in the model card of gv-train
 CLIPS = 12  # shown per dimension: half the greatest gains, half the greatest losses
 
 
@@ -121,6 +122,29 @@ def evaluate(
     _write_clips(facts["clips"], store, out)
     (out / "eval.json").write_text(json.dumps(facts, indent=1, allow_nan=False))
     return facts
+
+
+def write_scores(folder: Path, facts: dict[str, Any]) -> None:
+    """Put the comparison into the model card that gv-train wrote, between its two marks; other cards are left alone."""
+    card = folder / "README.md"
+    text = card.read_text("utf-8") if card.is_file() else ""
+    start, mark, rest = text.partition(SCORES[0])
+    _, end, after = rest.partition(SCORES[1])
+    if not (mark and end):
+        return
+    lines = [
+        f"Held-out prompts (split {facts['split']}), judge `{facts['judge']}`"
+        + (", the one whose rewards it was trained on:" if facts["same_judge"] else ":"),
+        "",
+        "| dimension | base | tuned | difference | 95 % interval | videos in both |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for line in facts["comparisons"]:
+        interval = "–" if line["low"] is None else f"{line['low']:+.3f} to {line['high']:+.3f}"
+        change = "–" if line["difference"] is None else f"{line['difference']:+.3f}"
+        cells = (inspect.words(line["dimension"]), inspect.number(line["base"]), inspect.number(line["tuned"]), change)
+        lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} |")
+    write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
 
 
 def show(facts: dict[str, Any], console: Console) -> None:

@@ -12,7 +12,9 @@ from huggingface_hub import ModelCardData
 from gigavideo_data.generators.models import SIGN
 from gigavideo_train.plan import Plan
 
-SCORES = "<!-- scores: filled in by gv-data eval -->"
+SCORES = """<!-- scores -->
+Not compared with its base yet: `gv-data eval` does that, and writes the result here.
+<!-- /scores -->"""
 
 
 def save_model(plan: Plan, pipeline: Any, to: Path, steps: int) -> None:

@@ -17,6 +17,7 @@ from train_set import row, rows, training_set
 from typer.testing import CliRunner
 
 from gigavideo_data.errors import GigaVideoError
+from gigavideo_data.evaluate import SCORES
 from gigavideo_data.generators.models import model_folder, profile_of, trained_on
 from gigavideo_train.cli import app
 
@@ -105,6 +106,7 @@ def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(re
     card = (tuned / "README.md").read_text()
     assert "0123456789abcdef" in card  # the recipe's hash
     assert str(reference) not in card
+    assert all(mark in card for mark in SCORES)  # where gv-data eval writes
     assert not list(tuned.rglob("*.bin"))
 
 
