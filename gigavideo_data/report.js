@@ -201,7 +201,7 @@ function showPairs(dimension) {
   for (const [id, sign] of [["gains", 1], ["losses", -1]]) {
     const list = document.getElementById(id);
     for (const video of list.querySelectorAll("video")) watch.unobserve(video);
-    const chosen = mine.filter((pair) => sign * change(pair) > 0).sort((a, b) => sign * (change(b) - change(a)));
+    const chosen = mine.filter((pair) => sign * change(pair) >= 0.005).sort((a, b) => sign * (change(b) - change(a)));
     list.replaceChildren(...(chosen.length ? chosen.map(drawPair) : [make("li", "note", "none")]));
   }
 }
@@ -212,4 +212,8 @@ if (pick) {
 
 setMoving(moving);
 apply();
-if (pick) showPairs(pick.value);
+if (pick) {
+  const most = pairs.reduce((a, b) => (Math.abs(b.tuned.reward - b.base.reward) > Math.abs(a.tuned.reward - a.base.reward) ? b : a), pairs[0]);
+  if (most) pick.value = most.dimension;  // open where the most changed
+  showPairs(pick.value);
+}
