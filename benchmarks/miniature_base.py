@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -82,6 +83,8 @@ def main() -> None:
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         made = list(pool.map(one, tasks, chunksize=8))
     lines = [
+        f"Printed by `python benchmarks/miniature_base.py --clips {args.clips}`, on {platform.machine()} CPUs.",
+        "",
         f"{args.clips} clips per skill on {args.split} prompts, {args.steps} steps, guidance {args.guidance:g}.",
         "",
         "| skill | mean reward | 95 % interval | reward > 0.5 | unscorable |",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from gigavideo_data.recipe import Judge
+
 ENGINES: dict[str, dict[str, tuple[str, str]]] = {
     "writer": {"grammar": ("gigavideo_data.miniature.writer", "GrammarWriter")},
     "captions": {"miniature": ("gigavideo_data.miniature.clips", "RenderedClips")},
@@ -26,7 +28,8 @@ def load_engine(kind: str, engine: dict[str, Any]) -> Any:
 JUDGE_REVISIONS: dict[str, tuple[str, str]] = {"miniature": ("gigavideo_data.miniature.judge", "revision")}
 
 
-def judge_revision(backend: str) -> str:
-    """Content hash or commit of the judge that a backend would load."""
-    module, name = JUDGE_REVISIONS[backend]
-    return getattr(importlib.import_module(module), name)()
+def judge_engine(judge: Judge) -> dict[str, Any]:
+    """A judge as a recipe names it, with the revision (content hash or commit) that would answer now."""
+    module, name = JUDGE_REVISIONS[judge.backend]
+    revision = getattr(importlib.import_module(module), name)()
+    return {"backend": judge.backend, "model": judge.model, "revision": revision}

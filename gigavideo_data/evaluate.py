@@ -18,15 +18,16 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from gigavideo_data import inspect, paired
+from gigavideo_data.assemble import judge_id
 from gigavideo_data.dimensions.catalogue import load_dimension
-from gigavideo_data.engines import judge_revision
+from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import DatasetError, RecipeError, RunError
 from gigavideo_data.execute import ray_for_build
-from gigavideo_data.folder_read import read_manifest
+from gigavideo_data.folder_read import read_manifest, read_rows
 from gigavideo_data.generators.models import model_folder, settings_of, trained_on
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Generator, Judge, published_name
-from gigavideo_data.rewards import harden, score
+from gigavideo_data.rewards import as_read, score
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
 from gigavideo_data.stages import Item, Record
@@ -44,7 +45,7 @@ class Setting:
     prompts: list[dict[str, Any]]
     generator: Generator
     judge: Judge
-    judge_of_training: str | None  # id of the judge whose rewards the dataset holds
+    judges_of_training: frozenset[str]  # ids of the judges whose rewards the dataset holds
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def read_setting(source: Path, split: str) -> Setting:
             f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
         )
     if manifest is None:
-        return Setting(rows, Generator(), Judge(), None)
+        return Setting(rows, Generator(), Judge(), frozenset())
     judge = Judge.model_validate(manifest["recipe"]["judge"])
     used = Generator.model_validate(manifest["recipe"]["generators"][0])
-    return Setting(rows, used, judge, f"{judge.model}@{judge_revision(judge.backend)}")
+    return Setting(rows, used, judge, frozenset(j["id"] for row in read_rows(source) for j in row["judges"]))
 
 
 def evaluate(
@@ -178,27 +179,14 @@ def show(facts: dict[str, Any], console: Console) -> None:
 
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
     """One dict per prompt and seed, in order: the video and the rewards by dimension, or why there is none."""
-    generator = setting.generator
-    settings = settings_of(
-        contender.model,
-        backend=generator.backend,
-        profile=generator.profile,
-        steps=generator.steps,
-        guidance=generator.guidance,
-        negative_prompt=generator.negative_prompt,
-        adapter=contender.adapter,
-    )
+    settings = settings_of(setting.generator.model_copy(update={"model": contender.model}), contender.adapter)
     local = {"load": contender.model, "load_adapter": str(contender.adapter) if contender.adapter else None}
     asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     made = runner.records(
         [Item("synthesize", settings, {"prompt": p["prompt"], "seed": seed}, local) for p, seed in asked],
         contender.name[:11],
     )
-    judge = {
-        "backend": setting.judge.backend,
-        "model": setting.judge.model,
-        "revision": judge_revision(setting.judge.backend),
-    }
+    judge = judge_engine(setting.judge)
     items = [
         Item(
             "judge", judge, {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]}
@@ -221,9 +209,7 @@ def _reward(prompt: dict[str, Any], record: Record, setting: Setting) -> float |
     """The reward on the dimension that the prompt was written for."""
     if "rejected" in record:
         return None
-    given = record["answers"]
-    if setting.judge.readout == "text":
-        given = [harden(answer) for answer in given]
+    given = as_read(record, setting.judge.readout)["answers"]
     answers = [
         {**q, **a} for q, a in zip(prompt["questions"], given, strict=True) if q["dimension"] == prompt["dimension"]
     ]
@@ -236,14 +222,14 @@ def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[li
         paired.Scored(b["prompt"]["dimension"], b["prompt"]["prompt_id"], b["seed"], b["reward"], t["reward"])
         for b, t in pairs
     ]
-    judged_by = f"{setting.judge.model}@{judge_revision(setting.judge.backend)}"
+    judged_by = judge_id(judge_engine(setting.judge))
     return {
         "split": setting.prompts[0]["split"],
         "base": {"name": base.name},
         "tuned": {"name": tuned.name},
         "trained": trained_on(tuned.adapter or model_folder(tuned.model)),
         "judge": judged_by,
-        "same_judge": judged_by == setting.judge_of_training,
+        "same_judge": judged_by in setting.judges_of_training,
         "rejected": dict(Counter(r["rejected"] for mine in results for r in mine if r["rejected"])),
         "comparisons": paired.facts(paired.compare(scored)),
         "clips": _clips(pairs),

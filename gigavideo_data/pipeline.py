@@ -26,7 +26,7 @@ from gigavideo_data.execute import ray_for_build
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import check_out, write_dataset
 from gigavideo_data.recipe import Generator, Recipe
-from gigavideo_data.rewards import harden
+from gigavideo_data.rewards import as_read
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record
@@ -190,14 +190,7 @@ class Build:
             for sample in range(self.recipe.samples_per_prompt if row.source == "synthetic" else 1):
                 chosen = _generator(self.recipe, row.prompt, sample)
                 seed = int(content_key([self.recipe.seed, row.prompt, sample])[:8], 16) >> 1
-                settings = settings_of(
-                    chosen.model,
-                    backend=chosen.backend,
-                    profile=chosen.profile,
-                    steps=chosen.steps,
-                    guidance=chosen.guidance,
-                    negative_prompt=chosen.negative_prompt,
-                )
+                settings = settings_of(chosen)
                 drafts.append(replace(row, sample=sample, seed=seed, generator=settings))
                 work = {"prompt": row.prompt, "seed": seed}
                 items.append(Item("synthesize", settings, work, local={"load": chosen.model}))
@@ -271,10 +264,7 @@ class Build:
 
     def judged(self, items: list[Item], label: str | None = None) -> list[Record]:
         """The judge's records; for `readout: text` as if it had written one word."""
-        records = self.runner.records(items, label)
-        if self.recipe.judge.readout == "logits":
-            return records
-        return [r if "rejected" in r else {**r, "answers": [harden(a) for a in r["answers"]]} for r in records]
+        return [as_read(record, self.recipe.judge.readout) for record in self.runner.records(items, label)]
 
     def judge_item(self, row: Row, questions: list[str]) -> Item:
         """The judge's work on one video."""
@@ -284,8 +274,9 @@ class Build:
     @cached_property
     def judge_engine(self) -> dict[str, Any]:
         """The judge as its settings name it, with the revision that answers now."""
-        judge = self.recipe.judge
-        return {"backend": judge.backend, "model": judge.model, "revision": _judge_revision(judge.backend)}
+        from gigavideo_data.engines import judge_engine
+
+        return judge_engine(self.recipe.judge)
 
 
 def build(
@@ -350,12 +341,6 @@ def _build(work: Build, out: Path) -> BuildResult:
             f"{recipe.limits.max_rejected:g} allows. The dataset is in {out}; its rejects say why."
         )
     return BuildResult(len(rows), len(work.rejects), out, cost)
-
-
-def _judge_revision(backend: str) -> str:
-    from gigavideo_data.engines import judge_revision
-
-    return judge_revision(backend)
 
 
 def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:

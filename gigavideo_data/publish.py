@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from gigavideo_data.card import CARD_TAG, card_text
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.schema import EVAL_PROMPTS, FORMAT_VERSION, REJECTS, ROWS, Contract, in_order, to_table
+from gigavideo_data.store import sync
 from gigavideo_data.verify import verify_folder
 
 SHARD_BYTES = 500_000_000
@@ -122,7 +123,7 @@ def _write_file(root: Path, name: str, rows: list[dict], contract: Contract) -> 
     ) as writer:
         for group in _packed(rows, ROW_GROUP_BYTES):
             writer.write_table(to_table(group, contract), row_group_size=len(group))
-    _sync(path)
+    sync(path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {name: {"sha256": sha256, "rows": len(rows), "bytes": path.stat().st_size}}
@@ -175,10 +176,10 @@ def _move_in(staging: Path, out: Path, files: list[str]) -> None:
         for path in folder.glob("*.parquet"):
             if path.relative_to(out).as_posix() not in files:
                 path.unlink()  # a shard of the older set
-        _sync(folder)
-    _sync(out)
+        sync(folder)
+    sync(out)
     (staging / "manifest.json").replace(out / "manifest.json")
-    _sync(out)
+    sync(out)
     shutil.rmtree(staging)
 
 
@@ -188,13 +189,4 @@ def _json(content: dict) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the entries of a folder, outlive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)

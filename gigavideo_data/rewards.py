@@ -62,6 +62,13 @@ def harden(answer: Mapping[str, float]) -> dict[str, float]:
     return {"p_yes": mass if says_yes else 0.0, "p_no": 0.0 if says_yes else mass}
 
 
+def as_read(record: dict[str, Any], readout: str) -> dict[str, Any]:
+    """A judge's record with its answers read as probabilities ("logits") or as hard words ("text")."""
+    if readout == "logits" or "rejected" in record:
+        return record
+    return {**record, "answers": [harden(answer) for answer in record["answers"]]}
+
+
 def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> Reward:
     """Sum up a row: the reward on its own dimension; for a caption, which has none, the mean over the targets known.
 

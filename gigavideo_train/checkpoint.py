@@ -9,7 +9,6 @@ leaves one that loads.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gigavideo_data.errors import RunError
+from gigavideo_data.store import sync
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -40,9 +40,9 @@ def save(
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part / "state.safetensors")
     (part / "state.json").write_text(json.dumps({"step": step, "facts": facts}, indent=1, sort_keys=True))
     for path in (*part.iterdir(), part):
-        _sync(path)
+        sync(path)
     part.rename(folder / f"step-{step:08}")
-    _sync(folder)
+    sync(folder)
     for old in folder.iterdir():
         if old.name != f"step-{step:08}":
             shutil.rmtree(old)
@@ -79,14 +79,6 @@ def load(
                 **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
             }
     return step
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _short(value: Any) -> str:

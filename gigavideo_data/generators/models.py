@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.recipe import published_name
+from gigavideo_data.recipe import Generator, published_name
 
 
 @dataclass(frozen=True)
@@ -83,27 +83,18 @@ def folder_revision(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def settings_of(
-    model: str,
-    *,
-    backend: str,
-    profile: str,
-    steps: int,
-    guidance: float,
-    negative_prompt: str,
-    adapter: Path | None = None,
-) -> dict[str, Any]:
+def settings_of(generator: Generator, adapter: Path | None = None) -> dict[str, Any]:
     """The `generator` column of the contract, less the seed: all that decides a video, and no path of this machine."""
     return {
-        "backend": backend,
-        "model": published_name(model),
-        "revision": model_revision(model),
+        "backend": generator.backend,
+        "model": published_name(generator.model),
+        "revision": model_revision(generator.model),
         "adapter": f"{adapter.name}@{folder_revision(adapter)}" if adapter else None,
-        "profile": profile,
-        **sampler_of(model),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
+        "profile": generator.profile,
+        **sampler_of(generator.model),
+        "steps": generator.steps,
+        "guidance": generator.guidance,
+        "negative_prompt": generator.negative_prompt,
     }
 
 
