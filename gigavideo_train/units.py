@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gigavideo_data.errors import DatasetError
+from gigavideo_data.errors import DatasetError, RecipeError
+from gigavideo_data.typed_yaml import suggest
 from gigavideo_train.config import TrainConfig
 
 Row = dict[str, Any]
@@ -79,6 +80,7 @@ def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> 
 
     Raises:
         DatasetError: nothing is left to train on, or a dimension is not in the dataset.
+        RecipeError: a weight is given to a dimension that is not trained.
     """
     rows = list(rows)
     dimensions = _dimensions(rows, list(targets), config)
@@ -106,7 +108,10 @@ def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dic
     """The dimensions trained, each with its a_d."""
     present = {reward["dimension"] for row in rows for reward in row["rewards"]}
     wanted = list(config.dimensions or targets)
-    for name in (*wanted, *config.dimension_weights):
+    for name in config.dimension_weights:
+        if name not in wanted:
+            raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, wanted)}")
+    for name in wanted:
         if name not in present:
             raise DatasetError(f"no row is scored on {name!r}; the dataset has: {', '.join(sorted(present)) or 'none'}")
     return {name: config.dimension_weights.get(name, 1.0) for name in wanted}

@@ -3,7 +3,7 @@ import math
 import pytest
 from train_set import row, rows
 
-from gigavideo_data.errors import DatasetError
+from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.units import select
 
@@ -128,3 +128,8 @@ def test_nothing_to_train_on_says_what_was_dropped_and_why() -> None:
         chosen([row(1, reward=0.0), row(2, reward=0.0)])
     with pytest.raises(DatasetError, match="nothing to train on"):
         chosen([row(1), row(2)], strategy="dpo")
+
+
+def test_a_weight_for_a_dimension_that_is_not_trained_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"'mechanic' is not trained; did you mean 'mechanics'"):
+        chosen(rows(), dimension_weights={"mechanic": 2.0})
