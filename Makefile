@@ -14,7 +14,7 @@ SETUP_DONE := $(VENV)/.setup-done
 quickstart: setup
 	$(BIN)/gv-data build --recipe quickstart
 	$(BIN)/gv-train --dataset runs/quickstart --resume
-	$(BIN)/gv-data eval --tuned runs/train/quickstart/model --prompts runs/quickstart --out runs/eval/quickstart
+	$(BIN)/gv-data eval --tuned runs/train/quickstart/model --prompts runs/quickstart
 	@echo "Look at it: $(CURDIR)/runs/eval/quickstart/report.html"
 
 test: setup

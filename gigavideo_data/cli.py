@@ -154,6 +154,9 @@ def eval_(
     base: Annotated[str, typer.Option(help="What it is compared with.")] = "miniature",
     adapter: Annotated[Path | None, typer.Option(help="A LoRA on top of the tuned model.")] = None,
     split: Annotated[str, typer.Option(help="dev to choose settings by, test for the final word.")] = "test",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Sample or judge otherwise.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="[default: runs/eval/<tuned>]")] = None,
     store: Annotated[Path, typer.Option(help="Finished work, shared with all builds.")] = Path("runs/store"),
     as_json: Json = False,
@@ -162,10 +165,10 @@ def eval_(
     from gigavideo_data import evaluate
     from gigavideo_data.progress import Progress
 
-    out = out or Path("runs/eval") / (adapter or Path(tuned)).name
-    console, setting = _console(), evaluate.read_setting(prompts, split)
+    contenders = evaluate.Contender(base), evaluate.Contender(tuned, adapter)
+    out = out or Path("runs/eval") / (adapter.name if adapter else contenders[1].name)
+    console, setting = _console(), evaluate.read_setting(prompts, split, overrides or [])
     with Progress(console) as progress:
-        contenders = evaluate.Contender(base), evaluate.Contender(tuned, adapter)
         facts = evaluate.evaluate(*contenders, setting, out, store, progress)
     if not as_json:
         evaluate.show(facts, console)

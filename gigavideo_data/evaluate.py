@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from gigavideo_data import inspect, paired
@@ -26,12 +28,13 @@ from gigavideo_data.execute import ray_for_build
 from gigavideo_data.folder_read import read_manifest, read_rows
 from gigavideo_data.generators.models import model_folder, settings_of, trained_on
 from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import Generator, Judge, published_name
+from gigavideo_data.recipe import Generator, Judge
 from gigavideo_data.rewards import as_read, score
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
 from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import Store, write_durably
+from gigavideo_data.typed_yaml import Document, override, validate
 
 ATTEMPTS = 3
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around them in the model card of gv-train
@@ -57,15 +60,34 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """As it is shown."""
-        return published_name(self.model) + (f" + {self.adapter.name}" if self.adapter else "")
+        """As it is shown: a folder by its own name, or its run's, where gv-train wrote it."""
+        folder = Path(self.model)
+        shown = self.model
+        if folder.is_dir():
+            shown = folder.resolve().parent.name if folder.name == "model" else folder.resolve().name
+        return shown + (f" + {self.adapter.name}" if self.adapter else "")
 
 
-def read_setting(source: Path, split: str) -> Setting:
+class Means(BaseModel):
+    """The parts of a recipe that decide a comparison; the first generator samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
+    judge: Judge = Judge()
+
+
+def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Setting:
     """Held-out prompts of a dataset, sampled and judged as its recipe says; or of a Parquet file, by the defaults.
+
+    Args:
+        source: folder of a dataset, or Parquet file of eval_prompts.
+        split: dev or test.
+        overrides: "key=value" on top, such as "judge.readout=text" or "generators.0.steps=10".
 
     Raises:
         DatasetError: there are none, or they break the contract.
+        RecipeError: an override makes no sense.
     """
     manifest = read_manifest(source) if source.is_dir() else None
     files = sorted((source / "eval_prompts").glob(f"{split}-*.parquet")) if manifest else [source]
@@ -83,11 +105,13 @@ def read_setting(source: Path, split: str) -> Setting:
         raise DatasetError(
             f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
         )
-    if manifest is None:
-        return Setting(rows, Generator(), Judge(), frozenset())
-    judge = Judge.model_validate(manifest["recipe"]["judge"])
-    used = Generator.model_validate(manifest["recipe"]["generators"][0])
-    return Setting(rows, used, judge, frozenset(j["id"] for row in read_rows(source) for j in row["judges"]))
+    recipe = manifest["recipe"] if manifest else {}
+    document = Document({key: recipe[key] for key in Means.model_fields if key in recipe}, "--set")
+    for text in overrides:
+        document = override(document, text)
+    means = validate(Means, document)
+    judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
+    return Setting(rows, means.generators[0], means.judge, frozenset(judges))
 
 
 def evaluate(
@@ -141,8 +165,8 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for line in facts["comparisons"]:
-        interval = "–" if line["low"] is None else f"{line['low']:+.3f} to {line['high']:+.3f}"
-        change = "–" if line["difference"] is None else f"{line['difference']:+.3f}"
+        interval = "–" if line["low"] is None else f"{line['low']:+z.3f} to {line['high']:+z.3f}"
+        change = "–" if line["difference"] is None else f"{line['difference']:+z.3f}"
         cells = (inspect.words(line["dimension"]), inspect.number(line["base"]), inspect.number(line["tuned"]), change)
         lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} |")
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
@@ -160,8 +184,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
             inspect.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
             inspect.number(line["base"]),
             inspect.number(line["tuned"]),
-            "-" if line["difference"] is None else f"{line['difference']:+.2f}",
-            "-" if low is None else f"{low:+.2f} .. {high:+.2f}",
+            "-" if line["difference"] is None else f"{line['difference']:+z.2f}",
+            "-" if low is None else f"{low:+z.2f} .. {high:+z.2f}",
             f"{line['both']}/{line['videos']}",
             line["verdict"],
         )
@@ -198,15 +222,15 @@ def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dic
     results = []
     for (prompt, seed), clip in zip(asked, made, strict=True):
         record = clip if "rejected" in clip else next(answers)
-        reward = _reward(prompt, record, setting)
+        reward = reward_of(prompt, record, setting)
         results.append(
             {"prompt": prompt, "seed": seed, "clip": clip, "reward": reward, "rejected": record.get("rejected")}
         )
     return results
 
 
-def _reward(prompt: dict[str, Any], record: Record, setting: Setting) -> float | None:
-    """The reward on the dimension that the prompt was written for."""
+def reward_of(prompt: dict[str, Any], record: Record, setting: Setting) -> float | None:
+    """The reward of a judge's record on the dimension that the prompt was written for; None if it cannot be known."""
     if "rejected" in record:
         return None
     given = as_read(record, setting.judge.readout)["answers"]

@@ -1,6 +1,11 @@
+import json
 from pathlib import Path
 
+import pytest
+from rows import write_set
+
 from gigavideo_data import evaluate, paired
+from gigavideo_data.errors import RecipeError
 
 FACTS = {
     "split": "test",
@@ -31,3 +36,26 @@ def test_a_card_of_others_is_left_alone(tmp_path: Path) -> None:
     card.write_text("# not ours\n")
     evaluate.write_scores(tmp_path, FACTS)
     assert card.read_text() == "# not ours\n"
+
+
+def test_models_are_shown_by_name_and_never_by_path(tmp_path: Path) -> None:
+    (tmp_path / "order" / "model").mkdir(parents=True)
+    assert evaluate.Contender(str(tmp_path / "order" / "model")).name == "order"
+    assert evaluate.Contender(str(tmp_path / "order")).name == "order"
+    assert evaluate.Contender("miniature", Path("runs/train/lora")).name == "miniature + lora"
+
+
+def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwise(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"] |= {"judge": {"min_mass": 0.25}, "generators": [{"steps": 7}]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    same = evaluate.read_setting(folder, "test")
+    assert (same.judge.min_mass, same.judge.readout, same.generator.steps) == (0.25, "logits", 7)
+    other = evaluate.read_setting(folder, "test", ["judge.readout=text", "generators.0.steps=4"])
+    assert (other.judge.min_mass, other.judge.readout, other.generator.steps) == (0.25, "text", 4)
+    assert other.prompts == same.prompts
+    with pytest.raises(RecipeError, match="readuot"):
+        evaluate.read_setting(folder, "test", ["judge.readuot=text"])
+    with pytest.raises(RecipeError, match="prompts"):
+        evaluate.read_setting(folder, "test", ["prompts.variants=2"])
