@@ -28,24 +28,30 @@ from gigavideo_data.miniature.questions import ASK
 from gigavideo_data.miniature.trials import judged, trial
 from gigavideo_data.miniature.world import FPS
 
+BATCH = 8  # a single small clip takes the slow path of PyTorch's convolutions
 
-def round_trip(vae: AutoencoderKLWan, frames_THWC: np.ndarray) -> np.ndarray:
+
+def round_trip(vae: AutoencoderKLWan, frames_BTHWC: np.ndarray) -> np.ndarray:
     """Through the autoencoder and an MP4, and back to frames."""
-    video_1CFHW = torch.from_numpy(frames_THWC).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    video_BCTHW = torch.from_numpy(frames_BTHWC).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     with torch.inference_mode():
-        decoded_1CFHW = vae.decode(vae.encode(video_1CFHW).latent_dist.mode()).sample
-    decoded = ((decoded_1CFHW[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
-    return video.decode(video.encode(decoded.contiguous().numpy(), FPS)).frames_THWC
+        decoded_BCTHW = vae.decode(vae.encode(video_BCTHW).latent_dist.mode()).sample
+    decoded_BTHWC = ((decoded_BCTHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
+    clips = (video.encode(frames_THWC, FPS) for frames_THWC in decoded_BTHWC.contiguous().numpy())
+    return np.stack([video.decode(clip).frames_THWC for clip in clips])
 
 
-def scores(dimension: str, cases: int, *, right: bool, see: Callable[[np.ndarray], np.ndarray]) -> list[float]:
-    """Scores of `cases` trials; an unscorable one counts as 0.5, right for nobody."""
+def scores(dimension: str, cases: int, *, right: bool, see: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Scores (cases,) of trials seen through `see`; an unscorable one counts as 0.5, right for nobody."""
     judge, values = MiniatureJudge({}), []
-    for number in range(cases):
-        asked, frames_THWC = trial(dimension, number, right=right)
-        value = judged(judge, dimension, asked, see(frames_THWC))
-        values.append(0.5 if value is None else value)
-    return values
+    for start in range(0, cases, BATCH):
+        trials = [trial(dimension, number, right=right) for number in range(start, min(start + BATCH, cases))]
+        seen_BTHWC = see(np.stack([frames_THWC for _, frames_THWC in trials]))
+        values += [
+            judged(judge, dimension, asked, frames_THWC)
+            for (asked, _), frames_THWC in zip(trials, seen_BTHWC, strict=True)
+        ]
+    return np.array([0.5 if value is None else value for value in values])
 
 
 def line(dimension: str, cases: int, vae_folder: Path) -> str:
@@ -53,9 +59,9 @@ def line(dimension: str, cases: int, vae_folder: Path) -> str:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     vae = AutoencoderKLWan.from_pretrained(vae_folder, torch_dtype=torch.float32).eval()
-    plain = [np.array(scores(dimension, cases, right=right, see=lambda f: f)) for right in (True, False)]
+    plain = [scores(dimension, cases, right=right, see=lambda frames: frames) for right in (True, False)]
     trip = [
-        np.array(scores(dimension, cases, right=right, see=lambda f: round_trip(vae, f))) for right in (True, False)
+        scores(dimension, cases, right=right, see=lambda frames: round_trip(vae, frames)) for right in (True, False)
     ]
     shares = [(plain[0] > 0.9), (plain[1] < 0.1), (trip[0] > 0.5), (trip[1] < 0.5)]
     return f"| {dimension} | " + " | ".join(f"{100 * share.mean():.1f} %" for share in shares) + " |"
