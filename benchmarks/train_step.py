@@ -24,6 +24,7 @@ from rich.console import Console
 from gigavideo_data.progress import Progress
 from gigavideo_train import plan as planning
 from gigavideo_train.batches import batches
+from gigavideo_train.dataset import read
 from gigavideo_train.distributed import world
 from gigavideo_train.flow import Schedule, draws
 from gigavideo_train.train import Tensors, train
@@ -71,7 +72,7 @@ def main() -> None:
         root = Path(name)
         dataset = training_set(root / "set", [row(seed, reward=0.75, num_frames=17) for seed in range(1, UNITS + 1)])
         settings = [f"batch_size={BATCH}", "epochs=1000", f"max_steps={args.steps}", "lr=1e-5", "warmup_steps=0"]
-        plan = planning.make(dataset, None, None, settings)
+        plan = planning.make(read(dataset), None, None, settings)
 
         def by_trainer(number: int) -> float:
             out = root / f"run{number}"

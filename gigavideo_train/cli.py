@@ -48,11 +48,12 @@ def train(
     from rich.console import Console
 
     from gigavideo_train import plan
+    from gigavideo_train.dataset import read
 
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
     out = out or Path("runs/train") / dataset.name
-    planned = plan.make(dataset, model, config, [*settings, *(overrides or [])])
+    planned = plan.make(read(dataset), model, config, [*settings, *(overrides or [])])
     facts = plan.facts(planned)
     first = int(os.environ.get("RANK", "0")) == 0
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)

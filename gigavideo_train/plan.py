@@ -16,7 +16,7 @@ from gigavideo_data.generators.models import Profile, model_folder, model_revisi
 from gigavideo_train import config as settings
 from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.dataset import Dataset, read
+from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
 from gigavideo_train.units import Selection, Unit, select
 
@@ -50,20 +50,19 @@ class Plan:
         }
 
 
-def make(dataset_folder: Path, model: str | None, config_file: Path | None, overrides: list[str]) -> Plan:
+def make(dataset: Dataset, model: str | None, config_file: Path | None, overrides: list[str]) -> Plan:
     """Check everything that can be checked without loading the model.
 
     Args:
-        dataset_folder: a finished dataset.
+        dataset: as `dataset.read` gives it.
         model: name or pipeline folder; None is the dataset's target.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
 
     Raises:
-        DatasetError: the dataset breaks its contract, or leaves nothing to train on.
+        DatasetError: the dataset leaves nothing to train on.
         RecipeError: a setting or the model is not known.
     """
-    dataset = read(dataset_folder)
     model = model or dataset.manifest["target_model"]
     folder = model_folder(model)
     family_name(folder)

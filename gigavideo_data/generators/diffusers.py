@@ -62,14 +62,19 @@ class DiffusersGenerator:
             max_sequence_length=profile.max_tokens,
             output_type="latent",
         ).frames
-        return Generated(self._decode(latents_1CFHW), profile.fps, latents_1CFHW[0])
+        return Generated(self.decode(latents_1CFHW)[0], profile.fps, latents_1CFHW[0])
 
-    def _decode(self, latents_1CFHW: torch.Tensor) -> np.ndarray:
+    @torch.inference_mode()
+    def decode(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
+        """Frames (B, T, H, W, 3), uint8 RGB, of final latents.
+
+        Raises:
+            ValueError: a decoded value is not finite.
+        """
         vae, shape = self.pipeline.vae, (1, -1, 1, 1, 1)
         mean, std = (torch.tensor(v).view(shape) for v in (vae.config.latents_mean, vae.config.latents_std))
-        video_1CFHW = vae.decode(latents_1CFHW * std + mean, return_dict=False)[0]
-        frames_TCHW = video_1CFHW[0].transpose(0, 1)
-        if not torch.isfinite(frames_TCHW).all():
+        frames_BCTHW = vae.decode(latents_BCFHW * std + mean, return_dict=False)[0]
+        if not torch.isfinite(frames_BCTHW).all():
             raise ValueError("the decoded video holds values that are not finite")
-        frames_TCHW = ((frames_TCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return frames_TCHW.permute(0, 2, 3, 1).contiguous().numpy()
+        frames_BCTHW = ((frames_BCTHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return frames_BCTHW.permute(0, 2, 3, 4, 1).contiguous().numpy()

@@ -1,0 +1,63 @@
+"""Does the method work? The paper's tables in kind, on the embedded miniature, with controls.
+
+    python -m benchmarks.proof build     # the dataset: about 20 minutes on two cores
+    python -m benchmarks.proof choose    # settings, on the dev prompts; write the chosen ones into runs.py
+    python -m benchmarks.proof run       # everything, on the test prompts, with those settings
+    python -m benchmarks.proof tell      # benchmarks/proof/result.md and its curves
+
+Each step goes on where it was interrupted. What is tried stands in runs.py, how in work.py, and tell.py makes the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.proof.runs import choices, runs
+from benchmarks.proof.tell import Results, choice, curves, result
+from benchmarks.proof.work import do_all
+from gigavideo_data.cli import app
+from gigavideo_data.dimensions.catalogue import names
+
+HERE = Path(__file__).parent
+BUILD = {
+    "prompts.per_dimension": 48,
+    "samples_per_prompt": 4,
+    "captions.count": 160,
+    "eval_prompts.per_dimension": 48,
+    "eval_prompts.seeds": 3,
+}
+
+
+def build(work: Path) -> None:
+    options = [part for key, value in BUILD.items() for part in ("--set", f"{key}={value}")]
+    places = ["--out", str(work / "set"), "--store", str(work / "store")]
+    app(["build", "--recipe", "quickstart", *places, *options], standalone_mode=False)
+
+
+def tell(work: Path) -> None:
+    tried = Results(work, "dev", choices())
+    found = Results(work, "test", runs(names()))
+    text = (HERE / "head.md").read_text("utf-8").replace("{choice}", choice(tried)).replace("{result}", result(found))
+    (HERE / "result.md").write_text(text, "utf-8")
+    curves(found, HERE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("build", "choose", "run", "tell"))
+    parser.add_argument("--work", type=Path, default=Path("runs/proof"), help="work folder")
+    args = parser.parse_args()
+    if args.step == "build":
+        build(args.work)
+    elif args.step == "choose":
+        do_all(list(choices()), args.work, "dev")
+        print(choice(Results(args.work, "dev", choices())))
+    elif args.step == "run":
+        do_all(list(runs(names())), args.work, "test")
+    else:
+        tell(args.work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What is tried: every training run of the proof, and the rows that it sees. Literal, so that a reader can check it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+
+SEEDS = (0, 1, 2)
+FOCUS = "motion_order_understanding"  # of tables 2 and 3 and the curves, as human interaction is the paper's
+JOINT = (FOCUS, "instance_preservation")  # of table 4
+
+# Chosen on the dev prompts, by `choose`, before any test prompt was looked at; the rest is the miniature's preset.
+LR, STEPS = 3e-4, 120
+EPOCHS = 8  # of table 3's second half
+
+CHOICES = {"lr": (1e-4, 3e-4, 1e-3), "steps": (60, 240)}
+
+ALL = ("synthetic", "twin", "real")
+ARMS = {  # table 2, in the paper's words
+    "P_s V_s": ("synthetic",),
+    "P_r V_s": ("twin",),
+    "P_s V_s + P_r V_s": ("synthetic", "twin"),
+    "P_r V_s + P_r V_r": ("twin", "real"),
+}
+CORRUPTED = (0.1, 0.2, 0.3, 0.4, 0.5)
+KEPT = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        table, name: where it is shown.
+        dimensions: trained on; only synthetic rows written for them are seen.
+        seed: of training, and of whatever is drawn for `corrupted` and `kept`.
+        strategy: of the trainer.
+        sources: kinds of rows seen.
+        corrupted: share of the rewards exchanged among each other, within a dimension.
+        kept: so many rows with a reward above 0.5, drawn at random; None is all rows.
+        own_data: the base's own training clips, each worth 1, instead of all else.
+        lr: learning rate.
+        steps: optimiser steps; None where `epochs` counts.
+        epochs: passes over the kept units.
+        others: evaluate untrained dimensions, too.
+    """
+
+    table: str
+    name: str
+    dimensions: tuple[str, ...]
+    seed: int
+    strategy: str = "reweight"
+    sources: tuple[str, ...] = ALL
+    corrupted: float = 0.0
+    kept: int | None = None
+    own_data: bool = False
+    lr: float = LR
+    steps: int | None = STEPS
+    epochs: int = 10_000
+    others: bool = True
+
+    @property
+    def key(self) -> str:
+        """Names its files."""
+        words = f"{self.table} {self.name} {self.seed}".lower()
+        return "-".join("".join(c if c.isalnum() or c == "." else " " for c in words).split())
+
+
+def runs(dimensions: list[str]) -> Iterator[Run]:
+    """Those of the tables and curves, one training seed after the other."""
+    for seed in SEEDS:
+        for dimension in (FOCUS, *(d for d in dimensions if d != FOCUS)):
+            yield Run("alone", dimension, (dimension,), seed)
+        yield Run("controls", "continued base training", (FOCUS,), seed, "sft", own_data=True)
+        yield Run("controls", "shuffled rewards", (FOCUS,), seed, corrupted=1.0)
+        for name, sources in ARMS.items():
+            yield Run("arms", name, (FOCUS,), seed, sources=sources)
+        for strategy in ("sft", "sft-filtered", "dpo"):
+            yield Run("strategies", f"{strategy}, {STEPS} steps", (FOCUS,), seed, strategy)
+        for strategy in ("sft", "sft-filtered", "reweight", "dpo"):
+            name = f"{strategy}, {EPOCHS} epochs"
+            yield Run("strategies", name, (FOCUS,), seed, strategy, steps=None, epochs=EPOCHS)
+        yield Run("jointly", "both", JOINT, seed)
+        for share in CORRUPTED:
+            yield Run("corrupted", f"{share:.0%}", (FOCUS,), seed, corrupted=share, others=False)
+        for number in KEPT:
+            sources = ("synthetic",)
+            yield Run("kept", str(number), (FOCUS,), seed, sources=sources, kept=number, others=False)
+
+
+def choices() -> Iterator[Run]:
+    """Those that settings are chosen by, on the dev prompts and with one training seed."""
+    for dimension in JOINT:
+        for lr in CHOICES["lr"]:
+            for steps in CHOICES["steps"]:
+                yield Run("choose", f"{dimension}, lr {lr:g}, {steps} steps", (dimension,), 0, lr=lr, steps=int(steps))
+
+
+def rows_for(run: Run, rows: list[Row]) -> list[Row]:
+    """The part of the full set's rows that a run sees, changed as it says."""
+    if run.own_data:
+        return [_worth_one(row, run.dimensions[0]) for row in rows if row["source"] == "real"]
+    seen = [r for r in rows if r["source"] in run.sources]
+    seen = [r for r in seen if r["source"] != "synthetic" or r["dimension"] in run.dimensions]
+    if run.kept is not None:
+        good = sorted((r for r in seen if (r["reward"] or 0.0) > 0.5), key=lambda r: r["id"])
+        seen = random.Random(f"{run.seed}").sample(good, min(run.kept, len(good)))
+    return corrupt(seen, run.corrupted, run.seed) if run.corrupted else seen
+
+
+def corrupt(rows: list[Row], share: float, seed: int) -> list[Row]:
+    """A share of the rewards are exchanged among each other, dimension by dimension; the others stay."""
+    rng = random.Random(f"{seed} {share}")
+    made = [{**row, "rewards": [dict(reward) for reward in row["rewards"]]} for row in rows]
+    rewards = [reward for row in made for reward in row["rewards"] if reward["value"] is not None]
+    for dimension in sorted({reward["dimension"] for reward in rewards}):
+        mine = [reward for reward in rewards if reward["dimension"] == dimension]
+        chosen = rng.sample(mine, round(share * len(mine)))
+        values = [reward["value"] for reward in chosen]
+        rng.shuffle(values)
+        for reward, value in zip(chosen, values, strict=True):
+            reward["value"] = value
+    return made
+
+
+def _worth_one(row: Row, dimension: str) -> Row:
+    reward = {"dimension": dimension, "value": 1.0, "status": "scored", "reason": None}
+    return {**row, "source": "synthetic", "pair_id": None, "dimension": dimension, "rewards": [reward], "reward": 1.0}

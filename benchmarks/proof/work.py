@@ -1,0 +1,185 @@
+"""How it is tried: train with the trainer, sample in batches, judge with the dataset's judge; one process per core.
+
+Sampling differs from `gv-data eval` only in speed: prompts in batches, the transformer compiled (which takes a C++
+compiler) and in bfloat16. Prompts, seeds, scheduler, guidance, MP4 round trip, questions and judge are the same, and
+base and tuned model go the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from benchmarks.proof.runs import Run, rows_for
+from gigavideo_data import video
+from gigavideo_data.engines import judge_engine, load_engine
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.evaluate import Setting, read_setting, reward_of
+from gigavideo_data.generators.diffusers import DiffusersGenerator
+from gigavideo_data.generators.models import model_folder, settings_of
+from gigavideo_data.progress import Progress
+from gigavideo_data.store import write_durably
+from gigavideo_train import dataset as training_set
+from gigavideo_train import plan as planning
+from gigavideo_train.dataset import Dataset
+from gigavideo_train.distributed import World
+from gigavideo_train.train import train
+
+BATCH = 16
+OTHERS = 12  # prompts of each dimension that was not trained, one seed each
+ALONE = World(0, 1, torch.device("cpu"))
+
+Asked = tuple[dict[str, Any], int]  # a row of eval_prompts, and a seed
+
+
+class Sampler:
+    """The miniature's pipeline, in batches; its transformer's weights are exchanged, so that it compiles once."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.generator = DiffusersGenerator(settings_of(setting.generator) | {"load": setting.generator.model})
+        self.transformer = self.generator.pipeline.transformer
+        compiled = torch.compile(self.transformer.forward)
+
+        def forward(*args: Any, **kwargs: Any) -> tuple[torch.Tensor]:
+            with torch.autocast("cpu", torch.bfloat16):
+                velocity = compiled(*args, **kwargs)[0]
+            return (velocity.float(),)  # the sampler's sums stay in float32
+
+        self.transformer.forward = forward
+
+    @torch.inference_mode()
+    def videos(self, asked: list[Asked]) -> Iterator[bytes]:
+        """One MP4 per prompt and seed, in order."""
+        generator = self.generator
+        for start in range(0, len(asked), BATCH):
+            mine = asked[start : start + BATCH]
+            full = mine + mine[-1:] * (BATCH - len(mine))  # one shape, so that nothing is compiled twice
+            latents_BCFHW = generator.pipeline(
+                prompt=[prompt["prompt"] for prompt, _ in full],
+                negative_prompt=generator.settings["negative_prompt"],
+                height=generator.profile.height,
+                width=generator.profile.width,
+                num_frames=generator.profile.num_frames,
+                num_inference_steps=generator.settings["steps"],
+                guidance_scale=generator.settings["guidance"],
+                generator=[torch.Generator().manual_seed(seed) for _, seed in full],
+                max_sequence_length=generator.profile.max_tokens,
+                output_type="latent",
+            ).frames
+            with torch.autocast("cpu", torch.bfloat16):
+                frames_BTHWC = generator.decode(latents_BCFHW[: len(mine)])
+            for frames_THWC in frames_BTHWC:
+                yield video.encode(frames_THWC, generator.profile.fps)
+
+
+class Lab:
+    """What one process keeps between runs."""
+
+    def __init__(self, work: Path, split: str) -> None:
+        self.work = work
+        self.dataset = training_set.read(work / "set")
+        self.setting = read_setting(work / "set", split)
+        self.sampler = Sampler(self.setting)
+        self.judge = load_engine("judge", judge_engine(self.setting.judge))
+
+    def train(self, run: Run) -> tuple[Path, dict[str, Any]]:
+        """Train in the work folder.
+
+        Returns:
+            The tuned transformer's folder, and what the plan says of the units.
+
+        Raises:
+            DatasetError: the run keeps no units.
+        """
+        out = self.work / "train" / run.key
+        shutil.rmtree(out, ignore_errors=True)
+        rows = rows_for(run, self.dataset.rows)
+        mine = Dataset(self.dataset.folder, self.dataset.manifest, f"{self.dataset.identity} {run.key}", rows)
+        settings: dict[str, Any] = {"lr": run.lr, "seed": run.seed, "strategy": run.strategy, "epochs": run.epochs}
+        settings |= {"max_steps": run.steps} if run.steps else {}
+        settings |= {"checkpoint_every": 1_000_000, "dimensions": f"[{','.join(run.dimensions)}]"}
+        plan = planning.make(mine, None, None, [f"{key}={value}" for key, value in settings.items()])
+        with Progress(Console(quiet=True)) as progress:
+            tuned = train(plan, out, self.work / "latents", ALONE, progress, resume=False)
+        return tuned / "transformer", planning.facts(plan)
+
+    def rewards(self, transformer: Path, asked: list[Asked]) -> list[dict[str, Any]]:
+        """Reward of one video per prompt and seed, None where it cannot be scored."""
+        (weights,) = transformer.glob("*.safetensors")
+        self.sampler.transformer.load_state_dict(load_file(weights))
+        found = []
+        for (prompt, seed), data in zip(asked, self.sampler.videos(asked), strict=True):
+            clip = video.decode(data)
+            answers = self.judge.answer(clip.frames_THWC, clip.fps, [q["question"] for q in prompt["questions"]])
+            record = {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no} for a in answers]}
+            names = {"dimension": prompt["dimension"], "prompt_id": prompt["prompt_id"], "seed": seed}
+            found.append({**names, "reward": reward_of(prompt, record, self.setting)})
+        return found
+
+    def asked(self, run: Run | None) -> list[Asked]:
+        """All prompts of the dimensions trained with all their seeds, and some of the others; for the base, all."""
+        every: list[Asked] = []
+        seen: dict[str, int] = {}
+        for prompt in self.setting.prompts:
+            dimension = prompt["dimension"]
+            seen[dimension] = seen.get(dimension, 0) + 1
+            if run is None or dimension in run.dimensions:
+                every += [(prompt, seed) for seed in prompt["seeds"]]
+            elif run.others and seen[dimension] <= OTHERS:
+                every.append((prompt, prompt["seeds"][0]))
+        return every
+
+
+@cache
+def lab(work: Path, split: str) -> Lab:
+    """This process's, made at its first run."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    return Lab(work, split)
+
+
+def result_file(work: Path, split: str, run: Run | None) -> Path:
+    """Where the result of a run lies, or that of the untuned base."""
+    return work / "results" / split / f"{run.key if run else 'base'}.json"
+
+
+def do(run: Run | None, work: Path, split: str) -> None:
+    """One run, or the untuned base, from start to its result file."""
+    here, facts = lab(work, split), {}
+    if run is None:
+        transformer = model_folder(here.setting.generator.model) / "transformer"
+    else:
+        try:
+            transformer, facts = here.train(run)
+        except DatasetError as error:
+            write_durably(result_file(work, split, run), json.dumps({"refused": str(error)}).encode())
+            return
+    result = {"plan": facts, "rewards": here.rewards(transformer, here.asked(run))}
+    write_durably(result_file(work, split, run), json.dumps(result).encode())
+    if run is not None:
+        shutil.rmtree(work / "train" / run.key)
+
+
+def do_all(runs: list[Run], work: Path, split: str) -> None:
+    """What has no result yet, on all cores; interrupted, the same call goes on."""
+    wanted = [None, *runs]
+    missing = [run for run in wanted if not result_file(work, split, run).exists()]
+    cores = len(os.sched_getaffinity(0))
+    with Progress(Console(stderr=True)) as progress, ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        progress.start(split, total=len(wanted), cached=len(wanted) - len(missing))
+        for done in as_completed([pool.submit(do, run, work, split) for run in missing]):
+            done.result()
+            progress.advance()
+        progress.finish()
