@@ -218,7 +218,9 @@ def _table(header: tuple[str, ...], lines: list[tuple]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def _words(name: str) -> str:
