@@ -58,7 +58,7 @@ def line(dimension: str, cases: int, vae_folder: Path) -> str:
     """One row of the table."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    vae = AutoencoderKLWan.from_pretrained(vae_folder, torch_dtype=torch.float32).eval()
+    vae = AutoencoderKLWan.from_pretrained(vae_folder, dtype=torch.float32).eval()
     plain = [scores(dimension, cases, right=right, see=lambda frames: frames) for right in (True, False)]
     trip = [
         scores(dimension, cases, right=right, see=lambda frames: round_trip(vae, frames)) for right in (True, False)

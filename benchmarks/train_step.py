@@ -38,7 +38,7 @@ UNITS, BATCH = 48, 16
 def by_hand(plan: planning.Plan, tensors: Tensors, steps: int) -> float:
     """Seconds of the plainest loop that trains the same."""
     torch.manual_seed(0)
-    model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", torch_dtype=torch.float32).train()
+    model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     schedule = Schedule("logit_normal", 0.0, plan.config.logit_std, plan.shift)
     took = 0.0

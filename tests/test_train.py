@@ -89,8 +89,8 @@ def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(re
     from diffusers import WanPipeline
 
     tuned = reference / "model"
-    pipeline = WanPipeline.from_pretrained(tuned, torch_dtype=torch.float32)
-    base = WanPipeline.from_pretrained(model_folder("miniature"), torch_dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(tuned, dtype=torch.float32)
+    base = WanPipeline.from_pretrained(model_folder("miniature"), dtype=torch.float32)
     changed = [
         not torch.equal(a, b)
         for a, b in zip(pipeline.transformer.parameters(), base.transformer.parameters(), strict=True)
@@ -171,7 +171,7 @@ def test_lora_leaves_an_adapter_that_diffusers_loads_with_its_metadata(dataset: 
     (file,) = adapter.glob("*.safetensors")
     with safe_open(file, "pt") as opened:
         assert json.loads(opened.metadata()["lora_adapter_metadata"])["transformer.lora_alpha"] == 8
-    pipeline = WanPipeline.from_pretrained(model_folder("miniature"), torch_dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(model_folder("miniature"), dtype=torch.float32)
     inputs = {"hidden_states": torch.ones(1, 8, 2, 12, 12), "timestep": torch.tensor([500.0])}
     inputs["encoder_hidden_states"] = torch.ones(1, 24, 96)
     with torch.inference_mode():

@@ -40,7 +40,7 @@ class DiffusersGenerator:
         folder = model_folder(generator["load"])
         self.profile = profile_of(generator["load"])
         self.pipeline = DiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
         if generator.get("load_adapter"):
             self.pipeline.load_lora_weights(generator["load_adapter"], local_files_only=True, use_safetensors=True)

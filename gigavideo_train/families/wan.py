@@ -17,9 +17,7 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attent
 
 def load(folder: Path) -> WanPipeline:
     """The whole pipeline from a local folder, float32, on the CPU."""
-    pipeline = WanPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    pipeline = WanPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
         part.requires_grad_(False)
     pipeline.vae.eval()
