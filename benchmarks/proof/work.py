@@ -19,6 +19,8 @@ from typing import Any
 
 import cv2
 import torch
+import transformers
+from diffusers.utils import logging
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -147,6 +149,9 @@ def lab(work: Path, split: str) -> Lab:
     """This process's, made at its first run."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     return Lab(work, split)
 
 
