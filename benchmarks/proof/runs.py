@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
@@ -17,7 +18,7 @@ JOINT = (FOCUS, "instance_preservation")  # of table 4
 LR, STEPS = 3e-5, 60
 EPOCHS = 4  # of table 3's second half
 
-CHOICES = (
+CHOICES = (  # learning rate, steps
     (3e-5, 60),
     (3e-5, 120),
     (3e-5, 240),
@@ -25,7 +26,7 @@ CHOICES = (
     (1e-4, 240),
     (3e-4, 60),
     (3e-4, 240),
-)  # learning rate, steps
+)
 
 ALL = ("synthetic", "twin", "real")
 ARMS = {  # table 2, in the paper's words
@@ -76,6 +77,11 @@ class Run:
         """Names its files."""
         words = f"{self.table} {self.name} {self.seed}".lower()
         return "-".join("".join(c if c.isalnum() or c == "." else " " for c in words).split())
+
+
+def result_file(work: Path, split: str, run: Run | None) -> Path:
+    """Where the result of a run lies, or that of the untuned base."""
+    return work / "results" / split / f"{run.key if run else 'base'}.json"
 
 
 def runs(dimensions: list[str]) -> Iterator[Run]:

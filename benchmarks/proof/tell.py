@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.runs import CORRUPTED, EPOCHS, FOCUS, JOINT, KEPT, SEEDS, STEPS, Run
-from benchmarks.proof.work import result_file
+from benchmarks.proof.runs import CORRUPTED, EPOCHS, FOCUS, JOINT, KEPT, SEEDS, STEPS, Run, result_file
 from gigavideo_data.inspect import words
 from gigavideo_data.paired import Comparison, Scored, compare
 

@@ -24,7 +24,7 @@ from diffusers.utils import logging
 from rich.console import Console
 from safetensors.torch import load_file
 
-from benchmarks.proof.runs import Run, rows_for
+from benchmarks.proof.runs import Run, result_file, rows_for
 from gigavideo_data import video
 from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import DatasetError
@@ -153,11 +153,6 @@ def lab(work: Path, split: str) -> Lab:
     logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return Lab(work, split)
-
-
-def result_file(work: Path, split: str, run: Run | None) -> Path:
-    """Where the result of a run lies, or that of the untuned base."""
-    return work / "results" / split / f"{run.key if run else 'base'}.json"
 
 
 def do(run: Run | None, work: Path, split: str) -> None:
