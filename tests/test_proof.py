@@ -50,7 +50,7 @@ def test_a_run_sees_the_rows_of_its_dimensions_and_sources_and_no_others() -> No
 
 def test_the_base_trained_on_its_own_data_sees_real_clips_alone_each_worth_1() -> None:
     real = {**focus_row(62, 0.0, "real"), "rewards": [], "reward": None}
-    (seen,) = rows_for(Run("t", "n", (FOCUS,), 0, "sft", own_data=True), [*ROWS, real])
+    (seen,) = rows_for(Run("t", "n", (FOCUS,), 0, strategy="sft", own_data=True), [*ROWS, real])
     assert (seen["id"], seen["reward"], seen["pair_id"]) == (real["id"], 1.0, None)
 
 

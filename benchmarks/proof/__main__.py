@@ -1,6 +1,6 @@
 """Does the method work? The paper's tables in kind, on the embedded miniature, with controls.
 
-    python -m benchmarks.proof build     # the dataset: about 20 minutes on two cores
+    python -m benchmarks.proof build     # the datasets: about 25 minutes on two cores
     python -m benchmarks.proof choose    # settings, on the dev prompts; write the chosen ones into runs.py
     python -m benchmarks.proof run       # everything, on the test prompts, with those settings
     python -m benchmarks.proof tell      # benchmarks/proof/result.md and its curves
@@ -13,26 +13,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.proof.runs import choices, runs
+from benchmarks.proof.runs import SETS, SETS_SHARE, choices, runs
 from benchmarks.proof.tell import Results, choice, curves, result
 from benchmarks.proof.work import do_all
 from gigavideo_data.cli import app
 from gigavideo_data.dimensions.catalogue import names
 
 HERE = Path(__file__).parent
-BUILD = {
-    "prompts.per_dimension": 48,
-    "samples_per_prompt": 4,
-    "captions.count": 160,
-    "eval_prompts.per_dimension": 48,
-    "eval_prompts.seeds": 3,
-}
 
 
 def build(work: Path) -> None:
-    options = [part for key, value in BUILD.items() for part in ("--set", f"{key}={value}")]
-    places = ["--out", str(work / "set"), "--store", str(work / "store")]
-    app(["build", "--recipe", "quickstart", *places, *options], standalone_mode=False)
+    for name, changes in SETS.items():
+        options = [part for key, value in {**SETS_SHARE, **changes}.items() for part in ("--set", f"{key}={value}")]
+        places = ["--out", str(work / name), "--store", str(work / "store")]
+        app(["build", "--recipe", "quickstart", *places, *options], standalone_mode=False)
 
 
 def tell(work: Path) -> None:

@@ -14,19 +14,24 @@ SEEDS = (0, 1, 2)
 FOCUS = "motion_order_understanding"  # of tables 2 and 3 and the curves, as human interaction is the paper's
 JOINT = (FOCUS, "instance_preservation")  # of table 4
 
+# The datasets, as changes of the recipe `quickstart`. Tables 1 and 4 are trained on `all`, the rest on `focus`, where
+# the writer finds fewer prompts than it is asked for: about 110 are all that this world has for training.
+SETS: dict[str, dict[str, Any]] = {
+    "all": {"prompts.per_dimension": 48},
+    "focus": {"name": "focus", "dimensions": f"[{FOCUS}]", "prompts.per_dimension": 240},
+}
+SETS_SHARE = {
+    "samples_per_prompt": 4,
+    "captions.count": 160,
+    "eval_prompts.per_dimension": 48,
+    "eval_prompts.seeds": 3,
+}
+
 # Chosen on the dev prompts, by `choose`, before any test prompt was looked at; the rest is the miniature's preset.
-LR, STEPS = 3e-5, 60
+LR, STEPS = 3e-5, 120
 EPOCHS = 4  # of table 3's second half
 
-CHOICES = (  # learning rate, steps
-    (3e-5, 60),
-    (3e-5, 120),
-    (3e-5, 240),
-    (1e-4, 60),
-    (1e-4, 240),
-    (3e-4, 60),
-    (3e-4, 240),
-)
+CHOICES = ((3e-5, 120), (3e-5, 240), (1e-4, 120), (1e-4, 240))  # learning rate, steps
 
 ALL = ("synthetic", "twin", "real")
 ARMS = {  # table 2, in the paper's words
@@ -36,7 +41,7 @@ ARMS = {  # table 2, in the paper's words
     "P_r V_s + P_r V_r": ("twin", "real"),
 }
 CORRUPTED = (0.1, 0.2, 0.3, 0.4, 0.5)
-KEPT = (4, 8, 16, 32)
+KEPT = (8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Run:
         table, name: where it is shown.
         dimensions: trained on; only synthetic rows written for them are seen.
         seed: of training, and of whatever is drawn for `corrupted` and `kept`.
+        data: the dataset.
         strategy: of the trainer.
         sources: kinds of rows seen.
         corrupted: share of the rewards exchanged among each other, within a dimension.
@@ -62,6 +68,7 @@ class Run:
     name: str
     dimensions: tuple[str, ...]
     seed: int
+    data: str = "focus"
     strategy: str = "reweight"
     sources: tuple[str, ...] = ALL
     corrupted: float = 0.0
@@ -86,31 +93,33 @@ def result_file(work: Path, split: str, run: Run | None) -> Path:
 
 def runs(dimensions: list[str]) -> Iterator[Run]:
     """Those of the tables and curves, one training seed after the other."""
+    focus = (FOCUS,)
     for seed in SEEDS:
-        for dimension in (FOCUS, *(d for d in dimensions if d != FOCUS)):
-            yield Run("alone", dimension, (dimension,), seed)
-        yield Run("controls", "continued base training", (FOCUS,), seed, "sft", own_data=True)
-        yield Run("controls", "shuffled rewards", (FOCUS,), seed, corrupted=1.0)
+        yield Run("method", "all rows, reweighted", focus, seed)
+        yield Run("controls", "continued base training", focus, seed, strategy="sft", own_data=True)
+        yield Run("controls", "shuffled rewards", focus, seed, corrupted=1.0)
         for name, sources in ARMS.items():
-            yield Run("arms", name, (FOCUS,), seed, sources=sources)
+            yield Run("arms", name, focus, seed, sources=sources)
         for strategy in ("sft", "sft-filtered", "dpo"):
-            yield Run("strategies", f"{strategy}, {STEPS} steps", (FOCUS,), seed, strategy)
+            yield Run("strategies", f"{strategy}, {STEPS} steps", focus, seed, strategy=strategy)
+        for dimension in dimensions:
+            yield Run("alone", dimension, (dimension,), seed, "all")
+        yield Run("jointly", "both", JOINT, seed, "all")
+        for share in CORRUPTED:
+            yield Run("corrupted", f"{share:.0%}", focus, seed, corrupted=share, others=False)
+        for number in KEPT:
+            yield Run("kept", str(number), focus, seed, sources=("synthetic",), kept=number, others=False)
         for strategy in ("sft", "sft-filtered", "reweight", "dpo"):
             name = f"{strategy}, {EPOCHS} epochs"
-            yield Run("strategies", name, (FOCUS,), seed, strategy, steps=None, epochs=EPOCHS)
-        yield Run("jointly", "both", JOINT, seed)
-        for share in CORRUPTED:
-            yield Run("corrupted", f"{share:.0%}", (FOCUS,), seed, corrupted=share, others=False)
-        for number in KEPT:
-            sources = ("synthetic",)
-            yield Run("kept", str(number), (FOCUS,), seed, sources=sources, kept=number, others=False)
+            yield Run("strategies", name, focus, seed, strategy=strategy, steps=None, epochs=EPOCHS)
 
 
 def choices() -> Iterator[Run]:
     """Those that settings are chosen by, on the dev prompts and with one training seed."""
-    for dimension in JOINT:
+    for dimension, data in zip(JOINT, ("focus", "all"), strict=True):
         for lr, steps in CHOICES:
-            yield Run("choose", f"{dimension}, lr {lr:g}, {steps} steps", (dimension,), 0, lr=lr, steps=steps)
+            name = f"{dimension}, lr {lr:g}, {steps} steps"
+            yield Run("choose", name, (dimension,), 0, data, lr=lr, steps=steps)
 
 
 def rows_for(run: Run, rows: list[Row]) -> list[Row]:

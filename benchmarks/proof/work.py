@@ -24,7 +24,7 @@ from diffusers.utils import logging
 from rich.console import Console
 from safetensors.torch import load_file
 
-from benchmarks.proof.runs import Run, result_file, rows_for
+from benchmarks.proof.runs import SETS, Run, result_file, rows_for
 from gigavideo_data import video
 from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import DatasetError
@@ -40,7 +40,7 @@ from gigavideo_train.distributed import World
 from gigavideo_train.train import train
 
 BATCH = 16
-OTHERS = 12  # prompts of each dimension that was not trained, one seed each
+OTHERS = 8  # prompts of each dimension that was not trained, one seed each
 ALONE = World(0, 1, torch.device("cpu"))
 
 Asked = tuple[dict[str, Any], int]  # a row of eval_prompts, and a seed
@@ -91,8 +91,8 @@ class Lab:
 
     def __init__(self, work: Path, split: str) -> None:
         self.work = work
-        self.dataset = training_set.read(work / "set")
-        self.setting = read_setting(work / "set", split)
+        self.datasets = {name: training_set.read(work / name) for name in SETS}
+        self.setting = read_setting(work / "all", split)
         self.sampler = Sampler(self.setting)
         self.judge = load_engine("judge", judge_engine(self.setting.judge))
 
@@ -107,8 +107,9 @@ class Lab:
         """
         out = self.work / "train" / run.key
         shutil.rmtree(out, ignore_errors=True)
-        rows = rows_for(run, self.dataset.rows)
-        mine = Dataset(self.dataset.folder, self.dataset.manifest, f"{self.dataset.identity} {run.key}", rows)
+        whole = self.datasets[run.data]
+        rows = rows_for(run, whole.rows)
+        mine = Dataset(whole.folder, whole.manifest, f"{whole.identity} {run.key}", rows)
         settings: dict[str, Any] = {"lr": run.lr, "seed": run.seed, "strategy": run.strategy, "epochs": run.epochs}
         settings |= {"max_steps": run.steps} if run.steps else {}
         settings |= {"checkpoint_every": 1_000_000, "dimensions": f"[{','.join(run.dimensions)}]"}
