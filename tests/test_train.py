@@ -129,10 +129,7 @@ def test_kill_9_at_any_moment_leaves_a_checkpoint_that_goes_on_exactly(
 ) -> None:
     out = tmp_path / "killed"
     process = start(dataset, out, checkpoint_every="1")
-    deadline = time.monotonic() + 300
-    while not list((out / "checkpoints").glob("step-*2")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(process, out / "checkpoints", "step-*2")
     process.send_signal(signal.SIGKILL)
     process.wait()
     (out / "checkpoints" / ".part-00000099").mkdir()  # as a kill in the middle of a checkpoint leaves it
@@ -146,6 +143,25 @@ def test_kill_9_at_any_moment_leaves_a_checkpoint_that_goes_on_exactly(
     assert same(weights(out), weights(tmp_path / "alone"))
     assert losses(out) == pytest.approx(losses(reference), rel=1e-4)
     assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step-{len(losses(out)):08}"]
+
+
+def test_ctrl_c_ends_a_run_with_130_and_keeps_its_checkpoint(dataset: Path, tmp_path: Path) -> None:
+    process = start(dataset, tmp_path / "run", checkpoint_every="1", epochs="1000")
+    wait_for(process, tmp_path / "run" / "checkpoints", "step-*")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert weights(tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> None:
+    """Until something is there, or the process has ended."""
+    deadline = time.monotonic() + 300
+    while not list(folder.glob(pattern)) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_two_processes_compute_what_one_does(dataset: Path, reference: Path, tmp_path: Path) -> None:
