@@ -1,10 +1,13 @@
+import json
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from train_set import row
 
-from benchmarks.proof.runs import FOCUS, Run, corrupt, rows_for
-from benchmarks.proof.tell import Contrast
+from benchmarks.proof.runs import FOCUS, Run, corrupt, result_file, rows_for, runs
+from benchmarks.proof.tell import Contrast, Results, result
 from gigavideo_data.paired import Scored, compare
 
 
@@ -66,3 +69,33 @@ def test_the_base_trained_on_its_own_data_sees_real_clips_alone_each_worth_1() -
 def test_a_claim_needs_both_the_prompts_and_every_training_seed(gain: float, by_seed: list, verdict: str) -> None:
     scored = [Scored(FOCUS, f"p{n}", 0, 0.5, 0.5 + gain + 0.01 * (n - 5)) for n in range(11)]
     assert Contrast(compare(scored)[0], by_seed).verdict == verdict
+
+
+def test_the_text_says_of_every_claim_what_the_results_say(tmp_path: Path) -> None:
+    """Results in which tuning helps only the method itself, and one dimension has nothing to train on."""
+    dimensions, rng = [FOCUS, "instance_preservation", "mechanics"], np.random.default_rng(0)
+    prompts = [(d, f"{d} {n}", seed) for d in dimensions for n in range(20) for seed in (0, 1)]
+    base = {key: float(rng.uniform(0.2, 0.4)) for key in prompts}
+    tried = list(runs(dimensions))
+    for run in (None, *tried):
+        helps = 0.3 if run and run.table == "method" else 0.0
+        rewards = [
+            {"dimension": d, "prompt_id": p, "seed": s, "reward": base[d, p, s] + helps * (d == FOCUS)}
+            for d, p, s in prompts
+        ]
+        found = {"plan": {"kept": 7, "steps": 9}, "rewards": rewards}
+        if run and (run.table, run.name) == ("alone", "mechanics"):
+            found = {"refused": "nothing to train on"}
+        file = result_file(tmp_path, "test", run)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+    text = result(Results(tmp_path, "test", tried))
+    verdicts = {
+        line.split("|")[1].strip(): line.split("|")[-2].strip() for line in text.splitlines() if line[:1] == "|"
+    }
+    assert verdicts["Control: the gain exceeds that with shuffled rewards"] == "**holds**"
+    assert verdicts["All three kinds of rows beat P_s V_s (Table 2)"] == "**holds**"
+    assert verdicts[f"Tuning on {FOCUS.replace('_', ' ')} alone improves it (Table 1)"] == "drowns in noise"
+    assert verdicts["Reweighting beats SFT on all videos, at 4 epochs (Table 3)"] == "drowns in noise"
+    assert "| P_r V_s + P_r V_r | 7 | 9 |" in text
+    assert "| mechanics | 0 | - | - | - | - | nothing to train on |" in text

@@ -116,7 +116,7 @@ def table(results: Results, title: str, names: Iterable[tuple[str, str]]) -> lis
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind in names:
-        label = words(kind[1])
+        label = kind[1] if " " in kind[1] else words(kind[1])  # P_s keeps its underscore
         if kind in results.refused:
             lines.append(f"| {label} | 0 | - | - | - | - | nothing to train on | - | - | - |")
             continue
