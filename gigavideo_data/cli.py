@@ -223,7 +223,7 @@ def _table(columns: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
 
     table = Table()
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")  # a name cut in two is no name
     for row in rows:
         table.add_row(*(str(row[column]) for column in columns))
     _console().print(table)

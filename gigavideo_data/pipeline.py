@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from gigavideo_data import assemble, judge_check, report
 from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.engines import check_subjects
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.progress import Progress
@@ -295,7 +296,9 @@ def build(
         RunError: another build works in `out`, or the run cannot go on; finished rows are kept.
         RejectedError: more rows were rejected than `limits.max_rejected` allows; the dataset is written all the same.
         DatasetError: `out` cannot take a dataset.
+        RecipeError: a writer cannot write about a dimension.
     """
+    check_subjects(recipe)
     check_out(out)
     lock_file = out / ".gv" / "lock"
     lock_file.parent.mkdir(exist_ok=True)

@@ -53,6 +53,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["build", "--recipe", "quikstart"], 2, "did you mean 'quickstart'?"),
         (["build", "--recipe", "quickstart", "--set", "prompts.per_dimenson=3"], 2, "did you mean 'per_dimension'?"),
         (["build", "--recipe", "quickstart", "--set", "dimensions=[mechanic]"], 2, "did you mean 'mechanics'?"),
+        (["build", "--recipe", "quickstart", "--set", "dimensions=[material]"], 2, "cannot write about 'material'"),
         (["build", "--recipe", "quickstart", "--out", "file/out"], 1, "file/out"),
         (["build"], 2, "--recipe"),
         (["bild"], 2, "bild"),
