@@ -19,7 +19,14 @@ Count = Annotated[int, Field(ge=1)]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Thousandths of the paper's model: it needs, and bears, larger steps.
-    "miniature": {"lr": 3e-5, "batch_size": 16, "epochs": 6, "warmup_steps": 5, "logit_std": 1.5},
+    "miniature": {
+        "lr": 1e-4,
+        "warmup_steps": 5,
+        "decay": "linear",
+        "batch_size": 16,
+        "epochs": 6,
+        "logit_std": 1.5,
+    },
 }
 
 
@@ -54,6 +61,7 @@ class TrainConfig(BaseModel):
     lora_alpha: Positive = 16.0
     lr: Positive = 1e-6
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["none", "linear"] = "none"  # of the learning rate, after the warm-up, to 0 at the last step
     weight_decay: NotNegative = 0.01
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999

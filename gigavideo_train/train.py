@@ -109,7 +109,7 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
             if step < done:
                 continue
             began = time.perf_counter()
-            lr = config.lr * min(1.0, (step + 1) / (config.warmup_steps + 1))
+            lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             mine = world.share(batch.units)
@@ -158,6 +158,13 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
         save_model(plan, pipeline, out / "model", steps=total)
     world.wait()
     return out / "model"
+
+
+def _lr_share(step: int, total: int, config: TrainConfig) -> float:
+    """The share of the learning rate that a step (from 0) uses: up over the warm-up, then level or down."""
+    rising = (step + 1) / (config.warmup_steps + 1)
+    falling = (total - step) / max(1, total - config.warmup_steps) if config.decay == "linear" else 1.0
+    return min(1.0, rising, falling)
 
 
 def _losses(

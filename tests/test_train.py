@@ -85,6 +85,13 @@ def test_a_run_is_logged_step_by_step(reference: Path) -> None:
     assert any(line["kl"] > 0 for line in lines)
 
 
+def test_the_learning_rate_rises_over_the_warm_up_and_decays_to_the_last_step(dataset: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", warmup_steps="2", decay="linear", lr="6e-4")
+    assert [line["lr"] for line in metrics(tmp_path / "run")] == pytest.approx(
+        [2e-4, 4e-4, 6e-4, 5e-4, 4e-4, 3e-4, 2e-4, 1e-4]
+    )
+
+
 def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(reference: Path) -> None:
     from diffusers import WanPipeline
 
