@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from diffusers import WanPipeline
 
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
@@ -17,6 +19,8 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attent
 
 def load(folder: Path) -> WanPipeline:
     """The whole pipeline from a local folder, float32, on the CPU."""
+    diffusers.utils.logging.disable_progress_bar()  # of loading: seconds, and in the way of ours
+    transformers.utils.logging.disable_progress_bar()
     pipeline = WanPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
         part.requires_grad_(False)
