@@ -21,7 +21,8 @@ from gigavideo_train.families.table import family_name
 from gigavideo_train.units import Selection, Unit, select
 
 NUM_BINS = 10
-RESUMABLE = ("epochs", "max_steps", "checkpoint_every")  # may differ when a run goes on
+RESUMABLE = {"epochs", "max_steps", "checkpoint_every"}  # may differ when a run goes on
+LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal when a run goes on."""
+        free = RESUMABLE if self.config.decay == "none" else RESUMABLE - LENGTH
         return {
             "dataset": self.dataset.identity,
             "model": model_revision(self.model),
-            "config": self.config.model_dump(mode="json", exclude=set(RESUMABLE)),
+            "config": self.config.model_dump(mode="json", exclude=free),
         }
 
 

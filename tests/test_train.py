@@ -22,7 +22,7 @@ from gigavideo_data.generators.models import model_folder, profile_of, trained_o
 from gigavideo_train.cli import app
 
 pytestmark = pytest.mark.timeout(600)
-SMALL = {"batch_size": "4", "epochs": "2", "lr": "1e-3", "warmup_steps": "0"}
+SMALL = {"batch_size": "4", "epochs": "2", "lr": "1e-3", "warmup_steps": "0", "decay": "none"}
 STEPS = 8  # an epoch: four and one synthetic rows, and two pairs of different shapes
 
 
@@ -86,10 +86,13 @@ def test_a_run_is_logged_step_by_step(reference: Path) -> None:
 
 
 def test_the_learning_rate_rises_over_the_warm_up_and_decays_to_the_last_step(dataset: Path, tmp_path: Path) -> None:
-    run(dataset, tmp_path / "run", warmup_steps="2", decay="linear", lr="6e-4")
+    settings = {"warmup_steps": "2", "decay": "linear", "lr": "6e-4"}
+    run(dataset, tmp_path / "run", **settings)
     assert [line["lr"] for line in metrics(tmp_path / "run")] == pytest.approx(
         [2e-4, 4e-4, 6e-4, 5e-4, 4e-4, 3e-4, 2e-4, 1e-4]
     )
+    # Another length would have had other rates from the start.
+    assert "config was" in refused(dataset, tmp_path / "run", "--resume", **(settings | {"epochs": "3"}))
 
 
 def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(reference: Path) -> None:
