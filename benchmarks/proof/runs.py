@@ -96,7 +96,8 @@ def runs(dimensions: list[str]) -> Iterator[Run]:
     focus = (FOCUS,)
     for seed in SEEDS:
         yield Run("method", "all rows, reweighted", focus, seed)
-        yield Run("controls", "continued base training", focus, seed, strategy="sft", own_data=True)
+        # From `all`, which has the base's whole mixture; `focus` has only the clips that it can ask about.
+        yield Run("controls", "continued base training", focus, seed, "all", strategy="sft", own_data=True)
         yield Run("controls", "shuffled rewards", focus, seed, corrupted=1.0)
         for name, sources in ARMS.items():
             yield Run("arms", name, focus, seed, sources=sources)
