@@ -6,10 +6,13 @@ import importlib
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.recipe import Judge, Recipe
+from gigavideo_data.recipe import Judge, Recipe, Writer
 
 ENGINES: dict[str, dict[str, tuple[str, str]]] = {
-    "writer": {"grammar": ("gigavideo_data.miniature.writer", "GrammarWriter")},
+    "writer": {
+        "grammar": ("gigavideo_data.miniature.writer", "GrammarWriter"),
+        "http": ("gigavideo_data.llm.writer", "LanguageWriter"),
+    },
     "captions": {"miniature": ("gigavideo_data.miniature.clips", "RenderedClips")},
     "generator": {"diffusers": ("gigavideo_data.generators.diffusers", "DiffusersGenerator")},
     "judge": {"miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge")},
@@ -18,32 +21,45 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
 # Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
 RESIDENT = {("generator", "diffusers")}
 
+# Those that answer several rows at once, and how many.
+CONCURRENT: dict[tuple[str | None, str | None], int] = {("writer", "http"): 32}
+
 # What a writer can write about, where that is not everything: the keys of a mapping.
 SUBJECTS: dict[str, tuple[str, str]] = {"grammar": ("gigavideo_data.miniature.questions", "ASK")}
 
 
 def check_subjects(recipe: Recipe) -> None:
-    """Refuse dimensions that the recipe's writers cannot write about, before anything is made.
+    """Refuse dimensions that the recipe's writer cannot write about, before anything is made.
 
     Raises:
         RecipeError: naming the dimension, and those that it could be.
     """
-    for writer in dict.fromkeys((recipe.prompts.writer, recipe.questions.writer)):
-        if writer not in SUBJECTS:
-            continue
-        module, name = SUBJECTS[writer]
-        known = sorted(getattr(importlib.import_module(module), name))
-        for dimension in recipe.dimensions:
-            if dimension not in known:
-                raise RecipeError(
-                    f"dimensions: the writer {writer!r} cannot write about {dimension!r}, only about {', '.join(known)}"
-                )
+    backend = recipe.writer.backend
+    if backend not in SUBJECTS:
+        return
+    module, name = SUBJECTS[backend]
+    known = sorted(getattr(importlib.import_module(module), name))
+    for dimension in recipe.dimensions:
+        if dimension not in known:
+            raise RecipeError(
+                f"dimensions: the writer {backend!r} cannot write about {dimension!r}, only about {', '.join(known)}"
+            )
 
 
 def load_engine(kind: str, engine: dict[str, Any]) -> Any:
     """Make the engine of a kind that `engine["backend"]` names; `engine` holds its settings."""
     module, name = ENGINES[kind][engine["backend"]]
     return getattr(importlib.import_module(module), name)(engine)
+
+
+def writer_engine(writer: Writer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A writer as a recipe names it: what decides its texts, and what is only where it is found."""
+    if writer.backend == "grammar":
+        return {"backend": "grammar"}, {}
+    from gigavideo_data.llm.writer import TEMPLATES
+
+    settings = writer.model_dump(mode="json", exclude={"endpoint"}) | {"templates": TEMPLATES}
+    return settings, {"endpoint": writer.endpoint}
 
 
 # What exactly a judge is, told without loading it.

@@ -32,6 +32,20 @@ class RunError(GigaVideoError):
     exit_code = 1
 
 
+class RowError(Exception):
+    """A row cannot be made, for a reason of its own; it becomes a reject with that reason, and the run goes on."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Name it.
+
+        Args:
+            reason: one word, counted in the ledger.
+            detail: the case at hand.
+        """
+        super().__init__(reason, detail)  # both, so that it can be pickled
+        self.reason, self.detail = reason, detail
+
+
 class RejectedError(GigaVideoError):
     """More rows were rejected than the recipe allows."""
 

@@ -17,6 +17,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gigavideo_data.engines import RESIDENT, load_engine
+from gigavideo_data.engines import CONCURRENT, RESIDENT, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.stages import STAGES, Item, run_row
 from gigavideo_data.store import Store, canonical
@@ -40,39 +41,51 @@ class Worker:
     def __init__(self, stage: str, store: str, run_id: str, attempts: int) -> None:
         self.stage, self.store, self.run_id, self.attempts = stage, Store(Path(store)), run_id, attempts
         self.engines: dict[bytes, Any] = {}
+        self.loading = threading.Lock()
         self.broken = ""  # why this worker can make no more rows
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """Take rows {"key", "work"} and return {"key", "outcome"}."""
-        outcomes = []
-        for key, work in zip(batch["key"], batch["work"], strict=True):
-            if self.broken:
-                outcomes.append(self.broken)
-                continue
-            row = json.loads(str(work))
-            try:
-                engine = self._engine(row["engine"])
-                outcome = run_row(self.stage, str(key), engine, row["inputs"], self.store, self.run_id, self.attempts)
-            except RunError as error:  # would be lost among Ray's ignored errors
-                outcome = self.broken = f"fatal: {error}"
-            outcomes.append(outcome)
+        """Take rows {"key", "work"} and return {"key", "outcome"}, in order."""
+        rows = [(str(key), json.loads(str(work))) for key, work in zip(batch["key"], batch["work"], strict=True)]
+        kind = STAGES[self.stage].engine
+        at_once = max(CONCURRENT.get((kind, row["engine"].get("backend")), 1) for _, row in rows)
+        if at_once == 1:
+            outcomes = [self._row(*row) for row in rows]
+        else:
+            with ThreadPoolExecutor(at_once) as pool:
+                outcomes = list(pool.map(lambda row: self._row(*row), rows))
         return {"key": list(batch["key"]), "outcome": outcomes}
+
+    def _row(self, key: str, row: dict[str, Any]) -> str:
+        if self.broken:
+            return self.broken
+        try:
+            engine = self._engine(row["engine"])
+            return run_row(self.stage, key, engine, row["inputs"], self.store, self.run_id, self.attempts)
+        except RunError as error:  # would be lost among Ray's ignored errors
+            self.broken = f"fatal: {error}"
+            return self.broken
 
     def _engine(self, settings: dict[str, Any]) -> Any:
         kind = STAGES[self.stage].engine
         if kind is None:
             return None
         name = canonical(settings)
-        if name not in self.engines:
-            import cv2
-
-            cv2.setNumThreads(1)
-            try:
-                self.engines[name] = load_engine(kind, settings)
-            except Exception as error:  # part of the row adapter: no row could be made, so the run stops
-                reason = " ".join(str(error).split())[:300]
-                raise RunError(f"{settings['backend']} cannot be loaded: {type(error).__name__}: {reason}") from error
+        with self.loading:
+            if name not in self.engines:
+                self.engines[name] = self._load(kind, settings)
         return self.engines[name]
+
+    @staticmethod
+    def _load(kind: str, settings: dict[str, Any]) -> Any:
+        import cv2
+
+        cv2.setNumThreads(1)
+        try:
+            return load_engine(kind, settings)
+        except Exception as error:  # part of the row adapter: no row could be made, so the run stops
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(f"{settings['backend']} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
 @cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -19,12 +20,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gigavideo_data import assemble, judge_check, report
+from gigavideo_data import assemble, decontaminate, judge_check, report
+from gigavideo_data.decontaminate import Blocklist
 from gigavideo_data.dimensions.catalogue import load_dimension
-from gigavideo_data.engines import check_subjects
+from gigavideo_data.engines import check_subjects, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
+from gigavideo_data.generators.models import family_of, settings_of
 from gigavideo_data.progress import Progress
+from gigavideo_data.prompts import Seen
 from gigavideo_data.publish import check_out, write_dataset
 from gigavideo_data.recipe import Generator, Recipe
 from gigavideo_data.rewards import as_read
@@ -34,7 +38,18 @@ from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import Store, content_key
 
 EVAL_SPLITS = ("dev", "test")
-LEFT_OUT = ("duplicate", "shows_no_target")  # reasons of rejects that did not fail: they were not wanted
+LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
+    "duplicate",
+    "near_duplicate",
+    "shows_no_target",
+    "impossible",
+    "too_long",
+    "several_lines",
+    "objects_not_named",
+    "blocked",
+    "blocked_words",
+    "blocked_near",
+)
 
 
 @dataclass(frozen=True)
@@ -94,37 +109,47 @@ class Build:
 
     def prompts(self) -> list[Row]:
         """Base prompts for training and evaluation, and captions with their real clips; no prompt twice."""
-        recipe, writer = self.recipe, {"backend": self.recipe.prompts.writer}
+        recipe, rules = self.recipe, self.recipe.prompts
         asks = []
         for split in EVAL_SPLITS:
             asks += [(split, d, recipe.eval_prompts.per_dimension) for d in recipe.dimensions]
         if recipe.synthetic:
             asks += [("train", d, recipe.prompts.per_dimension) for d in recipe.dimensions]
+        told = {"rules": {"per_call": rules.per_call, "likeness": rules.likeness, "sift": rules.sift}}
         items = [
-            Item("prompt", writer, {"dimension": d, "count": n, "seed": recipe.seed, "split": split})
+            self.writer_item(
+                "prompt",
+                {"dimension": d, "count": n, "seed": recipe.seed, "split": split, **told, **_about(d, "seeds")},
+            )
             for split, d, n in asks
             if n
         ]
-        rows = []
+        rows: list[Row] = []
+        fallen: list[tuple[Row, str]] = []
         for item, record in zip(items, self.runner.records(items), strict=True):
             if "rejected" in record:
-                raise RunError(f"prompt: {item.inputs['dimension']}: {record['detail']}. Take it out of the recipe.")
+                raise RunError(
+                    f"prompt: {item.inputs['dimension']}: {record['rejected']}: {record['detail']}. Try again with "
+                    "--retry-rejected, or take the dimension out of the recipe."
+                )
             split, wanted = item.inputs["split"], item.inputs["count"]
             if len(record["prompts"]) < wanted:
                 missed = f"{len(record['prompts'])} of {wanted} different {split} prompts"
                 self.runner.progress.note(f"prompt: {item.inputs['dimension']}: the writer found only {missed}")
-            for text in record["prompts"]:
-                eval_split = None if split == "train" else split
-                rows.append(
-                    Row("eval" if eval_split else "synthetic", text, item.inputs["dimension"], eval_split=eval_split)
-                )
+            eval_split = None if split == "train" else split
+            source, dimension = "eval" if eval_split else "synthetic", item.inputs["dimension"]
+            for draft in record["prompts"]:
+                objects = tuple(draft["objects"])
+                rows.append(Row(source, draft["prompt"], dimension, eval_split=eval_split, objects=objects))
+            for draft in record["dropped"]:
+                fallen.append((Row(source, draft["prompt"], dimension, eval_split=eval_split), draft["reason"]))
         rows += self._captions()
-        seen: set[str] = set()
-        outcomes: list[Row | Record] = []
-        for row in rows:  # evaluation prompts come first: what they use, training may not
-            name = f"{row.source} {row.base_prompt}" if row.pair_id else row.base_prompt
-            outcomes.append({"rejected": "duplicate"} if name in seen else row)
-            seen.add(name)
+        reasons = [*_separate(rows, recipe.prompts.likeness, self.blocklist), *(reason for _, reason in fallen)]
+        rows += [row for row, _ in fallen]
+        outcomes: list[Row | Record] = [
+            {"rejected": reason, "detail": row.base_prompt} if reason else row
+            for row, reason in zip(rows, reasons, strict=True)
+        ]
         return self.pass_on("prompt", rows, outcomes)
 
     def _captions(self) -> list[Row]:
@@ -144,13 +169,22 @@ class Build:
 
     def extend(self, rows: list[Row]) -> list[Row]:
         """Variants of each synthetic prompt, in the long form that the target model was trained with."""
-        writer, variants = {"backend": self.recipe.prompts.writer}, range(self.recipe.prompts.variants)
+        variants = range(self.recipe.prompts.variants)
         drafts = [
             replace(row, variant=v) for row in rows if not row.prompt for v in (variants if not row.eval_split else [0])
         ]
         captions = [row for row in rows if row.prompt]
         items = [
-            Item("extend", writer, {"prompt": row.base_prompt, "variant": row.variant, "seed": self.recipe.seed})
+            self.writer_item(
+                "extend",
+                {
+                    "prompt": row.base_prompt,
+                    "objects": list(row.objects),
+                    "variant": row.variant,
+                    "family": family_of(self.recipe.target),
+                    "seed": self.recipe.seed,
+                },
+            )
             for row in drafts
         ]
         outcomes: list[Row | Record] = []
@@ -165,9 +199,13 @@ class Build:
 
     def questions(self, rows: list[Row]) -> list[Row]:
         """Yes/no questions on every target dimension that a prompt states something of; none, and no video is made."""
-        writer = {"backend": self.recipe.questions.writer}
         pairs = [(row, dimension) for row in rows for dimension in self.recipe.dimensions]
-        items = [Item("questions", writer, {"prompt": row.prompt, "dimension": d}) for row, d in pairs]
+        items = [
+            self.writer_item(
+                "questions", {"prompt": row.prompt, "dimension": d, **_about(d, "question_guidance", "combine")}
+            )
+            for row, d in pairs
+        ]
         outcomes: list[Row | Record] = []
         records = iter(self.runner.records(items))
         for row in rows:
@@ -184,8 +222,6 @@ class Build:
 
     def synthesize(self, rows: list[Row]) -> list[Row]:
         """One video per prompt and sample; real rows have theirs."""
-        from gigavideo_data.generators.models import settings_of
-
         drafts, items = [], []
         for row in rows:
             for sample in range(self.recipe.samples_per_prompt if row.source == "synthetic" else 1):
@@ -267,6 +303,16 @@ class Build:
         """The judge's records; for `readout: text` as if it had written one word."""
         return [as_read(record, self.recipe.judge.readout) for record in self.runner.records(items, label)]
 
+    def writer_item(self, stage: str, inputs: dict[str, Any]) -> Item:
+        """The writer's work in one stage."""
+        settings, local = writer_engine(self.recipe.writer)
+        return Item(stage, settings, inputs, local)
+
+    @cached_property
+    def blocklist(self) -> Blocklist:
+        """All block-lists of the recipe as one."""
+        return Blocklist(text for path in self.recipe.blocklists for text in decontaminate.read(Path(path)))
+
     def judge_item(self, row: Row, questions: list[str]) -> Item:
         """The judge's work on one video."""
         assert row.clip is not None
@@ -344,6 +390,27 @@ def _build(work: Build, out: Path) -> BuildResult:
             f"{recipe.limits.max_rejected:g} allows. The dataset is in {out}; its rejects say why."
         )
     return BuildResult(len(rows), len(work.rejects), out, cost)
+
+
+def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[str | None]:
+    """Why each prompt falls, if it does: evaluation prompts come first, and what they say, training may not."""
+    evaluated, written, captions = Seen(likeness), Seen(likeness), set()
+    for row in rows:
+        text = row.base_prompt
+        if row.pair_id:  # a twin and its real clip share their caption
+            reason = "duplicate" if (row.source, text) in captions else evaluated.double(text)
+            captions.add((row.source, text))
+        else:
+            reason = written.double(text)
+            written.add(text)
+        if row.eval_split:
+            evaluated.add(text)
+        yield reason or blocklist.reason(text)
+
+
+def _about(dimension: str, *fields: str) -> dict[str, Any]:
+    """What a writer must know of a dimension."""
+    return {"about": load_dimension(dimension).model_dump(mode="json", include={"definition", *fields})}
 
 
 def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -42,12 +43,40 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Prompts(_Part):
-    """The synthetic prompts: `variants` of each of `per_dimension` base prompts."""
+class Writer(_Part):
+    """The text model behind base prompts, their extension and the questions.
 
-    writer: Literal["grammar"] = "grammar"
+    `grammar` is that of the miniature and has no settings. `http` is any OpenAI-compatible `endpoint`, named by its
+    base URL.
+    """
+
+    backend: Literal["grammar", "http"] = "grammar"
+    model: Model = "Qwen/Qwen2.5-7B-Instruct"
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@]+(/[^?#]*)?$")] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    max_tokens: Count = 8192
+
+    @model_validator(mode="after")
+    def _fits_its_backend(self) -> Writer:
+        if self.backend == "grammar" and self != Writer.model_construct():
+            raise ValueError("backend: the grammar has no settings; name http, or take the others out")
+        if (self.backend == "http") != (self.endpoint is not None):
+            raise ValueError("endpoint: goes with backend http and with no other, such as http://localhost:8000/v1")
+        return self
+
+
+class Prompts(_Part):
+    """The synthetic prompts: `variants` of each of `per_dimension` base prompts.
+
+    A language model is asked for `per_call` at once. Drafts that are like another prompt by `likeness` or more fall
+    (from 0 to 1; null: only equal ones), and with `sift` those that nobody could film.
+    """
+
     per_dimension: Count = 16
     variants: Count = 1
+    per_call: Count = 100
+    likeness: Share | None = None
+    sift: bool = True
 
 
 class Captions(_Part):
@@ -72,12 +101,6 @@ class Generator(_Part):
     negative_prompt: str = ""
     profile: str = "default"
     share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-
-
-class Questions(_Part):
-    """Who writes the yes/no questions."""
-
-    writer: Literal["grammar"] = "grammar"
 
 
 class Judge(_Part):
@@ -118,12 +141,13 @@ class Recipe(_Part):
     target: Model = "miniature"
     dimensions: Annotated[tuple[DimensionName, ...], Field(strict=False, min_length=1)]
     license: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "apache-2.0"
+    writer: Writer = Writer()
     prompts: Prompts = Prompts()
+    blocklists: Annotated[tuple[Model, ...], Field(strict=False)] = ()
     captions: Captions = Captions()
     generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
     samples_per_prompt: Count = 1
     synthetic: bool = True
-    questions: Questions = Questions()
     judge: Judge = Judge()
     check: Check = Check()
     eval_prompts: EvalPrompts = EvalPrompts()
@@ -147,9 +171,16 @@ class Recipe(_Part):
     def resolved(self) -> dict[str, Any]:
         """Return the recipe with its defaults filled in, as plain JSON values fit to be published.
 
-        Model folders are named by their last part: where they lie on this machine is nobody's business.
+        Model folders are named by their last part: where they lie on this machine is nobody's business. Neither is the
+        host of an endpoint. A block-list is its name and its content's sha256.
+
+        Raises:
+            RecipeError: a block-list cannot be read.
         """
         plain = self.model_dump(mode="json")
+        if plain["writer"]["endpoint"]:
+            plain["writer"]["endpoint"] = urlsplit(plain["writer"]["endpoint"]).path
+        plain["blocklists"] = [_with_sha256(path) for path in plain["blocklists"]]
         plain["target"] = published_name(plain["target"])
         for part in (plain["judge"], *plain["generators"]):
             part["model"] = published_name(part["model"])
@@ -195,6 +226,14 @@ def _find(path_or_name: str) -> Path:
             f"no shipped recipe {path_or_name!r}; {hint}. A recipe of your own: give its path, ./{path_or_name}.yaml"
         )
     return recipes[path_or_name]
+
+
+def _with_sha256(file: str) -> str:
+    path = Path(file).expanduser()
+    try:
+        return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    except OSError as error:
+        raise RecipeError(f"blocklists: {path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def published_name(model: str) -> str:

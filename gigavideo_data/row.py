@@ -12,12 +12,14 @@ from gigavideo_data.schema import file_row_id, prompt_id, row_id
 class Row:
     """One row on its way through the stages.
 
-    `asks` maps each dimension that the prompt shows to its questions; `facts` gathers what the stages found.
+    `objects` are the things that the base prompt names, if its writer told; `asks` maps each dimension that the prompt
+    shows to its questions.
     """
 
     source: str  # synthetic, twin, real or eval
     base_prompt: str
     dimension: str | None = None
+    objects: tuple[str, ...] = ()
     variant: int = 0
     sample: int = 0
     eval_split: str | None = None

@@ -52,14 +52,15 @@ class Runner:
                 f"{label}: {len(lost)} of {len(wanted)} rows came back neither made nor rejected. Run the same command "
                 "again: finished rows are kept."
             )
-        seconds = round(time.monotonic() - began, 3)
-        self.cost.append(
-            {
-                "stage": label,
-                "rows": len(wanted),
-                "calls": len(missing),
-                "cached": len(wanted) - len(missing),
-                "seconds": seconds,
-            }
-        )
+        cost = {
+            "stage": label,
+            "rows": len(wanted),
+            "calls": len(missing),
+            "cached": len(wanted) - len(missing),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        spent = [record["tokens"] for item in missing if "tokens" in (record := records[item.key] or {})]
+        if spent:  # by a language model, now; what the store had cost nothing
+            cost["tokens"] = {kind: sum(tokens[kind] for tokens in spent) for kind in ("prompt", "completion")}
+        self.cost.append(cost)
         return [records[item.key] or {} for item in items]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gigavideo_data import rewards, video
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.store import Store, content_key
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Item:
 
 
 def _prompt(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    return {"prompts": writer.prompts(**inputs)}, {}
+    return writer.prompts(**inputs), {}
 
 
 def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -72,19 +72,11 @@ def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, 
 
 
 def _extend(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    return {"prompt": writer.extend(**inputs)}, {}
+    return writer.extend(**inputs), {}
 
 
 def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    asked = writer.questions(**inputs)
-    texts = [q["question"] for q in asked]
-    if len(set(texts)) != len(texts):
-        raise ValueError(f"a question is asked twice: {texts}")
-    if any(q["expected"] not in ("yes", "no") for q in asked):
-        raise ValueError(f"an expected answer is neither yes nor no: {asked}")
-    if asked and {q["expected"] for q in asked} != {"yes", "no"}:
-        raise ValueError("both answers must be expected somewhere, else a judge that always agrees is right")
-    return {"questions": asked}, {}
+    return writer.questions(**inputs), {}
 
 
 def _synthesize(generator: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -116,10 +108,10 @@ def _video_facts(data: bytes) -> Record:
 
 
 STAGES: dict[str, Stage] = {
-    "prompt": Stage(1, "writer", _prompt),
+    "prompt": Stage(2, "writer", _prompt),
     "caption": Stage(1, "captions", _caption, rows_per_task=8),
-    "extend": Stage(1, "writer", _extend, rows_per_task=32),
-    "questions": Stage(1, "writer", _questions, rows_per_task=64),
+    "extend": Stage(2, "writer", _extend, rows_per_task=32),
+    "questions": Stage(2, "writer", _questions, rows_per_task=64),
     "synthesize": Stage(1, "generator", _synthesize),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
     "reward": Stage(1, None, _reward, rows_per_task=256),
@@ -135,7 +127,8 @@ def run_row(
         "done", "rejected", or "kept" when the store had it already.
 
     Raises:
-        RunError: the store cannot be written: the disk is full, read-only or broken. The row is not to blame.
+        RunError: the row is not to blame: the store cannot be written (the disk is full, read-only or broken), or the
+            engine says that no row would fare better.
     """
     stage = STAGES[stage_name]
     if store.get(stage_name, key) is not None:
@@ -149,6 +142,8 @@ def run_row(
                 return "rejected"
             try:
                 record, blobs = stage.run(engine, inputs, store)
+            except RunError:
+                raise
             except (ConnectionError, TimeoutError) as error:
                 if attempt < limit:
                     continue
@@ -172,9 +167,8 @@ def run_row(
 
 
 def _rejection(error: Exception, attempts: int) -> Record:
-    """Deterministic failures are told apart by kind; the message is kept short and free of newlines."""
-    return {
-        "rejected": f"{type(error).__name__}",
-        "detail": " ".join(str(error).split())[:300],
-        "attempts": attempts,
-    }
+    """The reason that a row error names, else its kind; the message is kept short and free of newlines."""
+    reason, detail = type(error).__name__, str(error)
+    if isinstance(error, RowError):
+        reason, detail = error.reason, error.detail
+    return {"rejected": reason, "detail": " ".join(detail.split())[:300], "attempts": attempts}

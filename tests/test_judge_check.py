@@ -17,10 +17,12 @@ def rows(source: str, num_rows: int) -> list[Row]:
             prompt,
             dimension=DIMENSION if source == "synthetic" else None,
             prompt=prompt,
-            asks={DIMENSION: writer.questions(prompt, DIMENSION)},
+            asks={DIMENSION: writer.questions(prompt, DIMENSION)["questions"]},
             clip={"video_sha256": f"{number:064}"},
         )
-        for number, prompt in enumerate(writer.prompts(DIMENSION, num_rows, 0, "train"))
+        for number, prompt in enumerate(
+            draft["prompt"] for draft in writer.prompts(DIMENSION, num_rows, 0, "train")["prompts"]
+        )
     ]
 
 

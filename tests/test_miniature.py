@@ -30,10 +30,14 @@ def test_text_of_another_world_is_not_parsed(text):
     assert parse(text) is None or text.strip() != text
 
 
+def texts(written):
+    return [draft["prompt"] for draft in written["prompts"]]
+
+
 def test_splits_share_no_prompt():
     writer = GrammarWriter({})
     for dimension in ASK:
-        prompts = {split: set(writer.prompts(dimension, 40, 0, split)) for split in SPLITS}
+        prompts = {split: set(texts(writer.prompts(dimension, 40, 0, split))) for split in SPLITS}
         assert all(prompts.values())
         assert (
             not prompts["train"] & prompts["dev"]
@@ -52,11 +56,11 @@ def test_style_never_moves_a_scene_to_another_split():
 
 def test_a_longer_prompt_list_begins_with_the_shorter_one():
     writer = GrammarWriter({})
-    assert writer.prompts("mechanics", 12, 3, "train")[:5] == writer.prompts("mechanics", 5, 3, "train")
+    assert texts(writer.prompts("mechanics", 12, 3, "train"))[:5] == texts(writer.prompts("mechanics", 5, 3, "train"))
 
 
 def test_extension_keeps_the_facts_and_adds_camera_and_ground():
-    assert GrammarWriter({}).extend("two red bars", 0, 0).startswith("two red bars, static camera, ")
+    assert GrammarWriter({}).extend("two red bars", 0, 0)["prompt"].startswith("two red bars, static camera, ")
     with pytest.raises(ValueError, match="not a prompt"):
         GrammarWriter({}).extend("a dog runs", 0, 0)
 

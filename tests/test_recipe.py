@@ -64,6 +64,10 @@ def test_the_arms_make_the_rows_of_table_2() -> None:
         ("---\nname: other\n", 3, "another document"),
         ("captions: {count: 3, twins: false}\n", None, "captions.twins"),
         ("synthetic: false\n", None, "nothing to make"),
+        ("writer: {temperature: 0.1}\n", 3, "the grammar has no settings"),
+        ("writer: {backend: http}\n", 3, "endpoint: goes with backend http"),
+        ("writer: {endpoint: 'http://h/v1'}\n", 3, "the grammar has no settings"),
+        ("writer: {backend: http, endpoint: 'http://me:secret@h/v1'}\n", 3, "should match pattern"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int | None, words: str) -> None:
@@ -179,3 +183,16 @@ def test_a_local_folder_is_not_published(tmp_path: Path) -> None:
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load("quickstart").seed = 3  # type: ignore[misc]
+
+
+def test_what_is_published_names_no_host_and_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a blocked prompt\n")
+    text = f"writer: {{backend: http, endpoint: 'http://secret-host:8000/v1'}}\nblocklists: ['{tmp_path}/list.txt']\n"
+    recipe = load(written(tmp_path, BASE + text))
+    plain = recipe.resolved()
+    assert "secret-host" not in str(plain)
+    assert str(tmp_path) not in str(plain)
+    assert plain["writer"]["endpoint"] == "/v1"
+    before = recipe.hash
+    (tmp_path / "list.txt").write_text("another one\n")
+    assert load(written(tmp_path, BASE + text)).hash != before

@@ -29,6 +29,8 @@ class Profile:
 PROFILES = {
     "miniature": Profile("miniature", height=48, width=48, num_frames=17, fps=8.0, max_tokens=24),
 }
+# How prompts are to be worded (see `extension.STYLES`), by what a model's name holds.
+FAMILIES = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
 SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
 
 
@@ -44,6 +46,19 @@ def model_folder(model: str) -> Path:
     if not (folder / "model_index.json").is_file():
         raise RecipeError(f"generators: model {model!r} is neither 'miniature' nor a folder with a model_index.json")
     return folder
+
+
+def family_of(model: str) -> str:
+    """The family of a model, by its name.
+
+    Raises:
+        RecipeError: no family is known whose name it holds.
+    """
+    name = Path(model).name.casefold()
+    for part, family in FAMILIES.items():
+        if part in name:
+            return family
+    raise RecipeError(f"target: the family of {name!r} is not known; its name must hold one of {', '.join(FAMILIES)}")
 
 
 def profile_of(model: str) -> Profile:

@@ -18,12 +18,12 @@ MAX_DRAWS_PER_PROMPT = (
 
 
 class GrammarWriter:
-    """Writes and reads the language of the embedded world."""
+    """Writes and reads the language of the embedded world; what a language model must be `told`, it knows."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # one grammar, no settings
 
-    def prompts(self, dimension: str, count: int, seed: int, split: str) -> list[str]:
+    def prompts(self, dimension: str, count: int, seed: int, split: str, **told: Any) -> dict[str, Any]:
         """Write up to `count` different base prompts for a dimension.
 
         A longer list starts with the shorter one, so that a larger recipe shares the smaller one's videos.
@@ -31,6 +31,7 @@ class GrammarWriter:
         Raises:
             ValueError: a dimension that this world cannot show.
         """
+        del told
         if dimension not in SKILLS:
             raise ValueError(f"the miniature world cannot show {dimension!r}")
         rng = _rng("prompts", dimension, seed, split)
@@ -39,14 +40,15 @@ class GrammarWriter:
             if len(found) == count:
                 break
             found.setdefault(describe(sample_scene(dimension, rng, split)))
-        return list(found)
+        return {"prompts": [{"prompt": text, "objects": []} for text in found], "dropped": []}
 
-    def extend(self, prompt: str, variant: int, seed: int) -> str:
+    def extend(self, prompt: str, variant: int, seed: int, **told: Any) -> dict[str, Any]:
         """Write a prompt as the base model's captions are: with camera and ground; variants differ in style alone.
 
         Raises:
             ValueError: the prompt is not of this world, or its facts did not survive.
         """
+        del told
         scene = parse(prompt)
         if scene is None:
             raise ValueError(f"not a prompt of the miniature world: {prompt!r}")
@@ -58,17 +60,19 @@ class GrammarWriter:
         read = parse(extended)
         if read is None or split_of(read) != split_of(scene) or describe(read) != describe(scene):
             raise ValueError(f"the extension lost facts of {prompt!r}: {extended!r}")
-        return extended
+        return {"prompt": extended}
 
-    def questions(self, prompt: str, dimension: str) -> list[dict[str, Any]]:
+    def questions(self, prompt: str, dimension: str, **told: Any) -> dict[str, Any]:
         """Questions on what the prompt states of a dimension, each with its negated twin; maybe none."""
+        del told
         scene = parse(prompt)
-        if scene is None or dimension not in questions.ASK:
-            return []
-        return [
-            {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": questions.negate(q.text)}
-            for q in questions.ask(scene, dimension)
-        ]
+        asked = questions.ask(scene, dimension) if scene is not None and dimension in questions.ASK else []
+        return {
+            "questions": [
+                {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": questions.negate(q.text)}
+                for q in asked
+            ]
+        }
 
 
 def _rng(*parts: object) -> np.random.Generator:

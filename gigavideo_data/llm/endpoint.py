@@ -1,0 +1,59 @@
+"""An OpenAI-compatible endpoint: vLLM's or SGLang's server, llama.cpp's, a provider's.
+
+The key comes from the environment, OPENAI_API_KEY, and is written nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gigavideo_data.errors import RowError, RunError
+
+try:
+    import openai
+except ModuleNotFoundError as error:
+    raise RunError("backend http needs the package openai: pip install 'gigavideo[http]'") from error
+
+TIMEOUT_S = 300.0
+RETRIES = 4  # by the client, with growing waits, of what may pass: 408, 409, 429, 5xx, lost connections
+
+
+def client_of(endpoint: str) -> openai.OpenAI:
+    """A client of a base URL such as http://localhost:8000/v1; nothing is sent yet."""
+    key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own ask for none, the client does
+    return openai.OpenAI(base_url=endpoint, api_key=key, timeout=TIMEOUT_S, max_retries=RETRIES)
+
+
+@contextmanager
+def told_apart(model: str) -> Iterator[None]:
+    """What goes wrong at an endpoint, told apart: the row's fault, bad luck, or nothing that another row would change.
+
+    Raises:
+        RowError: the endpoint refused this request.
+        TimeoutError: it did not answer in time, or was too busy, also after the client's retries.
+        RunError: it cannot be reached, does not know the model, or refuses the key.
+    """
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
+    except openai.APIConnectionError as error:
+        raise RunError(
+            "the endpoint cannot be reached. Is the server up, and the recipe's `endpoint` its base URL, such as "
+            "http://localhost:8000/v1? Then run the same command again: finished rows are kept."
+        ) from error
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise RunError(f"the endpoint refuses the key ({error.status_code}); set OPENAI_API_KEY") from error
+    except openai.NotFoundError as error:
+        raise RunError(f"the endpoint knows no model {model!r} or no such path ({_said(error)})") from error
+    except (openai.RateLimitError, openai.InternalServerError) as error:
+        raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code})") from error
+    except openai.APIStatusError as error:
+        raise RowError("refused", f"{error.status_code}: {_said(error)}") from error
+
+
+def _said(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return " ".join(str(body.get("message") or error.status_code).split())[:200]

@@ -1,0 +1,152 @@
+"""Base prompts: what a language model is asked for, and which of its drafts are taken. Pure.
+
+A draft names its things apart, so that a later rewriting can be checked for them. Sentences that say nearly the same
+are told by rapidfuzz: the share of characters that two sentences have in common once their words are sorted, so that
+"a dog chases a cat" and "A cat, chased by a dog" are not far apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from rapidfuzz import fuzz, process
+
+MAX_WORDS = 40
+SHOWN_USED = 60  # of the prompts written so far, the last ones are shown to the model, which is not to repeat them
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Draft(_Answer):
+    """One base prompt and the things that it names, as it names them."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=400)]
+    objects: Annotated[list[str], Field(min_length=1, max_length=6)]
+
+
+class Drafts(_Answer):
+    """What a model answers when asked for base prompts."""
+
+    prompts: Annotated[list[Draft], Field(min_length=1)]
+
+
+class Verdicts(_Answer):
+    """What a model answers when asked which of the numbered prompts cannot be filmed."""
+
+    impossible: list[int]
+
+
+WRITE = """You write prompts for text-to-video models. The prompts will test one ability:
+
+{definition}
+
+Examples, to show the kind and not to be repeated:
+{seeds}
+
+Rules:
+- One English sentence per prompt, {max_words} words at most, concise and visual.
+- A video of three to five seconds without sound can show it whole.
+- Whether the ability is there must be visible: a model without it would show something else.
+- Vary things, places, actors and actions. No two prompts may share both their thing and their action.
+- No written words, no real persons, no brands.
+- Name in "objects" the things of each prompt, word for word as they stand in it, one to six.
+"""
+MORE = "Write {count} new prompts."
+USED = "These exist already; write nothing near them:\n{used}"
+SIFT = """A camera has to film each of these prompts, or an animator has to draw it, in three to five seconds without
+sound. The ability that they test:
+
+{definition}
+
+Strange mixtures and broken laws of nature are fine where that ability asks for them. Impossible is a prompt that
+cannot be seen (thoughts, sounds, smells), needs more time, contradicts itself, or does not test the ability. Answer
+with the numbers of the impossible ones; often there are none.
+
+{numbered}
+"""
+
+
+def ask(about: dict[str, Any], count: int, used: Sequence[str]) -> list[dict[str, str]]:
+    """Messages that ask for base prompts.
+
+    Args:
+        about: definition and seeds of the dimension.
+        count: how many.
+        used: those that exist already.
+    """
+    seeds = "\n".join(f"- {seed}" for seed in about["seeds"])
+    system = WRITE.format(definition=about["definition"].strip(), seeds=seeds, max_words=MAX_WORDS)
+    wish = MORE.format(count=count)
+    if used:
+        wish += "\n\n" + USED.format(used="\n".join(f"- {text}" for text in used[-SHOWN_USED:]))
+    return [{"role": "system", "content": system}, {"role": "user", "content": wish}]
+
+
+def ask_possible(about: dict[str, Any], prompts: Sequence[str]) -> list[dict[str, str]]:
+    """Messages that ask which of some prompts cannot be filmed, by number from 1."""
+    numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(prompts, 1))
+    return [{"role": "user", "content": SIFT.format(definition=about["definition"].strip(), numbered=numbered)}]
+
+
+def flaw(draft: Draft) -> str | None:
+    """Why a draft cannot be taken: too_long, several_lines or objects_not_named; None if it can."""
+    if len(draft.prompt.split()) > MAX_WORDS:
+        return "too_long"
+    if len(draft.prompt.strip().splitlines()) != 1:
+        return "several_lines"
+    text = normalised(draft.prompt)
+    if any(not normalised(thing) or f" {normalised(thing)} " not in f" {text} " for thing in draft.objects):
+        return "objects_not_named"
+    return None
+
+
+def normalised(text: str) -> str:
+    """Lower-case words and digits with one space between them: what is left when two spellings are to be equal."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return " ".join(re.findall(r"\w+(?:'\w+)?", plain))
+
+
+class Seen:
+    """Prompts so far, and whether another one says the same."""
+
+    def __init__(self, likeness: float | None, texts: Iterable[str] = ()) -> None:
+        """Begin.
+
+        Args:
+            likeness: from 0 to 1, from where on two prompts are near; None: only equal ones are told.
+            texts: that are there already.
+        """
+        self.likeness = likeness
+        self._plain: set[str] = set()
+        self._sorted: list[str] = []  # words in order, so that comparing costs one pass
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        """Take in a prompt."""
+        plain = normalised(text)
+        if plain not in self._plain:
+            self._plain.add(plain)
+            self._sorted.append(_words_sorted(plain))
+
+    def double(self, text: str) -> str | None:
+        """Whether a prompt is there: duplicate, near_duplicate, or None."""
+        plain = normalised(text)
+        if plain in self._plain:
+            return "duplicate"
+        if self.likeness is None:
+            return None
+        near = process.extractOne(
+            _words_sorted(plain), self._sorted, scorer=fuzz.ratio, score_cutoff=self.likeness * 100
+        )
+        return "near_duplicate" if near else None
+
+
+def _words_sorted(plain: str) -> str:
+    return " ".join(sorted(plain.split()))

@@ -1,0 +1,80 @@
+"""A whole build whose texts come from an OpenAI-compatible endpoint, scripted to speak the miniature's language."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from openai_server import form, serving
+from workspace import Workspace
+
+from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.miniature.questions import ASK
+from gigavideo_data.miniature.writer import GrammarWriter
+from gigavideo_data.verify import verify_folder
+
+pytestmark = pytest.mark.timeout(900)
+DIMENSIONS = ("motion_order_understanding", "instance_preservation")
+CHANGES: dict[str, Any] = {
+    "dimensions": f"[{', '.join(DIMENSIONS)}]",
+    "prompts__per_call": "3",
+    "eval_prompts__per_dimension": "3",
+    "writer__backend": "http",
+    "writer__model": "scripted",
+}
+
+
+def scripted(request):
+    """A language model that knows the miniature: it finds out what is asked for as a real one would, by reading."""
+    said, grammar = "\n".join(message["content"] for message in request["messages"]), GrammarWriter({})
+    dimension = next((name for name in ASK if load_dimension(name).definition.strip() in said), "")
+    prompt = next(message["content"] for message in request["messages"] if message["role"] == "user")
+    if form(request) == "Drafts":
+        wanted = int(re.findall(r"Write (\d+) new", said)[-1])
+        drafts = grammar.prompts(dimension, wanted, request["seed"], "train")["prompts"]
+        for draft in drafts:
+            draft["objects"] = re.findall(r"circles?|bars?|pillars?", draft["prompt"])[:1]
+        return json.dumps({"prompts": drafts})
+    if form(request) == "Verdicts":
+        return json.dumps({"impossible": [1] if request["seed"] % 5 == 0 else []})
+    if form(request) == "Extended":
+        return json.dumps(grammar.extend(prompt, 0, 0))
+    if "four" in prompt or "five" in prompt:
+        return "I would rather talk about the weather."
+    return json.dumps(grammar.questions(prompt, dimension))
+
+
+def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
+    workspace = Workspace(tmp_path)
+    with serving(scripted) as server:
+        server.faults = [500, 429, "drop"]
+        changes = CHANGES | {"writer__endpoint": server.endpoint, "limits__max_rejected": "0.9"}
+        code, said = workspace.build(**changes)
+        assert code == 0, said
+        asked = len(server.requests)
+        before = workspace.files()
+        assert workspace.build(**changes)[0] == 0
+        assert (len(server.requests), workspace.files()) == (asked, before)
+
+    verify_folder(tmp_path / "out")
+    manifest = workspace.manifest()
+    assert all(line["in"] == line["out"] + sum(line["rejected"].values()) for line in manifest["ledger"])
+    assert server.endpoint.split("/")[2] not in json.dumps(manifest)
+    rows = pq.read_table(tmp_path / "out" / "data", columns=["source", "prompt", "reward"]).to_pylist()
+    assert {row["source"] for row in rows} == {"synthetic", "twin", "real"}
+    assert len({row["reward"] for row in rows}) > 3
+    assert {request["model"] for request in server.requests} == {"scripted"}
+    refused = Counter(line["reason"] for line in workspace.rejects() if line["stage"] == "questions")
+    assert refused["bad_form"] > 0
+
+
+def test_an_endpoint_that_is_not_there_ends_the_build_with_what_to_do(tmp_path):
+    with serving(scripted) as server:
+        pass
+    code, said = Workspace(tmp_path).build(**CHANGES, writer__endpoint=server.endpoint)
+    assert code == 1
+    assert "the endpoint cannot be reached" in said
+    assert "same command again" in said
+    assert "Traceback" not in said

@@ -1,0 +1,75 @@
+"""A folder in which whole builds are run by the command line, with a generator that counts its calls (see faults/)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+FAULTS = Path(__file__).parent / "faults"
+WORKERS = 2
+SMALL = {
+    "dimensions": "[motion_order_understanding, instance_preservation]",
+    "prompts.per_dimension": "4",
+    "captions.count": "4",
+    "eval_prompts.per_dimension": "2",
+    "limits.replicas": str(WORKERS),
+}
+
+
+class Workspace:
+    """A folder with a store, a call counter, and builds run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls_file = folder, folder / "calls"
+        folder.mkdir(exist_ok=True)
+
+    def start(
+        self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str
+    ) -> subprocess.Popen:
+        settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
+        options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        flags = ["--retry-rejected"] * retry
+        return self.run(["build", "--recipe", "quickstart", "--out", out, *options, *flags], faults)
+
+    def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> subprocess.Popen:
+        command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()"]
+        return subprocess.Popen(
+            [*command, *arguments, "--store", "store"],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def build(
+        self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str
+    ) -> tuple[int, str]:
+        """Run to the end and return exit code and what was said to people."""
+        process = self.start(out, faults, retry=retry, **changes)
+        _, said = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def calls(self) -> int:
+        return len(self.calls_file.read_text().splitlines()) if self.calls_file.exists() else 0
+
+    def finished(self, stage: str) -> int:
+        return len(list((self.folder / "store" / stage).glob("*/*.json")))
+
+    def files(self, out: str = "out") -> dict[str, str]:
+        """Sums of everything published but cost.json and the page that shows it: they say how long it took."""
+        folder, left_out = self.folder / out, ("cost.json", "report.html")
+        paths = [p for p in folder.rglob("*") if p.is_file() and ".gv" not in p.parts and p.name not in left_out]
+        return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+    def manifest(self, out: str = "out") -> dict:
+        return json.loads((self.folder / out / "manifest.json").read_text())
+
+    def rejects(self, out: str = "out") -> list[dict]:
+        return pq.read_table(self.folder / out / "rejects" / "rejects.parquet").to_pylist()
