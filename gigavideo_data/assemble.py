@@ -13,7 +13,7 @@ from gigavideo_data.store import Store, content_key
 
 def judge_id(engine: dict[str, Any]) -> str:
     """Key into a row's `judges`."""
-    return f"{engine['model']}@{engine['revision']}"
+    return f"{engine['model']}@{engine['revision']}" if engine["revision"] else str(engine["model"])
 
 
 def row(row: Row, recipe: Recipe, judge: dict[str, Any], store: Store) -> dict[str, Any]:
@@ -28,14 +28,16 @@ def row(row: Row, recipe: Recipe, judge: dict[str, Any], store: Store) -> dict[s
     assert row.clip is not None
     real = row.source == "real"
     outcome = None if real else row_outcome(row.rewards, row.dimension, recipe.dimensions)
+    num_frames = row.clip["num_frames"]
+    num_shown = min(judge.get("frames", num_frames), num_frames)
     judged_by = {
         "id": judge_id(judge),
         "kind": judge["backend"],
         "model": judge["model"],
         "revision": judge["revision"],
-        "frames": row.clip["num_frames"],
-        "fps": row.clip["fps"],
-        "template": None,
+        "frames": num_shown,
+        "fps": row.clip["fps"] * num_shown / num_frames,
+        "template": judge.get("template"),
     }
     return {
         "id": row.id,

@@ -15,14 +15,17 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "captions": {"miniature": ("gigavideo_data.miniature.clips", "RenderedClips")},
     "generator": {"diffusers": ("gigavideo_data.generators.diffusers", "DiffusersGenerator")},
-    "judge": {"miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge")},
+    "judge": {
+        "miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge"),
+        "http": ("gigavideo_data.judges.http", "HttpJudge"),
+    },
 }
 
 # Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
 RESIDENT = {("generator", "diffusers")}
 
 # Those that answer several rows at once, and how many.
-CONCURRENT: dict[tuple[str | None, str | None], int] = {("writer", "http"): 32}
+CONCURRENT: dict[tuple[str | None, str | None], int] = {("writer", "http"): 32, ("judge", "http"): 8}
 
 # What a writer can write about, where that is not everything: the keys of a mapping.
 SUBJECTS: dict[str, tuple[str, str]] = {"grammar": ("gigavideo_data.miniature.questions", "ASK")}
@@ -62,12 +65,16 @@ def writer_engine(writer: Writer) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, {"endpoint": writer.endpoint}
 
 
-# What exactly a judge is, told without loading it.
-JUDGE_REVISIONS: dict[str, tuple[str, str]] = {"miniature": ("gigavideo_data.miniature.judge", "revision")}
+def judge_engine(judge: Judge) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A judge as a recipe names it: what decides its answers, and what is only where it is found.
 
+    The miniature's revision is its content hash. That of an endpoint is what the recipe says: nobody else can know.
+    """
+    if judge.backend == "miniature":
+        from gigavideo_data.miniature.judge import revision
 
-def judge_engine(judge: Judge) -> dict[str, Any]:
-    """A judge as a recipe names it, with the revision (content hash or commit) that would answer now."""
-    module, name = JUDGE_REVISIONS[judge.backend]
-    revision = getattr(importlib.import_module(module), name)()
-    return {"backend": judge.backend, "model": judge.model, "revision": revision}
+        return {"backend": judge.backend, "model": judge.model, "revision": revision()}, {}
+    from gigavideo_data.judges.asking import TEMPLATE
+
+    settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass"}) | {"template": TEMPLATE}
+    return settings, {"endpoint": judge.endpoint}

@@ -210,10 +210,13 @@ def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dic
         [Item("synthesize", settings, {"prompt": p["prompt"], "seed": seed}, local) for p, seed in asked],
         contender.name[:11],
     )
-    judge = judge_engine(setting.judge)
+    judge, found_at = judge_engine(setting.judge)
     items = [
         Item(
-            "judge", judge, {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]}
+            "judge",
+            judge,
+            {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]},
+            found_at,
         )
         for (p, _), clip in zip(asked, made, strict=True)
         if "rejected" not in clip
@@ -246,7 +249,7 @@ def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[li
         paired.Scored(b["prompt"]["dimension"], b["prompt"]["prompt_id"], b["seed"], b["reward"], t["reward"])
         for b, t in pairs
     ]
-    judged_by = judge_id(judge_engine(setting.judge))
+    judged_by = judge_id(judge_engine(setting.judge)[0])
     return {
         "split": setting.prompts[0]["split"],
         "base": {"name": base.name},

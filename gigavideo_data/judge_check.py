@@ -1,4 +1,4 @@
-"""Can the judge tell? Found out without labels, in every build (METHOD 3.8).
+"""Can the judge tell? Found out without labels, in every build.
 
 Videos are asked another prompt's questions and the negated twins of their own. A judge that sees scores own questions
 above foreign ones on real clips, which do show what their captions say; on generated videos the same figure also falls

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from gigavideo_data import assemble, decontaminate, judge_check, report
 from gigavideo_data.decontaminate import Blocklist
 from gigavideo_data.dimensions.catalogue import load_dimension
-from gigavideo_data.engines import check_subjects, writer_engine
+from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.generators.models import family_of, settings_of
@@ -257,7 +257,7 @@ class Build:
                     "gate": q["gate"],
                     **answer,
                     "readout": self.recipe.judge.readout,
-                    "judge": assemble.judge_id(self.judge_engine),
+                    "judge": assemble.judge_id(self.judge_engine[0]),
                 }
                 for (d, q), answer in zip(pairs, record["answers"], strict=True)
             ]
@@ -316,13 +316,12 @@ class Build:
     def judge_item(self, row: Row, questions: list[str]) -> Item:
         """The judge's work on one video."""
         assert row.clip is not None
-        return Item("judge", self.judge_engine, {"video_sha256": row.clip["video_sha256"], "questions": questions})
+        judge, found_at = self.judge_engine
+        return Item("judge", judge, {"video_sha256": row.clip["video_sha256"], "questions": questions}, found_at)
 
     @cached_property
-    def judge_engine(self) -> dict[str, Any]:
-        """The judge as its settings name it, with the revision that answers now."""
-        from gigavideo_data.engines import judge_engine
-
+    def judge_engine(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The judge as its settings name it, with the revision that answers now, and where it is found."""
         return judge_engine(self.recipe.judge)
 
 
@@ -365,7 +364,7 @@ def _build(work: Build, out: Path) -> BuildResult:
     real = [row for row in asked if row.source == "real"]
     made = work.reward(work.judge(work.synthesize([row for row in asked if row.source in ("synthetic", "twin")])))
     check = work.check_judge(made, real)
-    judge = work.judge_engine
+    judge, _ = work.judge_engine
     rows = [assemble.row(row, recipe, judge, work.runner.store) for row in made + real]
     cost = {"stages": work.runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
     manifest = {

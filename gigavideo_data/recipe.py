@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -32,9 +33,16 @@ def _known_dimension(name: str) -> str:
     return name
 
 
+def _base_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", text):
+        raise ValueError("must be a base URL with its host and without a key, such as http://localhost:8000/v1")
+    return text
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Model = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 DimensionName = Annotated[str, AfterValidator(_known_dimension)]
+Endpoint = Annotated[str, AfterValidator(_base_url)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -52,7 +60,7 @@ class Writer(_Part):
 
     backend: Literal["grammar", "http"] = "grammar"
     model: Model = "Qwen/Qwen2.5-7B-Instruct"
-    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@]+(/[^?#]*)?$")] | None = None
+    endpoint: Endpoint | None = None
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     max_tokens: Count = 8192
 
@@ -104,12 +112,29 @@ class Generator(_Part):
 
 
 class Judge(_Part):
-    """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text."""
+    """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text.
 
-    backend: Literal["miniature"] = "miniature"
+    A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `http` is any
+    OpenAI-compatible `endpoint`; `media` is how it takes them.
+    """
+
+    backend: Literal["miniature", "http"] = "miniature"
     model: Model = "miniature"
+    revision: Model | None = None
+    endpoint: Endpoint | None = None
+    media: Literal["video", "images"] = "video"
+    frames: Annotated[int, Field(ge=2, le=256)] = 16
+    max_side_px: Annotated[int, Field(ge=28, le=4096)] = 448
     min_mass: Share = 0.5
     readout: Literal["logits", "text"] = "logits"
+
+    @model_validator(mode="after")
+    def _fits_its_backend(self) -> Judge:
+        if (self.backend == "miniature") != (self.model == "miniature"):
+            raise ValueError("model: 'miniature' goes with backend miniature and with no other; name the judge's model")
+        if (self.backend == "http") != (self.endpoint is not None):
+            raise ValueError("endpoint: goes with backend http and with no other, such as http://localhost:8000/v1")
+        return self
 
 
 class Check(_Part):
@@ -178,8 +203,9 @@ class Recipe(_Part):
             RecipeError: a block-list cannot be read.
         """
         plain = self.model_dump(mode="json")
-        if plain["writer"]["endpoint"]:
-            plain["writer"]["endpoint"] = urlsplit(plain["writer"]["endpoint"]).path
+        for part in (plain["writer"], plain["judge"]):
+            if part["endpoint"]:
+                part["endpoint"] = urlsplit(part["endpoint"]).path
         plain["blocklists"] = [_with_sha256(path) for path in plain["blocklists"]]
         plain["target"] = published_name(plain["target"])
         for part in (plain["judge"], *plain["generators"]):

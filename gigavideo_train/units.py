@@ -1,4 +1,4 @@
-"""From a dataset's rows to what is trained on: units, kept or dropped with a reason, each with its weight (METHOD 4).
+"""From a dataset's rows to what is trained on: units, kept or dropped with a reason, each with its weight.
 
 A unit is one synthetic row, or a twin with its real clip, which has no reward of its own. Strategies differ in which
 units they keep and in their weights, in nothing else. Plain arithmetic: no torch.

@@ -1,16 +1,22 @@
 """A whole build whose texts come from an OpenAI-compatible endpoint, scripted to speak the miniature's language."""
 
+import base64
+import io
 import json
 import re
 from collections import Counter
+from math import log
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from openai_server import form, serving
+from PIL import Image
 from workspace import Workspace
 
 from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ASK
 from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.verify import verify_folder
@@ -23,11 +29,31 @@ CHANGES: dict[str, Any] = {
     "eval_prompts__per_dimension": "3",
     "writer__backend": "http",
     "writer__model": "scripted",
+    "judge__backend": "http",
+    "judge__model": "seeing",
+    "judge__frames": "17",
 }
+
+
+def seeing(content):
+    """A multimodal model that knows the miniature: it answers from the pictures that were sent, with probabilities."""
+    pictures = content[0]["video_url"]["url"].removeprefix("data:video/jpeg;base64,").split(",")
+    frames_THWC = np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in pictures])
+    question = content[-1]["text"].split("\n")[0]
+    (answer,) = MiniatureJudge({}).answer(frames_THWC, 8.0, [question])
+    tops = [
+        {"token": word, "logprob": log(p), "bytes": None} for word, p in (("Yes", answer.p_yes), ("No", answer.p_no))
+    ]
+    return {
+        "message": {"role": "assistant", "content": "Yes"},
+        "logprobs": {"content": [{**tops[0], "top_logprobs": tops}], "refusal": None},
+    }
 
 
 def scripted(request):
     """A language model that knows the miniature: it finds out what is asked for as a real one would, by reading."""
+    if request["model"] == "seeing":
+        return seeing(request["messages"][0]["content"])
     said, grammar = "\n".join(message["content"] for message in request["messages"]), GrammarWriter({})
     dimension = next((name for name in ASK if load_dimension(name).definition.strip() in said), "")
     prompt = next(message["content"] for message in request["messages"] if message["role"] == "user")
@@ -50,7 +76,8 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     workspace = Workspace(tmp_path)
     with serving(scripted) as server:
         server.faults = [500, 429, "drop"]
-        changes = CHANGES | {"writer__endpoint": server.endpoint, "limits__max_rejected": "0.9"}
+        places: dict[str, Any] = {"writer__endpoint": server.endpoint, "judge__endpoint": server.endpoint}
+        changes = CHANGES | places | {"limits__max_rejected": "0.9"}
         code, said = workspace.build(**changes)
         assert code == 0, said
         asked = len(server.requests)
@@ -62,10 +89,11 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     manifest = workspace.manifest()
     assert all(line["in"] == line["out"] + sum(line["rejected"].values()) for line in manifest["ledger"])
     assert server.endpoint.split("/")[2] not in json.dumps(manifest)
-    rows = pq.read_table(tmp_path / "out" / "data", columns=["source", "prompt", "reward"]).to_pylist()
+    rows = pq.read_table(tmp_path / "out" / "data", columns=["source", "prompt", "reward", "judges"]).to_pylist()
     assert {row["source"] for row in rows} == {"synthetic", "twin", "real"}
     assert len({row["reward"] for row in rows}) > 3
-    assert {request["model"] for request in server.requests} == {"scripted"}
+    assert {row["judges"][0]["id"] for row in rows if row["judges"]} == {"seeing"}
+    assert {row["judges"][0]["frames"] for row in rows if row["judges"]} == {17}
     refused = Counter(line["reason"] for line in workspace.rejects() if line["stage"] == "questions")
     assert refused["bad_form"] > 0
 
@@ -73,7 +101,8 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
 def test_an_endpoint_that_is_not_there_ends_the_build_with_what_to_do(tmp_path):
     with serving(scripted) as server:
         pass
-    code, said = Workspace(tmp_path).build(**CHANGES, writer__endpoint=server.endpoint)
+    places: dict[str, Any] = {"writer__endpoint": server.endpoint, "judge__endpoint": server.endpoint}
+    code, said = Workspace(tmp_path).build(**CHANGES, **places)
     assert code == 1
     assert "the endpoint cannot be reached" in said
     assert "same command again" in said

@@ -67,7 +67,7 @@ def test_the_arms_make_the_rows_of_table_2() -> None:
         ("writer: {temperature: 0.1}\n", 3, "the grammar has no settings"),
         ("writer: {backend: http}\n", 3, "endpoint: goes with backend http"),
         ("writer: {endpoint: 'http://h/v1'}\n", 3, "the grammar has no settings"),
-        ("writer: {backend: http, endpoint: 'http://me:secret@h/v1'}\n", 3, "should match pattern"),
+        ("writer: {backend: http, endpoint: 'http://me:secret@h/v1'}\n", 3, "must be a base URL"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: int | None, words: str) -> None:

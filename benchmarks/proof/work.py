@@ -94,7 +94,7 @@ class Lab:
         self.datasets = {name: training_set.read(work / name) for name in SETS}
         self.setting = read_setting(work / "all", split)
         self.sampler = Sampler(self.setting)
-        self.judge = load_engine("judge", judge_engine(self.setting.judge))
+        self.judge = load_engine("judge", judge_engine(self.setting.judge)[0])
 
     def train(self, run: Run) -> tuple[Path, dict[str, Any]]:
         """Train in the work folder.

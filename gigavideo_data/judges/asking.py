@@ -1,0 +1,68 @@
+"""How a multimodal language model is asked: which frames, in which words, and what its first token says.
+
+The video comes first and the question last, so that all questions of a video share the costly beginning. Probabilities
+are those of the first token of the answer, summed over the ways to write the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import exp
+
+import cv2
+import numpy as np
+
+from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.store import content_key
+
+QUESTION = "{question}\nAnswer with one word, yes or no."
+TEMPLATE = content_key([QUESTION])[:8]
+WORDS = ("yes", "no")
+# As tokenizers cut them at the start of an answer: with and without a space or its sign in byte-level vocabularies.
+SPELLINGS = {word: (word, word.capitalize(), word.upper(), f" {word}", f" {word.capitalize()}") for word in WORDS}
+
+
+def text_of(question: str) -> str:
+    """What is said after the video."""
+    return QUESTION.format(question=question)
+
+
+def chosen(num_frames: int, wanted: int) -> list[int]:
+    """Which frames are shown: all of them if they are few, else evenly from the first to the last; an even number.
+
+    Models with a temporal patch of two pair frames, so the last one is shown twice where their number is odd.
+    """
+    count = min(num_frames, wanted)
+    shown = [round(position) for position in np.linspace(0, num_frames - 1, count)]
+    return shown + shown[-1:] * (count % 2)
+
+
+def shown(frames_THWC: np.ndarray, wanted: int, max_side_px: int) -> np.ndarray:
+    """The frames that a judge is shown (uint8 RGB), none with a longer side than `max_side_px`."""
+    frames_THWC = frames_THWC[chosen(len(frames_THWC), wanted)]
+    height, width = frames_THWC.shape[1:3]
+    scale = max_side_px / max(height, width)
+    if scale >= 1:
+        return frames_THWC
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.stack([cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA) for frame_HWC in frames_THWC])
+
+
+def read(first_token: Iterable[tuple[str, float]]) -> Answer:
+    """P(yes) and P(no) from the candidates for the first token, each with its natural logarithm of probability.
+
+    What is not among them counts as nothing: its probability is below the least of those that are.
+    """
+    sums = dict.fromkeys(WORDS, 0.0)
+    for text, logprob in first_token:
+        word = text.strip(" \n\t▁Ġ").casefold()
+        if word in sums:
+            sums[word] += exp(logprob)
+    return Answer(p_yes=min(sums["yes"], 1.0), p_no=min(sums["no"], 1.0))
+
+
+def written(text: str) -> Answer:
+    """All mass on the word that an answer begins with; none on either where it is another one."""
+    words = text.strip().casefold().split()
+    first = words[0].strip(".,:;!\"'*") if words else ""
+    return Answer(p_yes=float(first == "yes"), p_no=float(first == "no"))

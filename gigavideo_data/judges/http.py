@@ -1,0 +1,79 @@
+"""A multimodal judge behind an OpenAI-compatible endpoint, such as vLLM's server.
+
+Frames are sent as JPEG, as one video (`media: video`, which vLLM's server takes) or as so many pictures (`images`,
+which most endpoints take).
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import cv2
+import numpy as np
+
+from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.judges import asking
+from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.llm.endpoint import client_of, told_apart
+
+JPEG_QUALITY = 95
+TOP = 20  # candidates for the first token; more than this, servers refuse
+
+
+class HttpJudge:
+    """One multimodal model of one endpoint."""
+
+    kind = "mllm"
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        """Prepare the client.
+
+        Args:
+            engine: model, revision, frames, max_side_px, media and readout; `endpoint`, its base URL.
+        """
+        self.settings, self.model, self.revision = engine, engine["model"], engine["revision"]
+        self.client = client_of(engine["endpoint"])
+
+    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
+        """Answer questions about one clip, one request each, one after the other: the server keeps what they share.
+
+        Raises:
+            RunError: the endpoint tells no probabilities, or see `told_apart`.
+            RowError, TimeoutError: see `told_apart`.
+        """
+        del fps  # the endpoint knows frames alone
+        shown_THWC = asking.shown(frames_THWC, self.settings["frames"], self.settings["max_side_px"])
+        media = _media([_jpeg(frame_HWC) for frame_HWC in shown_THWC], self.settings["media"])
+        return [self._ask(media, question) for question in asked]
+
+    def _ask(self, media: list[dict[str, Any]], question: str) -> Answer:
+        content: Any = [*media, {"type": "text", "text": asking.text_of(question)}]
+        hard = self.settings["readout"] == "text"
+        wish: dict[str, Any] = {"max_tokens": 8} if hard else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+        with told_apart(self.model):
+            response = self.client.chat.completions.create(
+                model=self.model, messages=[{"role": "user", "content": content}], temperature=0.0, seed=0, **wish
+            )
+        if not response.choices:
+            raise RowError("no_answer", "the endpoint answered without a choice")
+        choice = response.choices[0]
+        if hard:
+            return asking.written(choice.message.content or "")
+        if not choice.logprobs or not choice.logprobs.content:
+            raise RunError(
+                "the endpoint tells no probabilities; set judge.readout=text, which is recorded in every row"
+            )
+        return asking.read((token.token, token.logprob) for token in choice.logprobs.content[0].top_logprobs)
+
+
+def _jpeg(frame_HWC: np.ndarray) -> str:
+    bgr_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def _media(frames: list[str], kind: str) -> list[dict[str, Any]]:
+    if kind == "video":
+        return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(frames)}"}}]
+    return [{"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{frame}"}} for frame in frames]

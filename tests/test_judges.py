@@ -1,0 +1,105 @@
+"""Multimodal judges: which frames they see, what they are asked, and what is made of what they say."""
+
+import base64
+import io
+import json
+from math import log
+
+import numpy as np
+import pytest
+from openai_server import serving
+from PIL import Image
+
+from gigavideo_data.engines import judge_engine, load_engine
+from gigavideo_data.errors import RunError
+from gigavideo_data.judges import asking
+from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.recipe import Judge
+
+FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None] * 25
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "wanted", "frames"),
+    [(9, 4, [0, 3, 5, 8]), (81, 2, [0, 80]), (3, 16, [0, 1, 2, 2]), (4, 16, [0, 1, 2, 3]), (1, 8, [0, 0])],
+)
+def test_frames_are_spread_from_the_first_to_the_last_in_an_even_number(num_frames, wanted, frames):
+    assert asking.chosen(num_frames, wanted) == frames
+
+
+def test_frames_are_made_smaller_and_never_larger():
+    assert asking.shown(FRAMES_THWC, 4, 24).shape == (4, 16, 24, 3)
+    assert asking.shown(FRAMES_THWC, 4, 100).shape == (4, 32, 48, 3)
+    assert asking.shown(FRAMES_THWC, 4, 24)[-1].mean() == 200
+
+
+@pytest.mark.parametrize(
+    ("candidates", "p_yes", "p_no"),
+    [
+        ([("Yes", 0.5), (" yes", 0.2), ("No", 0.1), ("NO", 0.05), ("The", 0.1)], 0.7, 0.15),
+        ([("▁Yes", 0.6), ("Ġno", 0.3)], 0.6, 0.3),
+        ([("yesterday", 0.9), ("now", 0.1)], 0.0, 0.0),
+        ([], 0.0, 0.0),
+    ],
+)
+def test_probabilities_are_summed_over_spellings(candidates, p_yes, p_no):
+    answer = asking.read((text, log(p)) for text, p in candidates)
+    assert answer.p_yes == pytest.approx(p_yes)
+    assert answer.p_no == pytest.approx(p_no)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Yes, it does.", Answer(1, 0)),
+        ("**No**", Answer(0, 1)),
+        ("I think yes", Answer(0, 0)),
+        ("", Answer(0, 0)),
+        ("nothing", Answer(0, 0)),
+    ],
+)
+def test_a_written_answer_is_its_first_word(text, answer):
+    assert asking.written(text) == answer
+
+
+def likely(p_yes, p_no):
+    """What an endpoint says with probabilities."""
+    tops = [{"token": "Yes", "logprob": log(p_yes)}, {"token": "No", "logprob": log(p_no)}]
+    top = [{**one, "bytes": None} for one in tops]
+    first = {"token": "Yes", "logprob": log(p_yes), "bytes": None, "top_logprobs": top}
+    return {"message": {"role": "assistant", "content": "Yes"}, "logprobs": {"content": [first], "refusal": None}}
+
+
+def judge(server, **settings):
+    named = Judge(backend="http", model="tiny", endpoint=server.endpoint, **settings)
+    decides, found_at = judge_engine(named)
+    assert server.endpoint not in json.dumps(decides)
+    return load_engine("judge", decides | found_at)
+
+
+@pytest.mark.parametrize("media", ["video", "images"])
+def test_all_questions_follow_the_same_frames(media):
+    with serving(lambda _: likely(0.6, 0.3)) as server:
+        answers = judge(server, media=media, frames=4, max_side_px=36).answer(
+            FRAMES_THWC, 8.0, ["Is it grey?", "Is it black?"]
+        )
+    assert [a.p_yes for a in answers] == pytest.approx([0.6, 0.6])
+    assert [a.p_no for a in answers] == pytest.approx([0.3, 0.3])
+    first, second = ([m["content"] for m in request["messages"]] for request in server.requests)
+    assert first[0][:-1] == second[0][:-1]  # the beginning that a server can keep
+    assert [content[0][-1]["text"].split("\n")[0] for content in (first, second)] == ["Is it grey?", "Is it black?"]
+    urls = [part[part["type"]]["url"] for part in first[0][:-1]]
+    pictures = [one for url in urls for one in url.split("base64,")[1].split(",")]
+    assert len(pictures) == 4
+    frames = [np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))) for picture in pictures]
+    assert [frame.shape for frame in frames] == [(24, 36, 3)] * 4
+    assert [round(frame.mean() / 25) for frame in frames] == [0, 3, 5, 8]
+    assert (server.requests[0]["max_tokens"], server.requests[0]["temperature"]) == (1, 0)
+
+
+def test_an_endpoint_without_probabilities_serves_hard_answers_only():
+    with serving(lambda _: "No.") as server:
+        with pytest.raises(RunError, match="readout=text"):
+            judge(server).answer(FRAMES_THWC, 8.0, ["Is it grey?"])
+        assert judge(server, readout="text").answer(FRAMES_THWC, 8.0, ["Is it grey?"]) == [Answer(0, 1)]
+    assert "logprobs" not in server.requests[-1]
