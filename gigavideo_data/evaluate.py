@@ -100,7 +100,7 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
         table = pq.read_table(file)
         check_table(table, str(file), EVAL_PROMPTS)
         rows += table.to_pylist()
-    rows = [row for row in rows if row["split"] == split]
+    rows = [row | {"questions": _own(row)} for row in rows if row["split"] == split]
     if not rows:
         raise DatasetError(
             f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
@@ -112,6 +112,11 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
     means = validate(Means, document)
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
     return Setting(rows, means.generators[0], means.judge, frozenset(judges))
+
+
+def _own(prompt: dict[str, Any]) -> list[dict[str, Any]]:
+    """The questions that decide a comparison: a prompt counts for the dimension that it was written for."""
+    return [question for question in prompt["questions"] if question["dimension"] == prompt["dimension"]]
 
 
 def evaluate(
@@ -237,9 +242,7 @@ def reward_of(prompt: dict[str, Any], record: Record, setting: Setting) -> float
     if "rejected" in record:
         return None
     given = as_read(record, setting.judge.readout)["answers"]
-    answers = [
-        {**q, **a} for q, a in zip(prompt["questions"], given, strict=True) if q["dimension"] == prompt["dimension"]
-    ]
+    answers = [{**q, **a} for q, a in zip(prompt["questions"], given, strict=True)]
     return score(answers, load_dimension(prompt["dimension"]).combine, setting.judge.min_mass).value
 
 

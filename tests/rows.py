@@ -111,7 +111,7 @@ def make_eval_prompts() -> list[dict]:
             "base_prompt": prompt,
             "prompt": prompt,
             "split": split,
-            "questions": [question],
+            "questions": [question, question | {"dimension": "composition", "question": "Is it a cube?"}],
             "seeds": [1, 2],
         }
         for split, prompt in prompts

@@ -52,6 +52,9 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwis
     (folder / "manifest.json").write_text(json.dumps(manifest))
     same = evaluate.read_setting(folder, "test")
     assert (same.judge.min_mass, same.judge.readout, same.generator.steps) == (0.25, "logits", 7)
+    assert [q["dimension"] for prompt in same.prompts for q in prompt["questions"]] == [
+        "mechanics"
+    ] * 2  # others count not
     other = evaluate.read_setting(folder, "test", ["judge.readout=text", "generators.0.steps=4"])
     assert (other.judge.min_mass, other.judge.readout, other.generator.steps) == (0.25, "text", 4)
     assert other.prompts == same.prompts
