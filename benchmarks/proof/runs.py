@@ -27,8 +27,9 @@ SETS_SHARE = {
     "eval_prompts.seeds": 6,
 }
 
-# To be chosen on the dev prompts before the test prompts are looked at; the rest is the miniature's preset.
-LR, STEPS = 1e-4, 240
+# Chosen on the dev prompts before the test prompts were looked at with them; the rest is the miniature's preset. Gains
+# did not differ within their intervals; this one loses least of the other dimensions, in the fewest steps.
+LR, STEPS = 1e-4, 120
 EPOCHS = 4  # of table 3's second half
 
 CHOICES = ((3e-5, 240), (1e-4, 120), (1e-4, 240), (3e-4, 120))  # learning rate, steps

@@ -51,6 +51,9 @@ class Sampler:
 
     def __init__(self, setting: Setting) -> None:
         self.generator = DiffusersGenerator(settings_of(setting.generator) | {"load": setting.generator.model})
+        for module in self.generator.pipeline.vae.modules():
+            if isinstance(module, torch.nn.Conv3d):  # with the channels last, a batch decodes in half the time
+                module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
         self.transformer = self.generator.pipeline.transformer
         compiled = torch.compile(self.transformer.forward)
 
