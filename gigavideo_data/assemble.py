@@ -16,29 +16,19 @@ def judge_id(engine: dict[str, Any]) -> str:
     return f"{engine['model']}@{engine['revision']}" if engine["revision"] else str(engine["model"])
 
 
-def row(row: Row, recipe: Recipe, judge: dict[str, Any], store: Store) -> dict[str, Any]:
+def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) -> dict[str, Any]:
     """One video with the columns of `schema.ROW_SCHEMA`.
 
     Args:
         row: one that has its clip, and unless it is real, its answers and rewards.
         recipe: the build's.
-        judge: settings of the judge that answered.
+        judges: settings of all judges of the build.
         store: where the clip lies.
     """
     assert row.clip is not None
     real = row.source == "real"
+    answered = {answer["judge"] for answer in row.answers}
     outcome = None if real else row_outcome(row.rewards, row.dimension, recipe.dimensions)
-    num_frames = row.clip["num_frames"]
-    num_shown = min(judge.get("frames", num_frames), num_frames)
-    judged_by = {
-        "id": judge_id(judge),
-        "kind": judge["backend"],
-        "model": judge["model"],
-        "revision": judge["revision"],
-        "frames": num_shown,
-        "fps": row.clip["fps"] * num_shown / num_frames,
-        "template": judge.get("template"),
-    }
     return {
         "id": row.id,
         "prompt_id": prompt_id(row.base_prompt),
@@ -56,12 +46,28 @@ def row(row: Row, recipe: Recipe, judge: dict[str, Any], store: Store) -> dict[s
         "reward": outcome.value if outcome else None,
         "rewards": row.rewards,
         "answers": row.answers,
-        "measurements": [],
-        "judges": [] if real else [judged_by],
+        "measurements": row.measurements,
+        "judges": [_judged_by(judge, row) for judge in judges if judge_id(judge) in answered],
         "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
         "origin": row.origin,
         "recipe": recipe.hash,
         "license": recipe.license,
+    }
+
+
+def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
+    """A judge, and what it was shown of this video: its decode settings belong to the score."""
+    assert row.clip is not None
+    num_frames = row.clip["num_frames"]
+    num_shown = min(judge.get("frames", num_frames), num_frames)
+    return {
+        "id": judge_id(judge),
+        "kind": judge["backend"],
+        "model": judge["model"],
+        "revision": judge["revision"],
+        "frames": num_shown,
+        "fps": row.clip["fps"] * num_shown / num_frames,
+        "template": judge.get("template"),
     }
 
 

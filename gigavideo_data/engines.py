@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.recipe import Judge, Recipe, Writer
+from gigavideo_data.recipe import AnyJudge, Recipe, Writer, published_name
 
 ENGINES: dict[str, dict[str, tuple[str, str]]] = {
     "writer": {
         "grammar": ("gigavideo_data.miniature.writer", "GrammarWriter"),
         "http": ("gigavideo_data.llm.writer", "LanguageWriter"),
+        "camera": ("gigavideo_data.judges.camera", "CameraQuestions"),
+        "counting": ("gigavideo_data.judges.counting", "CountingQuestions"),
     },
     "captions": {"miniature": ("gigavideo_data.miniature.clips", "RenderedClips")},
     "generator": {"diffusers": ("gigavideo_data.generators.diffusers", "DiffusersGenerator")},
     "judge": {
         "miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge"),
         "http": ("gigavideo_data.judges.http", "HttpJudge"),
+        "camera": ("gigavideo_data.judges.camera", "CameraJudge"),
+        "counting": ("gigavideo_data.judges.counting", "CountingJudge"),
     },
 }
 
 # Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
-RESIDENT = {("generator", "diffusers")}
+RESIDENT = {("generator", "diffusers"), ("judge", "counting")}
 
 # Those that answer several rows at once, and how many.
 CONCURRENT: dict[tuple[str | None, str | None], int] = {("writer", "http"): 32, ("judge", "http"): 8}
@@ -65,7 +72,7 @@ def writer_engine(writer: Writer) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, {"endpoint": writer.endpoint}
 
 
-def judge_engine(judge: Judge) -> tuple[dict[str, Any], dict[str, Any]]:
+def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
     """A judge as a recipe names it: what decides its answers, and what is only where it is found.
 
     The miniature's revision is its content hash. That of an endpoint is what the recipe says: nobody else can know.
@@ -74,7 +81,20 @@ def judge_engine(judge: Judge) -> tuple[dict[str, Any], dict[str, Any]]:
         from gigavideo_data.miniature.judge import revision
 
         return {"backend": judge.backend, "model": judge.model, "revision": revision()}, {}
+    if judge.backend == "camera":
+        return {"backend": judge.backend, "model": "opencv", "revision": _source("gigavideo_data.judges.camera")}, {}
+    if judge.backend == "counting":
+        settings = judge.model_dump(mode="json") | {"model": published_name(judge.model)}
+        return settings, {"load": judge.model}
     from gigavideo_data.judges.asking import TEMPLATE
 
     settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass"}) | {"template": TEMPLATE}
     return settings, {"endpoint": judge.endpoint}
+
+
+def _source(module: str) -> str:
+    """Content hash (hex, 16 digits) of a module that is all there is to a judge."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

@@ -28,7 +28,7 @@ from gigavideo_data.execute import ray_for_build
 from gigavideo_data.folder_read import read_manifest, read_rows
 from gigavideo_data.generators.models import model_folder, settings_of, trained_on
 from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import Generator, Judge
+from gigavideo_data.recipe import AnyJudge, Generator, Judge, Specialists, judge_of, readout_of
 from gigavideo_data.rewards import as_read, score
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
@@ -48,7 +48,17 @@ class Setting:
     prompts: list[dict[str, Any]]
     generator: Generator
     judge: Judge
+    specialists: Specialists
     judges_of_training: frozenset[str]  # ids of the judges whose rewards the dataset holds
+
+    @property
+    def dimensions(self) -> list[str]:
+        """Those that there are prompts for, sorted."""
+        return sorted({prompt["dimension"] for prompt in self.prompts})
+
+    def judge_of(self, dimension: str) -> AnyJudge:
+        """Who judges a dimension."""
+        return judge_of(dimension, self.judge, self.specialists)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class Means(BaseModel):
 
     generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
     judge: Judge = Judge()
+    specialists: Specialists = Specialists()
 
 
 def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Setting:
@@ -111,7 +122,7 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
         document = override(document, text)
     means = validate(Means, document)
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
-    return Setting(rows, means.generators[0], means.judge, frozenset(judges))
+    return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges))
 
 
 def _own(prompt: dict[str, Any]) -> list[dict[str, Any]]:
@@ -215,17 +226,13 @@ def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dic
         [Item("synthesize", settings, {"prompt": p["prompt"], "seed": seed}, local) for p, seed in asked],
         contender.name[:11],
     )
-    judge, found_at = judge_engine(setting.judge)
-    items = [
-        Item(
-            "judge",
-            judge,
-            {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]},
-            found_at,
-        )
-        for (p, _), clip in zip(asked, made, strict=True)
-        if "rejected" not in clip
-    ]
+    engines = {dimension: judge_engine(setting.judge_of(dimension)) for dimension in setting.dimensions}
+    items = []
+    for (p, _), clip in zip(asked, made, strict=True):
+        if "rejected" not in clip:
+            judge, found_at = engines[p["dimension"]]
+            work = {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]}
+            items.append(Item("judge", judge, work, found_at))
     answers = iter(runner.records(items))
     results = []
     for (prompt, seed), clip in zip(asked, made, strict=True):
@@ -241,7 +248,7 @@ def reward_of(prompt: dict[str, Any], record: Record, setting: Setting) -> float
     """The reward of a judge's record on the dimension that the prompt was written for; None if it cannot be known."""
     if "rejected" in record:
         return None
-    given = as_read(record, setting.judge.readout)["answers"]
+    given = as_read(record, readout_of(setting.judge_of(prompt["dimension"])))["answers"]
     answers = [{**q, **a} for q, a in zip(prompt["questions"], given, strict=True)]
     return score(answers, load_dimension(prompt["dimension"]).combine, setting.judge.min_mass).value
 
@@ -252,14 +259,14 @@ def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[li
         paired.Scored(b["prompt"]["dimension"], b["prompt"]["prompt_id"], b["seed"], b["reward"], t["reward"])
         for b, t in pairs
     ]
-    judged_by = judge_id(judge_engine(setting.judge)[0])
+    judges = sorted({judge_id(judge_engine(setting.judge_of(dimension))[0]) for dimension in setting.dimensions})
     return {
         "split": setting.prompts[0]["split"],
         "base": {"name": base.name},
         "tuned": {"name": tuned.name},
         "trained": trained_on(tuned.adapter or model_folder(tuned.model)),
-        "judge": judged_by,
-        "same_judge": judged_by in setting.judges_of_training,
+        "judge": ", ".join(judges),
+        "same_judge": not setting.judges_of_training.isdisjoint(judges),
         "rejected": dict(Counter(r["rejected"] for mine in results for r in mine if r["rejected"])),
         "comparisons": paired.facts(paired.compare(scored)),
         "clips": _clips(pairs),

@@ -30,7 +30,7 @@ from gigavideo_data.generators.models import family_of, settings_of
 from gigavideo_data.progress import Progress
 from gigavideo_data.prompts import Seen
 from gigavideo_data.publish import check_out, write_dataset
-from gigavideo_data.recipe import Generator, Recipe
+from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
 from gigavideo_data.rewards import as_read
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
@@ -199,13 +199,7 @@ class Build:
 
     def questions(self, rows: list[Row]) -> list[Row]:
         """Yes/no questions on every target dimension that a prompt states something of; none, and no video is made."""
-        pairs = [(row, dimension) for row in rows for dimension in self.recipe.dimensions]
-        items = [
-            self.writer_item(
-                "questions", {"prompt": row.prompt, "dimension": d, **_about(d, "question_guidance", "combine")}
-            )
-            for row, d in pairs
-        ]
+        items = [self._question_item(row, dimension) for row in rows for dimension in self.recipe.dimensions]
         outcomes: list[Row | Record] = []
         records = iter(self.runner.records(items))
         for row in rows:
@@ -219,6 +213,14 @@ class Build:
             else:
                 outcomes.append(replace(row, asks=asks))
         return self.pass_on("questions", rows, outcomes)
+
+    def _question_item(self, row: Row, dimension: str) -> Item:
+        """The writer's work, or that of the specialist who will judge: it reads the short form, where facts stand."""
+        judge = self.judge_of(dimension)
+        if not isinstance(judge, Judge):
+            return Item("questions", {"backend": judge.backend}, {"prompt": row.base_prompt, "dimension": dimension})
+        about = _about(dimension, "question_guidance", "combine")
+        return self.writer_item("questions", {"prompt": row.prompt, "dimension": dimension, **about})
 
     def synthesize(self, rows: list[Row]) -> list[Row]:
         """One video per prompt and sample; real rows have theirs."""
@@ -238,31 +240,39 @@ class Build:
         return self.pass_on("synthesize", drafts, outcomes)
 
     def judge(self, rows: list[Row]) -> list[Row]:
-        """All questions of a video together, to one worker."""
-        asked = [[(d, q) for d, questions in row.asks.items() for q in questions] for row in rows]
+        """All questions of a video that one judge answers together, to one worker."""
+        panels = [self._panel(row) for row in rows]
         items = [
-            self.judge_item(row, [q["question"] for _, q in pairs]) for row, pairs in zip(rows, asked, strict=True)
+            self.judge_item(judge, row, [q["question"] for _, q in asked])
+            for row, panel in zip(rows, panels, strict=True)
+            for judge, asked in panel.items()
         ]
-        records = self.judged(items)
+        records = iter(self.runner.records(items))
         outcomes: list[Row | Record] = []
-        for row, pairs, record in zip(rows, asked, records, strict=True):
-            if "rejected" in record:
-                outcomes.append(record)
-                continue
-            answers = [
-                {
-                    "dimension": d,
-                    "question": q["question"],
-                    "expected": q["expected"],
-                    "gate": q["gate"],
-                    **answer,
-                    "readout": self.recipe.judge.readout,
-                    "judge": assemble.judge_id(self.judge_engine[0]),
-                }
-                for (d, q), answer in zip(pairs, record["answers"], strict=True)
-            ]
-            outcomes.append(replace(row, answers=answers))
+        for row, panel in zip(rows, panels, strict=True):
+            answers, measurements, failed = [], {}, None
+            for judge, asked in panel.items():
+                record = as_read(next(records), readout_of(judge))
+                if "rejected" in record:
+                    failed = record
+                    continue
+                judge_id = assemble.judge_id(self.engines[judge][0])
+                for (dimension, q), answer in zip(asked, record["answers"], strict=True):
+                    known = {name: q[name] for name in ("question", "expected", "gate")}
+                    known |= {name: answer[name] for name in ("p_yes", "p_no")}
+                    answers.append({"dimension": dimension, **known, "readout": readout_of(judge), "judge": judge_id})
+                    for name, values in answer.get("readings", {}).items():
+                        named = {"dimension": dimension, "name": name, "judge": judge_id}
+                        measurements[dimension, name] = {**named, "values": values}
+            outcomes.append(failed or replace(row, answers=answers, measurements=list(measurements.values())))
         return self.pass_on("judge", rows, outcomes)
+
+    def _panel(self, row: Row) -> dict[AnyJudge, list[tuple[str, dict[str, Any]]]]:
+        """Who is asked what about a video: (dimension, question)."""
+        panel: dict[AnyJudge, list[tuple[str, dict[str, Any]]]] = {}
+        for dimension, questions in row.asks.items():
+            panel.setdefault(self.judge_of(dimension), []).extend((dimension, q) for q in questions)
+        return panel
 
     def reward(self, rows: list[Row]) -> list[Row]:
         """Answers to one number per dimension, or null with a reason."""
@@ -295,13 +305,11 @@ class Build:
     def check_judge(self, made: list[Row], real: list[Row]) -> list[dict[str, Any]]:
         """Ask the judge what it should not fall for, and sum up per dimension."""
         trials = judge_check.plan(made, real, self.recipe.dimensions, self.recipe.check.videos)
-        items = [self.judge_item(trial.row, trial.asked) for trial in trials]
-        records = self.judged(items, label="judge check")
+        judges = [self.judge_of(trial.dimension) for trial in trials]
+        items = [self.judge_item(judge, t.row, t.asked) for judge, t in zip(judges, trials, strict=True)]
+        answered = zip(self.runner.records(items, label="judge check"), judges, strict=True)
+        records = [as_read(record, readout_of(judge)) for record, judge in answered]
         return judge_check.summary(trials, records, self.recipe.dimensions, self.recipe.judge.min_mass)
-
-    def judged(self, items: list[Item], label: str | None = None) -> list[Record]:
-        """The judge's records; for `readout: text` as if it had written one word."""
-        return [as_read(record, self.recipe.judge.readout) for record in self.runner.records(items, label)]
 
     def writer_item(self, stage: str, inputs: dict[str, Any]) -> Item:
         """The writer's work in one stage."""
@@ -313,16 +321,20 @@ class Build:
         """All block-lists of the recipe as one."""
         return Blocklist(text for path in self.recipe.blocklists for text in decontaminate.read(Path(path)))
 
-    def judge_item(self, row: Row, questions: list[str]) -> Item:
-        """The judge's work on one video."""
+    def judge_of(self, dimension: str) -> AnyJudge:
+        """Who judges a dimension."""
+        return judge_of(dimension, self.recipe.judge, self.recipe.specialists)
+
+    def judge_item(self, judge: AnyJudge, row: Row, questions: list[str]) -> Item:
+        """A judge's work on one video."""
         assert row.clip is not None
-        judge, found_at = self.judge_engine
-        return Item("judge", judge, {"video_sha256": row.clip["video_sha256"], "questions": questions}, found_at)
+        settings, found_at = self.engines[judge]
+        return Item("judge", settings, {"video_sha256": row.clip["video_sha256"], "questions": questions}, found_at)
 
     @cached_property
-    def judge_engine(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The judge as its settings name it, with the revision that answers now, and where it is found."""
-        return judge_engine(self.recipe.judge)
+    def engines(self) -> dict[AnyJudge, tuple[dict[str, Any], dict[str, Any]]]:
+        """Each judge's settings, with the revision that answers now, and where it is found."""
+        return {judge: judge_engine(judge) for judge in map(self.judge_of, self.recipe.dimensions)}
 
 
 def build(
@@ -364,8 +376,8 @@ def _build(work: Build, out: Path) -> BuildResult:
     real = [row for row in asked if row.source == "real"]
     made = work.reward(work.judge(work.synthesize([row for row in asked if row.source in ("synthetic", "twin")])))
     check = work.check_judge(made, real)
-    judge, _ = work.judge_engine
-    rows = [assemble.row(row, recipe, judge, work.runner.store) for row in made + real]
+    judges = [settings for settings, _ in work.engines.values()]
+    rows = [assemble.row(row, recipe, judges, work.runner.store) for row in made + real]
     cost = {"stages": work.runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
     manifest = {
         "name": recipe.name,

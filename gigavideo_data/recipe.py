@@ -137,6 +137,35 @@ class Judge(_Part):
         return self
 
 
+class Counting(_Part):
+    """An OWLv2 that counts, by Hub id or folder (`pip install 'gigavideo[counting]'`).
+
+    Its `threshold` is the least score of a box, and `frames` how many frames are looked at.
+    """
+
+    backend: Literal["counting"] = "counting"
+    model: Model = "google/owlv2-base-patch16-ensemble"
+    revision: Model | None = None
+    threshold: Share = 0.25
+    frames: Count = 8
+
+
+class Camera(_Part):
+    """Camera motion by geometry; needs no model."""
+
+    backend: Literal["camera"] = "camera"
+
+
+class Specialists(_Part):
+    """Who judges in the place of the judge, where a dimension's `scorer` says that they see better; null: nobody."""
+
+    camera: Camera | None = None
+    counting: Counting | None = None
+
+
+AnyJudge = Judge | Camera | Counting
+
+
 class Check(_Part):
     """The judge check: how many videos of each dimension are asked foreign and negated questions."""
 
@@ -174,6 +203,7 @@ class Recipe(_Part):
     samples_per_prompt: Count = 1
     synthetic: bool = True
     judge: Judge = Judge()
+    specialists: Specialists = Specialists()
     check: Check = Check()
     eval_prompts: EvalPrompts = EvalPrompts()
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
@@ -208,7 +238,7 @@ class Recipe(_Part):
                 part["endpoint"] = urlsplit(part["endpoint"]).path
         plain["blocklists"] = [_with_sha256(path) for path in plain["blocklists"]]
         plain["target"] = published_name(plain["target"])
-        for part in (plain["judge"], *plain["generators"]):
+        for part in (plain["judge"], *plain["generators"], *filter(None, [plain["specialists"]["counting"]])):
             part["model"] = published_name(part["model"])
         return plain
 
@@ -218,6 +248,17 @@ class Recipe(_Part):
         plain = {key: value for key, value in self.resolved().items() if key != "limits"}
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def judge_of(dimension: str, judge: Judge, specialists: Specialists) -> AnyJudge:
+    """Who judges a dimension: the specialist that its scorer names if there is one, else the judge."""
+    special: Camera | Counting | None = getattr(specialists, catalogue.load_dimension(dimension).scorer, None)
+    return special or judge
+
+
+def readout_of(judge: AnyJudge) -> str:
+    """How a judge's answers are read; perception has shares, which count as probabilities."""
+    return judge.readout if isinstance(judge, Judge) else "logits"
 
 
 def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:

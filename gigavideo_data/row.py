@@ -31,6 +31,7 @@ class Row:
     clip: dict[str, Any] | None = None  # record of the stage that made or took in the video
     origin: dict[str, Any] | None = None
     answers: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
     rewards: list[dict[str, Any]] = field(default_factory=list)
 
     @property

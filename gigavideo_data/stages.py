@@ -92,7 +92,7 @@ def _judge(judge: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Bl
     name = inputs["video_sha256"] + ".mp4"
     clip = video.decode(store.blob(name), name)
     answers = judge.answer(clip.frames_THWC, clip.fps, inputs["questions"])
-    return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no} for a in answers]}, {}
+    return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": a.readings} for a in answers]}, {}
 
 
 def _reward(engine: None, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:

@@ -22,7 +22,7 @@ from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.verify import verify_folder
 
 pytestmark = pytest.mark.timeout(900)
-DIMENSIONS = ("motion_order_understanding", "instance_preservation")
+DIMENSIONS = ("motion_order_understanding", "instance_preservation", "camera_motion")
 CHANGES: dict[str, Any] = {
     "dimensions": f"[{', '.join(DIMENSIONS)}]",
     "prompts__per_call": "3",
@@ -32,6 +32,7 @@ CHANGES: dict[str, Any] = {
     "judge__backend": "http",
     "judge__model": "seeing",
     "judge__frames": "17",
+    "specialists__camera": "{}",
 }
 
 
@@ -89,11 +90,18 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     manifest = workspace.manifest()
     assert all(line["in"] == line["out"] + sum(line["rejected"].values()) for line in manifest["ledger"])
     assert server.endpoint.split("/")[2] not in json.dumps(manifest)
-    rows = pq.read_table(tmp_path / "out" / "data", columns=["source", "prompt", "reward", "judges"]).to_pylist()
+    columns = ["source", "reward", "judges", "answers", "measurements"]
+    rows: list[dict[str, Any]] = pq.read_table(tmp_path / "out" / "data", columns=columns).to_pylist()
     assert {row["source"] for row in rows} == {"synthetic", "twin", "real"}
     assert len({row["reward"] for row in rows}) > 3
-    assert {row["judges"][0]["id"] for row in rows if row["judges"]} == {"seeing"}
-    assert {row["judges"][0]["frames"] for row in rows if row["judges"]} == {17}
+    judges = {judge["id"].split("@")[0]: judge for row in rows for judge in row["judges"]}
+    assert set(judges) == {"seeing", "opencv"}
+    assert judges["seeing"]["frames"] == 17
+    who = {(a["dimension"], a["judge"].split("@")[0]) for row in rows for a in row["answers"]}
+    assert {judge for dimension, judge in who if dimension == "camera_motion"} == {"opencv"}
+    assert {judge for dimension, judge in who if dimension != "camera_motion"} == {"seeing"}
+    readings = {m["name"] for row in rows for m in row["measurements"]}
+    assert "camera dx" in readings
     refused = Counter(line["reason"] for line in workspace.rejects() if line["stage"] == "questions")
     assert refused["bad_form"] > 0
 

@@ -23,7 +23,8 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 class Dimension(BaseModel):
     """One thing a video can get right or wrong.
 
-    `combine` says how the questions of one video become one reward (see `rewards.score`); `scorer` who answers them.
+    `combine` says how the questions of one video become one reward (see `rewards.score`); `scorer` who answers them
+    best: the multimodal judge (qa), or a specialist that a recipe may name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -34,7 +35,7 @@ class Dimension(BaseModel):
     seeds: Annotated[tuple[Text, ...], Field(strict=False, min_length=3)]
     question_guidance: Text
     combine: Literal["mean", "all", "gate", "prefix"]
-    scorer: Literal["qa"]
+    scorer: Literal["qa", "camera", "counting"]
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Dimension:

@@ -27,14 +27,15 @@ def text_of(question: str) -> str:
     return QUESTION.format(question=question)
 
 
-def chosen(num_frames: int, wanted: int) -> list[int]:
-    """Which frames are shown: all of them if they are few, else evenly from the first to the last; an even number.
+def spread(num_frames: int, wanted: int) -> list[int]:
+    """Which frames are looked at: all of them if they are few, else evenly from the first to the last."""
+    return [round(position) for position in np.linspace(0, num_frames - 1, min(num_frames, wanted))]
 
-    Models with a temporal patch of two pair frames, so the last one is shown twice where their number is odd.
-    """
-    count = min(num_frames, wanted)
-    shown = [round(position) for position in np.linspace(0, num_frames - 1, count)]
-    return shown + shown[-1:] * (count % 2)
+
+def chosen(num_frames: int, wanted: int) -> list[int]:
+    """The same in an even number: models with a temporal patch of two pair frames, so the last may be shown twice."""
+    frames = spread(num_frames, wanted)
+    return frames + frames[-1:] * (len(frames) % 2)
 
 
 def shown(frames_THWC: np.ndarray, wanted: int, max_side_px: int) -> np.ndarray:

@@ -9,13 +9,17 @@ Directions are the camera's: where it pans to the right, the picture moves to th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from math import exp, hypot, log
 from typing import Any
 
 import cv2
 import numpy as np
+
+from gigavideo_data.extension import camera_moves
+from gigavideo_data.judges.protocol import Answer, negated_of, turn
 
 MOVES = ("pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out")
 LABELS = ("static", *MOVES)
@@ -122,6 +126,54 @@ def _step(before_HW: np.ndarray, after_HW: np.ndarray) -> tuple[np.ndarray, floa
 
 def _sigmoid(x: float) -> float:
     return 1 / (1 + exp(-max(min(x, 50.0), -50.0)))
+
+
+# --- the judge -------------------------------------------------------------------------------------------------------
+
+_QUESTION = "Does the camera do this and nothing else: {what}?"
+
+
+class CameraQuestions:
+    """Writes the question that the camera judge can answer; one, since geometry has no leaning to yes."""
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        del engine  # no settings
+
+    def questions(self, prompt: str, **told_too: Any) -> dict[str, Any]:
+        """The question on the camera moves that a prompt states; none if it states none, or one unknown to geometry."""
+        del told_too
+        moves = camera_moves(prompt)
+        if not moves or moves - set(LABELS):
+            return {"questions": []}
+        text = _QUESTION.format(what=", ".join(sorted(moves)))
+        return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": turn(text)}]}
+
+
+class CameraJudge:
+    """Answers the questions of `CameraQuestions`; others, and pictures with nothing to follow, get no mass."""
+
+    kind = "camera"
+    model = "opencv"
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        self.revision = engine["revision"]
+
+    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
+        """Answer questions about one clip; readings are the motion's numbers (see `Motion`)."""
+        del fps
+        found = motion(frames_THWC)
+        return [_answer(text, found) for text in asked]
+
+
+def _answer(text: str, found: Motion | None) -> Answer:
+    pattern = re.escape(_QUESTION).replace(r"\{what\}", "(.+)")
+    match = re.fullmatch(pattern, negated_of(text) or text, re.IGNORECASE)
+    wanted = set(match[1].split(", ")) if match else set()
+    if found is None or not wanted or wanted - set(LABELS):
+        return Answer(0.0, 0.0)
+    score = found.score(wanted)
+    answer = Answer(score, 1 - score, {f"camera {name}": [value] for name, value in asdict(found).items()})
+    return answer if negated_of(text) is None else answer.turned
 
 
 # --- VBench-2.0's rule -----------------------------------------------------------------------------------------------

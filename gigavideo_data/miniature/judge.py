@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.judges.protocol import Answer, negated_of
 from gigavideo_data.miniature import perception, world
 from gigavideo_data.miniature.grammar import NUMBERS
 from gigavideo_data.miniature.perception import Sight, sigmoid
@@ -55,9 +55,9 @@ class MiniatureJudge:
 
 def _answer(sight: Sight, text: str) -> Answer:
     text = text.strip()
-    if text.startswith("Is the answer no: "):
-        inner = _answer(sight, text.removeprefix("Is the answer no: ").capitalize())
-        return Answer(p_yes=inner.p_no, p_no=inner.p_yes)
+    inner = negated_of(text)
+    if inner is not None:
+        return _answer(sight, inner).turned
     for pattern, look in READINGS:
         match = pattern.fullmatch(text)
         if match:

@@ -22,11 +22,6 @@ def ask(scene: Scene, dimension: str) -> list[Question]:
     return ASK[dimension](scene)
 
 
-def negate(question: str) -> str:
-    """The negated twin of a question: its right answer is the other one."""
-    return f"Is the answer no: {question[0].lower()}{question[1:]}"
-
-
 def ask_plain(scene: Scene) -> list[Question]:
     """Questions for everyday scenes, which test no dimension: is the thing there, and does it move as told?"""
     questions = [Question(f"Is there a {_name(thing, sized=True)} in the video?", "yes") for thing in scene.things]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data.judges.protocol import turn
 from gigavideo_data.miniature import questions
 from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.world import GROUNDS
@@ -69,8 +70,7 @@ class GrammarWriter:
         asked = questions.ask(scene, dimension) if scene is not None and dimension in questions.ASK else []
         return {
             "questions": [
-                {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": questions.negate(q.text)}
-                for q in asked
+                {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": turn(q.text)} for q in asked
             ]
         }
 

@@ -1,0 +1,189 @@
+"""Counting by open-vocabulary detection: are there as many things as the prompt says, in every frame?
+
+The rule is VBench-2.0's for instance preservation: a frame is right if the number of detected things is the number
+told, and the score is the share of right frames, averaged over the kinds of things. Detectors emit nested boxes for one
+thing, so boxes that lie in surer ones are left out first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from gigavideo_data.extension import NUMBERS
+from gigavideo_data.judges.asking import spread
+from gigavideo_data.judges.protocol import Answer, negated_of, turn
+from gigavideo_data.prompts import normalised
+
+NESTED = 0.8  # share of the smaller box that lies in the other one, from where on both show one thing
+_QUESTION = "In every frame, are there exactly {what}?"
+_PLURALS = {  # that no rule makes
+    "people": "person",
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "geese": "goose",
+    "mice": "mouse",
+    "wolves": "wolf",
+    "leaves": "leaf",
+    "knives": "knife",
+    "sheep": "sheep",
+    "fish": "fish",
+    "deer": "deer",
+    "oxen": "ox",
+    "feet": "foot",
+    "loaves": "loaf",
+    "calves": "calf",
+    "shelves": "shelf",
+    "scarves": "scarf",
+}
+
+
+@dataclass(frozen=True)
+class Box:
+    """One detected thing: corners in px, and how sure the detector is, in [0, 1]."""
+
+    label: str
+    score: float
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @property
+    def area(self) -> float:
+        """In px."""
+        return max(self.x1 - self.x0, 0.0) * max(self.y1 - self.y0, 0.0)
+
+
+class Detector(Protocol):
+    """Finds things by name; loaded once per worker."""
+
+    def detect(self, frames_THWC: np.ndarray, labels: list[str]) -> list[list[Box]]:
+        """Boxes of each frame (uint8 RGB)."""
+        ...
+
+
+# --- what is counted -------------------------------------------------------------------------------------------------
+
+
+def told(text: str) -> dict[str, int]:
+    """The things that a text counts, in the singular, with their numbers above one: "three red gulls" is {gull: 3}."""
+    words, found = normalised(text).split(), {}
+    for at, word in enumerate(words):
+        number = int(word) if word.isdecimal() else NUMBERS.get(word, 1)
+        thing = next(filter(None, map(_singular, words[at + 1 : at + 5])), None)
+        if number > 1 and thing:
+            found[thing] = number
+    return found
+
+
+def _singular(word: str) -> str | None:
+    """A plural's singular; None for what is no plural."""
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if not word.endswith("s") or word.endswith(("ss", "us", "is")) or len(word) < 4:
+        return None
+    for ending, rest in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+        if word.endswith(ending):
+            return word[: -len(ending)] + rest
+    return word[:-1]
+
+
+class CountingQuestions:
+    """Writes the question that the counting judge can answer; one, since a count has no leaning to yes."""
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        del engine  # no settings
+
+    def questions(self, prompt: str, **told_too: Any) -> dict[str, Any]:
+        """The question on what a prompt counts; none if it counts nothing."""
+        del told_too
+        counted = told(prompt)
+        if not counted:
+            return {"questions": []}
+        text = _QUESTION.format(what=", ".join(f"{number} x {thing}" for thing, number in counted.items()))
+        return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": turn(text)}]}
+
+
+# --- the rule --------------------------------------------------------------------------------------------------------
+
+
+def distinct(boxes: Sequence[Box]) -> list[Box]:
+    """The boxes of one frame without those that lie in a surer one of the same kind."""
+    kept: list[Box] = []
+    for box in sorted(boxes, key=lambda one: -one.score):
+        if box.area > 0 and all(box.label != other.label or _shared(box, other) < NESTED for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _shared(one: Box, other: Box) -> float:
+    """How much of the smaller box lies in the other one, in [0, 1]."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(width, 0.0) * max(height, 0.0) / min(one.area, other.area)
+
+
+def counts(boxes_T: Sequence[Sequence[Box]], label: str) -> list[int]:
+    """How many things of a kind there are in each frame."""
+    return [sum(box.label == label for box in distinct(boxes)) for boxes in boxes_T]
+
+
+def share_right(counts_by_label: dict[str, list[int]], wanted: dict[str, int]) -> float:
+    """The share of frames with the number told, averaged over the kinds."""
+    shares = [np.mean([count == wanted[label] for count in of_label]) for label, of_label in counts_by_label.items()]
+    return float(np.mean(shares))
+
+
+# --- the judge -------------------------------------------------------------------------------------------------------
+
+
+class CountingJudge:
+    """Answers the questions of `CountingQuestions`; others get no mass."""
+
+    kind = "counting"
+
+    def __init__(self, engine: dict[str, Any], detector: Detector | None = None) -> None:
+        """Load the detector, unless one is given.
+
+        Args:
+            engine: model, revision, frames, threshold; `load`, where the model is found.
+            detector: that stands in its place.
+        """
+        self.model, self.revision, self.frames = engine["model"], engine["revision"], engine["frames"]
+        if detector is None:
+            from gigavideo_data.judges.detector import TransformersDetector
+
+            detector = TransformersDetector(engine["load"], engine["threshold"])
+        self.detector = detector
+
+    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
+        """Answer questions about one clip; readings are the counts per frame shown."""
+        del fps
+        shown_THWC = frames_THWC[spread(len(frames_THWC), self.frames)]
+        wanted = [_read(text) for text in asked]
+        labels = sorted({label for one in wanted for label in one})
+        boxes_T = self.detector.detect(shown_THWC, labels) if labels else []
+        found = {label: counts(boxes_T, label) for label in labels}
+        return [self._answer(text, one, found) for text, one in zip(asked, wanted, strict=True)]
+
+    @staticmethod
+    def _answer(text: str, wanted: dict[str, int], found: dict[str, list[int]]) -> Answer:
+        if not wanted:
+            return Answer(0.0, 0.0)
+        mine = {label: found[label] for label in wanted}
+        right = share_right(mine, wanted)
+        readings = {f"count of {label}": [float(count) for count in of_label] for label, of_label in mine.items()}
+        answer = Answer(right, 1 - right, readings)
+        return answer if negated_of(text) is None else answer.turned
+
+
+def _read(text: str) -> dict[str, int]:
+    match = re.fullmatch(re.escape(_QUESTION).replace(r"\{what\}", "(.+)"), negated_of(text) or text, re.IGNORECASE)
+    pairs = re.findall(r"(\d+) x ([^,]+)", match[1]) if match else []
+    return {thing: int(number) for number, thing in pairs}
