@@ -18,7 +18,10 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
         "camera": ("gigavideo_data.judges.camera", "CameraQuestions"),
         "counting": ("gigavideo_data.judges.counting", "CountingQuestions"),
     },
-    "captions": {"miniature": ("gigavideo_data.miniature.clips", "RenderedClips")},
+    "captions": {
+        "miniature": ("gigavideo_data.miniature.clips", "RenderedClips"),
+        "table": ("gigavideo_data.folder_clips", "FolderClips"),
+    },
     "generator": {"diffusers": ("gigavideo_data.generators.diffusers", "DiffusersGenerator")},
     "judge": {
         "miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge"),

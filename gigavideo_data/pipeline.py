@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -20,15 +19,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gigavideo_data import assemble, decontaminate, judge_check, report
-from gigavideo_data.decontaminate import Blocklist
+from gigavideo_data import assemble, judge_check, report
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.generators.models import family_of, settings_of
+from gigavideo_data.intake import about, intake
 from gigavideo_data.progress import Progress
-from gigavideo_data.prompts import Seen
 from gigavideo_data.publish import check_out, write_dataset
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
 from gigavideo_data.rewards import as_read
@@ -37,18 +35,24 @@ from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import Store, content_key
 
-EVAL_SPLITS = ("dev", "test")
 LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "duplicate",
     "near_duplicate",
     "shows_no_target",
     "impossible",
-    "too_long",
     "several_lines",
     "objects_not_named",
     "blocked",
     "blocked_words",
     "blocked_near",
+    "no_caption",
+    "bad_name",
+    "bad_times",
+    "too_long",
+    "too_short",
+    "low_suitability",
+    "no_clip",
+    "other_dimension",
 )
 
 
@@ -108,64 +112,12 @@ class Build:
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def prompts(self) -> list[Row]:
-        """Base prompts for training and evaluation, and captions with their real clips; no prompt twice."""
-        recipe, rules = self.recipe, self.recipe.prompts
-        asks = []
-        for split in EVAL_SPLITS:
-            asks += [(split, d, recipe.eval_prompts.per_dimension) for d in recipe.dimensions]
-        if recipe.synthetic:
-            asks += [("train", d, recipe.prompts.per_dimension) for d in recipe.dimensions]
-        told = {"rules": {"per_call": rules.per_call, "likeness": rules.likeness, "sift": rules.sift}}
-        items = [
-            self.writer_item(
-                "prompt",
-                {"dimension": d, "count": n, "seed": recipe.seed, "split": split, **told, **_about(d, "seeds")},
-            )
-            for split, d, n in asks
-            if n
-        ]
-        rows: list[Row] = []
-        fallen: list[tuple[Row, str]] = []
-        for item, record in zip(items, self.runner.records(items), strict=True):
-            if "rejected" in record:
-                raise RunError(
-                    f"prompt: {item.inputs['dimension']}: {record['rejected']}: {record['detail']}. Try again with "
-                    "--retry-rejected, or take the dimension out of the recipe."
-                )
-            split, wanted = item.inputs["split"], item.inputs["count"]
-            if len(record["prompts"]) < wanted:
-                missed = f"{len(record['prompts'])} of {wanted} different {split} prompts"
-                self.runner.progress.note(f"prompt: {item.inputs['dimension']}: the writer found only {missed}")
-            eval_split = None if split == "train" else split
-            source, dimension = "eval" if eval_split else "synthetic", item.inputs["dimension"]
-            for draft in record["prompts"]:
-                objects = tuple(draft["objects"])
-                rows.append(Row(source, draft["prompt"], dimension, eval_split=eval_split, objects=objects))
-            for draft in record["dropped"]:
-                fallen.append((Row(source, draft["prompt"], dimension, eval_split=eval_split), draft["reason"]))
-        rows += self._captions()
-        reasons = [*_separate(rows, recipe.prompts.likeness, self.blocklist), *(reason for _, reason in fallen)]
-        rows += [row for row, _ in fallen]
+        """Base prompts for training and evaluation, captions with their real clips, imported videos; none twice."""
+        fates = intake(self.recipe, self.runner)
         outcomes: list[Row | Record] = [
-            {"rejected": reason, "detail": row.base_prompt} if reason else row
-            for row, reason in zip(rows, reasons, strict=True)
+            {"rejected": reason, "detail": row.base_prompt} if reason else row for row, reason in fates
         ]
-        return self.pass_on("prompt", rows, outcomes)
-
-    def _captions(self) -> list[Row]:
-        captions = self.recipe.captions
-        engine = {"backend": captions.source}
-        items = [Item("caption", engine, {"index": i, "seed": self.recipe.seed}) for i in range(captions.count)]
-        rows = []
-        for record in self.runner.records(items):
-            if "rejected" in record:
-                raise RunError(f"caption: {record['detail']}. Take the clip out of its table.")
-            pair = content_key({"caption": record["caption"], "video_sha256": record["video_sha256"]})
-            shared = {"base_prompt": record["caption"], "prompt": record["caption"], "pair_id": pair}
-            rows.append(Row("twin", **shared))
-            if captions.real:
-                rows.append(Row("real", **shared, clip=record, origin=record["origin"]))
-        return rows
+        return self.pass_on("prompt", [row for row, _ in fates], outcomes)
 
     def extend(self, rows: list[Row]) -> list[Row]:
         """Variants of each synthetic prompt, in the long form that the target model was trained with."""
@@ -219,13 +171,16 @@ class Build:
         judge = self.judge_of(dimension)
         if not isinstance(judge, Judge):
             return Item("questions", {"backend": judge.backend}, {"prompt": row.base_prompt, "dimension": dimension})
-        about = _about(dimension, "question_guidance", "combine")
-        return self.writer_item("questions", {"prompt": row.prompt, "dimension": dimension, **about})
+        told = about(dimension, "question_guidance", "combine")
+        return self.writer_item("questions", {"prompt": row.prompt, "dimension": dimension, **told})
 
     def synthesize(self, rows: list[Row]) -> list[Row]:
         """One video per prompt and sample; real rows have theirs."""
         drafts, items = [], []
+        imported = [row for row in rows if row.clip]
         for row in rows:
+            if row.clip:
+                continue
             for sample in range(self.recipe.samples_per_prompt if row.source == "synthetic" else 1):
                 chosen = _generator(self.recipe, row.prompt, sample)
                 seed = int(content_key([self.recipe.seed, row.prompt, sample])[:8], 16) >> 1
@@ -237,7 +192,7 @@ class Build:
             record if "rejected" in record else replace(row, clip=record)
             for row, record in zip(drafts, self.runner.records(items), strict=True)
         ]
-        return self.pass_on("synthesize", drafts, outcomes)
+        return self.pass_on("synthesize", drafts, outcomes) + imported
 
     def judge(self, rows: list[Row]) -> list[Row]:
         """All questions of a video that one judge answers together, to one worker."""
@@ -315,11 +270,6 @@ class Build:
         """The writer's work in one stage."""
         settings, local = writer_engine(self.recipe.writer)
         return Item(stage, settings, inputs, local)
-
-    @cached_property
-    def blocklist(self) -> Blocklist:
-        """All block-lists of the recipe as one."""
-        return Blocklist(text for path in self.recipe.blocklists for text in decontaminate.read(Path(path)))
 
     def judge_of(self, dimension: str) -> AnyJudge:
         """Who judges a dimension."""
@@ -401,27 +351,6 @@ def _build(work: Build, out: Path) -> BuildResult:
             f"{recipe.limits.max_rejected:g} allows. The dataset is in {out}; its rejects say why."
         )
     return BuildResult(len(rows), len(work.rejects), out, cost)
-
-
-def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[str | None]:
-    """Why each prompt falls, if it does: evaluation prompts come first, and what they say, training may not."""
-    evaluated, written, captions = Seen(likeness), Seen(likeness), set()
-    for row in rows:
-        text = row.base_prompt
-        if row.pair_id:  # a twin and its real clip share their caption
-            reason = "duplicate" if (row.source, text) in captions else evaluated.double(text)
-            captions.add((row.source, text))
-        else:
-            reason = written.double(text)
-            written.add(text)
-        if row.eval_split:
-            evaluated.add(text)
-        yield reason or blocklist.reason(text)
-
-
-def _about(dimension: str, *fields: str) -> dict[str, Any]:
-    """What a writer must know of a dimension."""
-    return {"about": load_dimension(dimension).model_dump(mode="json", include={"definition", *fields})}
 
 
 def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:

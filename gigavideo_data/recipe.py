@@ -88,12 +88,37 @@ class Prompts(_Part):
 
 
 class Captions(_Part):
-    """The captions of real clips: `count` of them (0: none), each with a generated twin, the real clip, or both."""
+    """The captions of real clips: `count` of them (0: none), each with a generated twin, the real clip, or both.
 
-    source: Literal["miniature"] = "miniature"
+    `table` is a CSV or Parquet `table` of captions and a folder of `clips` (see `gigavideo_data.captions`); clips
+    longer than `max_seconds` or less suitable than `min_suitability` fall, in Koala-36M's scale.
+    """
+
+    source: Literal["miniature", "table"] = "miniature"
     count: Annotated[int, Field(ge=0)] = 0
     twins: bool = True
     real: bool = True
+    table: Model | None = None
+    clips: Model | None = None
+    max_seconds: Annotated[float, Field(gt=0.0)] = 5.0
+    min_suitability: float | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> Captions:
+        if (self.source == "table") != (self.table is not None) or (self.table is None) != (self.clips is None):
+            raise ValueError("table and clips: both go with source table and with no other; give all three or none")
+        return self
+
+
+class Imported(_Part):
+    """Videos that `model` made elsewhere, of whatever kind: a `table` of prompts, dimensions and names of `clips`.
+
+    The columns are those of `gigavideo_data.captions`, and `dimension`. Several clips of one prompt are its samples.
+    """
+
+    model: Model
+    table: Model
+    clips: Model
 
 
 class Generator(_Part):
@@ -200,6 +225,7 @@ class Recipe(_Part):
     blocklists: Annotated[tuple[Model, ...], Field(strict=False)] = ()
     captions: Captions = Captions()
     generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
+    imports: Annotated[tuple[Imported, ...], Field(strict=False)] = ()
     samples_per_prompt: Count = 1
     synthetic: bool = True
     judge: Judge = Judge()
@@ -214,8 +240,8 @@ class Recipe(_Part):
         if len(set(self.dimensions)) != len(self.dimensions):
             twice = next(name for name in self.dimensions if self.dimensions.count(name) > 1)
             raise ValueError(f"dimensions: {twice!r} is given twice; keep one")
-        if not self.synthetic and self.captions.count == 0:
-            raise ValueError("synthetic is false and captions.count is 0: nothing to make; change one of them")
+        if not self.synthetic and self.captions.count == 0 and not self.imports:
+            raise ValueError("synthetic is false, captions.count is 0, no imports: nothing to make; change one of them")
         if self.captions.count > 0 and not self.captions.twins:
             raise ValueError(
                 "captions.twins: must be true while captions.count is not 0: a real clip has no reward of its own"
@@ -230,13 +256,19 @@ class Recipe(_Part):
         host of an endpoint. A block-list is its name and its content's sha256.
 
         Raises:
-            RecipeError: a block-list cannot be read.
+            RecipeError: a block-list or a table cannot be read.
         """
         plain = self.model_dump(mode="json")
         for part in (plain["writer"], plain["judge"]):
             if part["endpoint"]:
                 part["endpoint"] = urlsplit(part["endpoint"]).path
-        plain["blocklists"] = [_with_sha256(path) for path in plain["blocklists"]]
+        if plain["captions"]["table"]:
+            plain["captions"]["table"] = _with_sha256(plain["captions"]["table"], "captions.table")
+            plain["captions"]["clips"] = published_name(plain["captions"]["clips"])
+        for part in plain["imports"]:
+            part["table"] = _with_sha256(part["table"], "imports.table")
+            part["clips"] = published_name(part["clips"])
+        plain["blocklists"] = [_with_sha256(path, "blocklists") for path in plain["blocklists"]]
         plain["target"] = published_name(plain["target"])
         for part in (plain["judge"], *plain["generators"], *filter(None, [plain["specialists"]["counting"]])):
             part["model"] = published_name(part["model"])
@@ -295,12 +327,13 @@ def _find(path_or_name: str) -> Path:
     return recipes[path_or_name]
 
 
-def _with_sha256(file: str) -> str:
+def _with_sha256(file: str, key: str) -> str:
     path = Path(file).expanduser()
     try:
-        return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        with path.open("rb") as opened:
+            return f"{path.name}@{hashlib.file_digest(opened, 'sha256').hexdigest()[:16]}"
     except OSError as error:
-        raise RecipeError(f"blocklists: {path}: cannot be read ({error.strerror}); check the path") from error
+        raise RecipeError(f"{key}: {path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def published_name(model: str) -> str:

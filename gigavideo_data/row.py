@@ -37,7 +37,7 @@ class Row:
     @property
     def id(self) -> str:
         """The row's name in the dataset, as soon as it has one; before that, its prompt's."""
-        if self.generator is not None:
+        if self.generator is not None and self.generator["backend"] != "files":
             return row_id(self.prompt, self.generator, self.seed)
         if self.clip is not None:
             return file_row_id(self.prompt, self.clip["video_sha256"])

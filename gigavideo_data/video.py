@@ -99,6 +99,63 @@ def decode(data: bytes, where: str = "clip") -> Clip:
     return Clip(np.stack(frames), fps)
 
 
+def read(file: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Clip:
+    """Decode a part of a local video file of any container.
+
+    Args:
+        file: one of the user's own; what comes from others goes through `decode`.
+        start_s: first moment.
+        end_s: last moment, left out.
+
+    Raises:
+        DatasetError: not a video, no frames in that part, or larger than the caps.
+    """
+    try:
+        with av.open(str(file)) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None:
+                raise DatasetError(f"{file.name}: no video stream in the file")
+            if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+                raise DatasetError(f"{file.name}: frames of more than {MAX_PIXELS} px are not accepted")
+            stream.codec_context.thread_count = 1
+            fps = float(stream.average_rate or 0)
+            if start_s > 0:
+                container.seek(int(start_s * av.time_base))  # to the key frame before it
+            frames: list[np.ndarray] = []
+            for frame in container.decode(stream):
+                at_s = frame.time or 0.0
+                if at_s >= end_s or len(frames) == MAX_FRAMES:
+                    break
+                if at_s >= start_s:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+    except (av.error.FFmpegError, EOFError) as error:
+        raise DatasetError(f"{file.name}: cannot be decoded ({error})") from error
+    if not frames or not fps:
+        raise DatasetError(f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
+    return Clip(np.stack(frames), fps)
+
+
+def at_rate(frames_THWC: np.ndarray, fps: float, wanted: float) -> np.ndarray:
+    """The same seconds at another frame rate (Hz), each moment by the frame that is shown then."""
+    moments_T = np.arange(max(1, round(len(frames_THWC) * wanted / fps))) / wanted
+    return frames_THWC[np.minimum((moments_T * fps + 1e-6).astype(int), len(frames_THWC) - 1)]
+
+
+def fitting(num_frames: int, stride: int) -> int:
+    """The largest number of frames up to `num_frames` that is one more than a multiple of `stride`."""
+    return (num_frames - 1) // stride * stride + 1
+
+
+def filling(frames_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Frames of another size (px): scaled until they fill it, and cut at the middle of what juts out."""
+    scale = max(height / frames_THWC.shape[1], width / frames_THWC.shape[2])
+    size = (max(width, round(frames_THWC.shape[2] * scale)), max(height, round(frames_THWC.shape[1] * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled_THWC = np.stack([cv2.resize(frame_HWC, size, interpolation=how) for frame_HWC in frames_THWC])
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    return scaled_THWC[:, top : top + height, left : left + width]
+
+
 def poster(frames_THWC: np.ndarray, *, quality: int = 85) -> bytes:
     """The middle frame as JPEG bytes."""
     middle = frames_THWC[len(frames_THWC) // 2]

@@ -8,16 +8,22 @@ from collections import Counter
 from math import log
 from typing import Any
 
+import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from openai_server import form, serving
 from PIL import Image
 from workspace import Workspace
 
+from gigavideo_data import video
 from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.miniature.clips import RenderedClips
+from gigavideo_data.miniature.grammar import describe, sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ASK
+from gigavideo_data.miniature.world import render
 from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.verify import verify_folder
 
@@ -33,6 +39,7 @@ CHANGES: dict[str, Any] = {
     "judge__model": "seeing",
     "judge__frames": "17",
     "specialists__camera": "{}",
+    "generators": "[{share: 2.0}, {steps: 10}]",
 }
 
 
@@ -73,12 +80,53 @@ def scripted(request):
     return json.dumps(grammar.questions(prompt, dimension))
 
 
+def filmed(folder, name, frames_THWC):
+    """A file as others make them: another size, another frame rate."""
+    larger_THWC = np.stack([cv2.resize(frame, (96, 64)) for frame in frames_THWC]).repeat(2, 0)
+    (folder / f"{name}.mp4").write_bytes(video.encode(larger_THWC, 16.0))
+
+
+def real_clips(folder):
+    """A table in Koala-36M's columns and its clips, of which two cannot be used."""
+    folder.mkdir()
+    rows = []
+    for index in range(6):
+        caption, data, _ = RenderedClips({}).clip(index, 0)
+        rows.append({"videoID": f"real_{index}", "timestamp": "['0:00:00', '0:00:02']", "caption": caption})
+        if index:
+            filmed(folder, f"real_{index}", video.decode(data).frames_THWC)
+    rows.append(rows[-1] | {"timestamp": "['0:00:00', '0:00:09']"})
+    pq.write_table(pa.Table.from_pylist(rows[::-1]), folder / "real.parquet")
+    return {
+        "captions__source": "table",
+        "captions__table": str(folder / "real.parquet"),
+        "captions__clips": str(folder),
+        "captions__count": "6",
+    }
+
+
+def made_elsewhere(folder):
+    """A table of prompts and files: two samples of one prompt, and a prompt of another dimension."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    scene = sample_scene("motion_order_understanding", rng, "train")
+    for index in range(3):
+        filmed(folder, f"video {index}", render(scene, rng))
+    prompt = describe(scene, full=True)
+    dimensions = [DIMENSIONS[0], DIMENSIONS[0], "mechanics"]
+    rows = [{"prompt": prompt, "file": f"video {index}.mp4", "dimension": d} for index, d in enumerate(dimensions)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "elsewhere.parquet")
+    where = f"{{model: elsewhere-1, table: '{folder}/elsewhere.parquet', clips: '{folder}'}}"
+    return {"imports": f"[{where}]"}
+
+
 def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     workspace = Workspace(tmp_path)
     with serving(scripted) as server:
         server.faults = [500, 429, "drop"]
         places: dict[str, Any] = {"writer__endpoint": server.endpoint, "judge__endpoint": server.endpoint}
-        changes = CHANGES | places | {"limits__max_rejected": "0.9"}
+        changes = CHANGES | places | real_clips(tmp_path / "real") | made_elsewhere(tmp_path / "elsewhere")
+        changes |= {"limits__max_rejected": "0.9"}
         code, said = workspace.build(**changes)
         assert code == 0, said
         asked = len(server.requests)
@@ -90,10 +138,18 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     manifest = workspace.manifest()
     assert all(line["in"] == line["out"] + sum(line["rejected"].values()) for line in manifest["ledger"])
     assert server.endpoint.split("/")[2] not in json.dumps(manifest)
-    columns = ["source", "reward", "judges", "answers", "measurements"]
-    rows: list[dict[str, Any]] = pq.read_table(tmp_path / "out" / "data", columns=columns).to_pylist()
+    assert str(tmp_path) not in json.dumps(manifest)
+    rows: list[dict[str, Any]] = pq.read_table(tmp_path / "out" / "data").drop_columns("video").to_pylist()
+    made_by = {(row["generator"]["backend"], row["generator"]["steps"]) for row in rows if row["generator"]}
+    assert made_by == {("diffusers", 20), ("diffusers", 10), ("files", None)}
     assert {row["source"] for row in rows} == {"synthetic", "twin", "real"}
     assert len({row["reward"] for row in rows}) > 3
+    assert {(row["height"], row["fps"]) for row in rows} == {(48, 8.0)}
+    assert sorted(row["sample"] for row in rows if (row["generator"] or {}).get("backend") == "files") == [0, 1]
+    assert {row["origin"]["dataset"] for row in rows if row["source"] == "real"} == {"real"}
+    fell = Counter((line["stage"], line["source"], line["reason"]) for line in workspace.rejects())
+    assert fell["prompt", "real", "too_long"] == fell["prompt", "real", "no_clip"] == 1
+    assert fell["prompt", "twin", "no_clip"] == fell["prompt", "synthetic", "other_dimension"] == 1
     judges = {judge["id"].split("@")[0]: judge for row in rows for judge in row["judges"]}
     assert set(judges) == {"seeing", "opencv"}
     assert judges["seeing"]["frames"] == 17
@@ -102,8 +158,7 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     assert {judge for dimension, judge in who if dimension != "camera_motion"} == {"seeing"}
     readings = {m["name"] for row in rows for m in row["measurements"]}
     assert "camera dx" in readings
-    refused = Counter(line["reason"] for line in workspace.rejects() if line["stage"] == "questions")
-    assert refused["bad_form"] > 0
+    assert sum(count for (stage, _, reason), count in fell.items() if (stage, reason) == ("questions", "bad_form")) > 0
 
 
 def test_an_endpoint_that_is_not_there_ends_the_build_with_what_to_do(tmp_path):

@@ -16,7 +16,10 @@ from gigavideo_data.recipe import Generator, published_name
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model makes by default: px, frames, Hz, and the longest prompt in tokens."""
+    """What a model makes by default: px, frames, Hz, and the longest prompt in tokens.
+
+    The number of frames is one more than a multiple of `stride`.
+    """
 
     name: str
     height: int
@@ -24,6 +27,7 @@ class Profile:
     num_frames: int
     fps: float
     max_tokens: int
+    stride: int = 4
 
 
 PROFILES = {

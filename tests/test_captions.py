@@ -1,0 +1,159 @@
+"""Captioned clips: which rows of a table are taken, and how a clip is made to fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gigavideo_data import captions, video
+from gigavideo_data.captions import Captioned
+from gigavideo_data.errors import RecipeError, RowError
+from gigavideo_data.folder_clips import FolderClips
+
+KOALA = {
+    "videoID": "abcDEF-_123_7",
+    "url": "https://example.org/watch?v=abcDEF-_123",
+    "timestamp": "['0:00:01.500', '0:00:04']",
+    "caption": "A  heron wades\nthrough reeds.",
+    "video_training_suitability_score": 4.2,
+}
+
+
+def table(folder: Path, *rows: dict, name: str = "table.parquet") -> Path:
+    made = pa.Table.from_pylist([KOALA | row for row in rows])
+    if name.endswith(".csv"):
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(made, folder / name)
+    else:
+        pq.write_table(made, folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["table.parquet", "table.csv"])
+def test_koalas_columns_are_understood(tmp_path, name):
+    chosen, fallen = captions.choose(table(tmp_path, {}, name=name), 5, 5.0, 4.0)
+    assert chosen == [Captioned("A heron wades through reeds.", "abcDEF-_123_7", 1.5, 4.0)]
+    assert fallen == []
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"caption": "  "}, "no_caption"),
+        ({"caption": None}, "no_caption"),
+        ({"videoID": "../../etc/passwd"}, "bad_name"),
+        ({"videoID": "/etc/passwd"}, "bad_name"),
+        ({"videoID": ".hidden"}, "bad_name"),
+        ({"timestamp": "__import__('os').getcwd()"}, "bad_times"),
+        ({"timestamp": "['0:00:04', '0:00:01']"}, "bad_times"),
+        ({"timestamp": "['0:00:04']"}, "bad_times"),
+        ({"timestamp": "['0:00:00', '0:00:05.1']"}, "too_long"),
+        ({"video_training_suitability_score": 3.9}, "low_suitability"),
+        ({"video_training_suitability_score": None}, "low_suitability"),
+        ({"video_training_suitability_score": float("nan")}, "low_suitability"),
+    ],
+)
+def test_a_row_falls_for_a_reason_and_the_next_one_is_taken(tmp_path, row, reason):
+    chosen, fallen = captions.choose(table(tmp_path, row, {"caption": "the next"}, {}), 1, 5.0, 4.0)
+    assert [one.caption for one in chosen] == ["the next"]
+    assert [why for _, why in fallen] == [reason]
+
+
+def test_other_names_of_columns_and_no_times_will_do(tmp_path):
+    pq.write_table(pa.table({"text": ["a boat"], "file": ["boat.mp4"]}), tmp_path / "mine.parquet")
+    assert captions.choose(tmp_path / "mine.parquet", 9, 5.0, None)[0] == [Captioned("a boat", "boat.mp4", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.parquet", None, "cannot be read"),
+        ("a.parquet", b"not parquet", "cannot be read"),
+        ("a.txt", b"x", "must be .csv or .parquet"),
+        ("a.csv", b"a,b\n1,2\n", "no column caption or prompt or text; it has a, b"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecipeError, match=words):
+        captions.choose(tmp_path / name, 1, 5.0, None)
+
+
+def test_suitability_must_be_there_if_it_is_asked_for(tmp_path):
+    pq.write_table(pa.table({"text": ["a boat"], "file": ["boat.mp4"]}), tmp_path / "mine.parquet")
+    with pytest.raises(RecipeError, match="no column video_training_suitability_score"):
+        captions.choose(tmp_path / "mine.parquet", 1, 5.0, 4.0)
+
+
+# --- clips -----------------------------------------------------------------------------------------------------------
+
+
+def numbered(num_frames: int, height=48, width=64) -> np.ndarray:
+    """Frames whose grey level tells their number."""
+    return np.stack([np.full((height, width, 3), 20 + 6 * number, np.uint8) for number in range(num_frames)])
+
+
+def numbers(frames_THWC: np.ndarray) -> list[int]:
+    return [round((float(frame.mean()) - 20) / 6) for frame in frames_THWC]
+
+
+def test_another_frame_rate_shows_what_was_shown_then():
+    frames = numbered(24)
+    assert numbers(video.at_rate(frames, 24, 8)) == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert numbers(video.at_rate(frames[:4], 8, 16)) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert numbers(video.at_rate(frames[:5], 25, 16)) == [0, 1, 3]
+    assert len(video.at_rate(frames[:15], 30000 / 1001, 16)) == 8
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "stride", "fits"), [(81, 4, 81), (80, 4, 77), (5, 4, 5), (4, 4, 1), (161, 8, 161)]
+)
+def test_frame_counts_follow_the_models_rule(num_frames, stride, fits):
+    assert video.fitting(num_frames, stride) == fits
+
+
+def test_frames_fill_another_size_and_lose_their_edges():
+    frames = numbered(1, 40, 100)
+    frames[:, :, :30], frames[:, :, 70:] = 255, 255
+    filled = video.filling(frames, 20, 20)
+    assert filled.shape == (1, 20, 20, 3)
+    assert filled.max() < 30
+    assert video.filling(frames, 80, 80).shape == (1, 80, 80, 3)
+
+
+SHAPE = {"dataset": "koala", "height": 32, "width": 32, "fps": 8.0, "num_frames": 17, "stride": 4}
+
+
+@pytest.fixture
+def clips(tmp_path) -> FolderClips:
+    (tmp_path / "abc_7.mp4").write_bytes(video.encode(numbered(24), 16.0))
+    (tmp_path / "source.mp4").write_bytes(video.encode(numbered(32), 8.0))
+    (tmp_path / "short.mp4").write_bytes(video.encode(numbered(3), 8.0))
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    return FolderClips({**SHAPE, "load": str(tmp_path)})
+
+
+def test_a_clip_that_is_cut_already_is_taken_whole(clips):
+    caption, data, origin = clips.clip("a heron", "abc_7", 10.0, 14.0)
+    clip = video.decode(data)
+    assert (caption, clip.fps, clip.frames_THWC.shape) == ("a heron", 8.0, (9, 32, 32, 3))
+    assert numbers(clip.frames_THWC) == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+    assert origin == {"dataset": "koala", "clip": "abc_7", "start_s": 10.0, "end_s": 14.0}
+
+
+def test_a_source_is_cut_by_its_times(clips):
+    _, data, _ = clips.clip("a heron", "source_3", 1.0, 3.9)
+    assert numbers(video.decode(data).frames_THWC) == [*range(8, 8 + 17)]
+
+
+@pytest.mark.parametrize(
+    ("clip", "reason"), [("none_1", "no_clip"), ("none", "no_clip"), ("broken", "broken_clip"), ("short", "too_short")]
+)
+def test_what_cannot_be_used_is_told_apart(clips, clip, reason):
+    with pytest.raises(RowError) as caught:
+        clips.clip("a heron", clip, None, None)
+    assert caught.value.reason == reason
