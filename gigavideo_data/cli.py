@@ -80,6 +80,27 @@ def build(
     _data(facts, as_json)
 
 
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Option(help="A YAML file, or the name of a shipped recipe (see `gv-data recipes`).")],
+    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a build would make, what the store has of it, and what the rest may cost. Touches nothing."""
+    from gigavideo_data.recipe import load
+
+    resolved = load(recipe, overrides or [])
+
+    from gigavideo_data import plan as planning
+    from gigavideo_data.store import Store
+
+    facts = planning.plan(resolved, Store(store))
+    if not as_json:
+        planning.show(facts, _console())
+    _data(facts, as_json)
+
+
 @app.command("inspect")
 def inspect_(dataset: Folder, as_json: Json = False) -> None:
     """Show what a dataset holds: ledger, rewards, judge check."""

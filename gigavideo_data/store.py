@@ -89,11 +89,20 @@ class Store:
 
     def get(self, stage: str, key: str) -> dict[str, Any] | None:
         """The record of a finished row, or None. A record whose blobs are gone or damaged counts as not finished."""
+        record = self.peek(stage, key)
+        return record if record and all(map(self._whole, record.get("blobs", {}).values())) else None
+
+    def peek(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The record of a finished row, or None; its blobs are not looked at."""
         try:
-            record = json.loads(self._record(stage, key).read_bytes())
+            return json.loads(self._record(stage, key).read_bytes())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        return record if all(self._whole(name) for name in record.get("blobs", {}).values()) else None
+
+    def size(self, name: str | None) -> int:
+        """Bytes of a blob; 0 if there is none."""
+        file = self._blob(name) if name else None
+        return file.stat().st_size if file and file.is_file() else 0
 
     def has_record(self, stage: str, key: str) -> bool:
         """Whether a record was once written, be its blobs whole or not."""

@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from workspace import SMALL, WORKERS, Workspace
 
+from gigavideo_data.plan import plan
+from gigavideo_data.recipe import load
+from gigavideo_data.store import Store
 from gigavideo_data.verify import verify_folder
 
 STAGES = ("prompt", "caption", "extend", "questions", "synthesize", "judge", "reward")
@@ -37,6 +40,28 @@ def test_a_build_verifies_and_makes_every_video_once(reference):
     assert verified.clips == len(rows)
     assert reference.calls() == len(rows) - rows.count("real")
     assert (reference.folder / "out" / "report.html").exists()
+
+
+def test_a_plan_knows_what_is_there_and_touches_nothing(reference, tmp_path):
+    settings = [f"{key}={value}" for key, value in SMALL.items()]
+    before = sum(1 for _ in (reference.folder / "store").rglob("*"))
+
+    def stages(store: Path, *more: str) -> dict[str, dict]:
+        facts = plan(load("quickstart", [*settings, *more]), Store(store))
+        return {line["stage"]: line for line in facts["stages"]}
+
+    made = stages(reference.folder / "store")
+    assert all(line["rows"] == line["in_store"] for line in made.values())
+    assert made["synthesize"]["rows"] == reference.calls()
+    twice = stages(reference.folder / "store", "samples_per_prompt=4")
+    assert twice["questions"] == made["questions"]
+    more = twice["synthesize"]["rows"] - twice["synthesize"]["in_store"]
+    assert more == 2 * len({row["prompt"] for row in reference.rows() if row["source"] == "synthetic"})
+    empty = stages(tmp_path / "none")
+    assert all(line["in_store"] == 0 for line in empty.values())
+    assert all(empty[stage]["rows"] >= made[stage]["rows"] for stage in made)
+    assert not (tmp_path / "none").exists()
+    assert sum(1 for _ in (reference.folder / "store").rglob("*")) == before
 
 
 def test_the_same_build_again_makes_nothing_and_changes_nothing(reference):

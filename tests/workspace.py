@@ -71,5 +71,9 @@ class Workspace:
     def manifest(self, out: str = "out") -> dict:
         return json.loads((self.folder / out / "manifest.json").read_text())
 
+    def rows(self, out: str = "out") -> list[dict]:
+        """Without the videos."""
+        return pq.read_table(self.folder / out / "data").drop_columns("video").to_pylist()
+
     def rejects(self, out: str = "out") -> list[dict]:
         return pq.read_table(self.folder / out / "rejects" / "rejects.parquet").to_pylist()

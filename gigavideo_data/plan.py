@@ -1,0 +1,153 @@
+"""`gv-data plan`: what a recipe would make, what the store has of it already, and what the rest may cost.
+
+The stages run as in a build, over a store that is only looked at: what it lacks goes no further. A stage behind one
+that is not finished is counted by arithmetic from the recipe, as the most that can come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from gigavideo_data import inspect
+from gigavideo_data.engines import check_subjects
+from gigavideo_data.pipeline import Build
+from gigavideo_data.progress import Progress
+from gigavideo_data.recipe import Recipe, published_name
+from gigavideo_data.runner import Runner
+from gigavideo_data.stages import Item, Record
+from gigavideo_data.store import Store
+
+STAGES = ("prompt", "caption", "import", "extend", "questions", "synthesize", "judge", "judge check")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds that one row takes on one device, which device, and who says so."""
+
+    seconds: float
+    device: str
+    source: str
+
+
+# Only what somebody measured; nothing else is guessed.
+RATES = {
+    ("synthesize", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"): Rate(240.0, "RTX 4090", "README of Wan2.1, 832x480, 81 frames"),
+}
+
+
+class Look(Runner):
+    """Stands where a build's runner does, and makes nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.progress = store, Progress(Console(quiet=True))
+        self.seen: dict[str, tuple[int, int]] = {}  # label -> rows asked for, and found
+        self.num_bytes: list[int] = []  # of each video found
+
+    def records(self, items: list[Item], label: str | None = None) -> list[Record]:
+        """Records that the store has; what it lacks is a rejection, or no prompts at all."""
+        if not items:
+            return []
+        stage = items[0].stage
+        found = {item.key: self.store.peek(stage, item.key) for item in items}
+        self.seen[label or stage] = len(found), sum(record is not None for record in found.values())
+        for record in found.values():
+            name = (record or {}).get("blobs", {}).get("video.mp4")
+            if name:
+                self.num_bytes.append(self.store.size(name))
+        nothing: Record = {"prompts": [], "dropped": []} if stage == "prompt" else {"rejected": "new"}
+        return [found[item.key] or nothing for item in items]
+
+
+def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
+    """Look, and count.
+
+    Returns:
+        JSON-able: one line per stage (rows at most, rows in the store, seconds of a device for the rest and their
+        source, None where nobody measured them), and the bytes of the videos to be made (None if the store has none to
+        go by).
+
+    Raises:
+        RecipeError: the writer cannot write about a dimension, or a table cannot be read.
+    """
+    check_subjects(recipe)
+    look = Look(store)
+    build = Build(recipe, look)
+    asked = build.questions(build.extend(build.prompts()))
+    real = [row for row in asked if row.source == "real"]
+    made = build.judge(build.synthesize([row for row in asked if row.source in ("synthetic", "twin")]))
+    build.check_judge(made, real)
+    most, lines, complete = _most(recipe, look), [], True
+    for stage in STAGES:
+        rows, here = look.seen.get(stage, (0, 0))
+        if not complete:
+            rows = max(rows, most[stage])
+        complete = complete and here == rows
+        if rows:
+            lines.append({"stage": stage, "rows": rows, "in_store": here, **_cost(stage, rows - here, recipe)})
+    to_make = sum(line["rows"] - line["in_store"] for line in lines if line["stage"] == "synthesize")
+    size = round(to_make * sum(look.num_bytes) / len(look.num_bytes)) if look.num_bytes else None
+    return {"recipe": recipe.name, "recipe_hash": recipe.hash, "stages": lines, "video_bytes": size if to_make else 0}
+
+
+def _most(recipe: Recipe, look: Look) -> dict[str, int]:
+    """The most rows that each stage can have."""
+    num_dimensions = len(recipe.dimensions)
+    written = num_dimensions * recipe.prompts.per_dimension * recipe.synthetic
+    held_out = num_dimensions * recipe.eval_prompts.per_dimension * 2
+    captioned, imported = (look.seen.get(name, (0, 0))[0] for name in ("caption", "import"))
+    extended = written * recipe.prompts.variants + held_out
+    videos = written * recipe.prompts.variants * recipe.samples_per_prompt + captioned
+    clips = captioned * (1 + recipe.captions.real)
+    # Of each dimension: its own videos, twins that may show it, and real clips.
+    of_one = recipe.prompts.per_dimension * recipe.synthetic * recipe.prompts.variants * recipe.samples_per_prompt
+    checked = min(recipe.check.videos, of_one + captioned + imported) + min(recipe.check.videos, captioned)
+    return {
+        "prompt": num_dimensions * 3,
+        "caption": captioned,
+        "import": imported,
+        "extend": extended,
+        "questions": (extended + clips + imported) * num_dimensions,
+        "synthesize": videos,
+        "judge": videos + imported,
+        "judge check": checked * num_dimensions,
+    }
+
+
+def _cost(stage: str, rows: int, recipe: Recipe) -> dict[str, Any]:
+    """Device seconds for the rows that are missing, over the models that make them by their shares."""
+    shares = {recipe.writer.model if recipe.writer.backend != "grammar" else "grammar": 1.0}
+    if stage == "synthesize":
+        shares = {published_name(generator.model): generator.share for generator in recipe.generators}
+    elif stage in ("judge", "judge check"):
+        shares = {published_name(recipe.judge.model): 1.0}
+    rates = {name: RATES.get((stage.split()[0], name)) for name in shares}
+    known = {name: rate for name, rate in rates.items() if rate}
+    if not rows or len(known) < len(shares):
+        return {"seconds": None if rows else 0.0, "rate": None}
+    total = sum(shares.values())
+    told = [f"{name}: {rate.seconds:g} s on one {rate.device} ({rate.source})" for name, rate in known.items()]
+    return {
+        "seconds": sum(rows * shares[name] / total * rate.seconds for name, rate in known.items()),
+        "rate": "; ".join(told),
+    }
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print a plan as a table."""
+    title = f"{facts['recipe']}   recipe {facts['recipe_hash']}"
+    table = inspect.table(title, "stage", ">rows", ">in store", ">to make", ">device hours")
+    for line in facts["stages"]:
+        missing = line["rows"] - line["in_store"]
+        hours = "-" if not missing else "unknown" if line["seconds"] is None else f"{line['seconds'] / 3600:.2f}"
+        inspect.add(table, line["stage"], line["rows"], line["in_store"], missing, hours)
+    console.print(table)
+    for line in facts["stages"]:
+        if line["rate"]:
+            console.print(f"{line['stage']}: {line['rate']}")
+    if any(line["seconds"] is None for line in facts["stages"]):
+        console.print("unknown: nobody measured it; build a few rows first and look at cost.json")
+    if facts["video_bytes"]:
+        console.print(f"videos to be made: about {facts['video_bytes'] / 1e6:.1f} MB, as large as those in the store")
