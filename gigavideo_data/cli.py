@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gigavideo_data.errors import DatasetError, RecipeError, RejectedError, run_and_exit
+from gigavideo_data.errors import DatasetError, RecipeError, RejectedError, RunError, run_and_exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +99,22 @@ def plan(
     if not as_json:
         planning.show(facts, _console())
     _data(facts, as_json)
+
+
+@app.command()
+def doctor(
+    store: Annotated[Path, typer.Option(help="Where finished work would lie.")] = Path("runs/store"),
+    as_json: Json = False,
+) -> None:
+    """Say what this machine can run, and what is missing for the rest."""
+    from gigavideo_data import doctor as looking
+
+    findings = looking.examine(store)
+    if not as_json:
+        looking.show(findings, _console())
+    _data(findings, as_json)
+    if not looking.healthy(findings):
+        raise RunError("something that every build needs is broken; the table says what to do")
 
 
 @app.command("inspect")
