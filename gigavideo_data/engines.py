@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.generators.models import folder_revision
 from gigavideo_data.recipe import AnyJudge, Recipe, Writer, published_name
 
 ENGINES: dict[str, dict[str, tuple[str, str]]] = {
@@ -26,13 +27,14 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
     "judge": {
         "miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge"),
         "http": ("gigavideo_data.judges.http", "HttpJudge"),
+        "transformers": ("gigavideo_data.judges.transformers", "TransformersJudge"),
         "camera": ("gigavideo_data.judges.camera", "CameraJudge"),
         "counting": ("gigavideo_data.judges.counting", "CountingJudge"),
     },
 }
 
 # Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
-RESIDENT = {("generator", "diffusers"), ("judge", "counting")}
+RESIDENT = {("generator", "diffusers"), ("judge", "counting"), ("judge", "transformers")}
 
 # Those that answer several rows at once, and how many.
 CONCURRENT: dict[tuple[str | None, str | None], int] = {("writer", "http"): 32, ("judge", "http"): 8}
@@ -92,7 +94,13 @@ def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
     from gigavideo_data.judges.asking import TEMPLATE
 
     settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass"}) | {"template": TEMPLATE}
-    return settings, {"endpoint": judge.endpoint}
+    if judge.backend == "http":
+        return settings, {"endpoint": judge.endpoint}
+    name = published_name(judge.model)
+    if name != judge.model:  # a folder: it is what it holds
+        settings |= {"model": name, "revision": folder_revision(Path(judge.model).expanduser())}
+    del settings["media"], settings["readout"]
+    return settings, {"load": str(Path(judge.model).expanduser()) if name != judge.model else name}
 
 
 def _source(module: str) -> str:

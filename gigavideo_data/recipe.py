@@ -139,11 +139,11 @@ class Generator(_Part):
 class Judge(_Part):
     """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text.
 
-    A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `http` is any
-    OpenAI-compatible `endpoint`; `media` is how it takes them.
+    A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `transformers` runs it in
+    the workers. `http` is any OpenAI-compatible `endpoint`; `media` is how it takes them.
     """
 
-    backend: Literal["miniature", "http"] = "miniature"
+    backend: Literal["miniature", "http", "transformers"] = "miniature"
     model: Model = "miniature"
     revision: Model | None = None
     endpoint: Endpoint | None = None

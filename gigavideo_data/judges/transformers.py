@@ -1,0 +1,157 @@
+"""A multimodal judge in this process, by transformers: Qwen2.5-VL and Qwen3-VL.
+
+Frames become patches in torch here rather than in the model's own processor: no torchvision is needed, the frames that
+a judge saw are ours to choose, and gradients could flow through. What is said is the model's own chat template.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+from gigavideo_data.errors import RunError
+from gigavideo_data.judges import asking
+from gigavideo_data.judges.protocol import Answer
+
+START, PAD, END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>"
+VIDEO_TOKEN = 2  # how the models mark video among the kinds of tokens
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family sees: the mean and spread of its pixels, and whether it is told the time of each pair of frames."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    timed: bool
+
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+FAMILIES = {  # by the model type in a model's configuration
+    "qwen2_5_vl": Family(CLIP_MEAN, CLIP_STD, timed=False),
+    "qwen3_vl": Family((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), timed=True),
+}
+
+
+class TransformersJudge:
+    """One model, on the first accelerator if there is one."""
+
+    kind = "mllm"
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        """Load it.
+
+        Args:
+            engine: model, revision, frames, max_side_px; `load`, its Hub id or folder.
+
+        Raises:
+            RunError: a model of another family, or one whose vocabulary cannot say yes or no in one token.
+        """
+        self.settings, self.model, self.revision = engine, engine["model"], engine["revision"]
+        where = {"revision": engine["revision"]} if engine["load"] == engine["model"] else {}
+        config = AutoConfig.from_pretrained(engine["load"], **where)
+        if config.model_type not in FAMILIES:
+            raise RunError(f"judge: {config.model_type!r} is not among {', '.join(FAMILIES)}; serve it, and use http")
+        self.family = FAMILIES[config.model_type]
+        self.vision = config.vision_config
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(engine["load"], **where)
+        loaded = AutoModelForImageTextToText.from_pretrained(engine["load"], dtype=dtype, use_safetensors=True, **where)
+        self.network: Any = loaded.eval().to(self.device)
+        self.pad_id = self.tokenizer.convert_tokens_to_ids(PAD)
+        self.spellings = _spellings(self.tokenizer)
+
+    @torch.inference_mode()
+    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
+        """Answer questions about one clip; its frames are made ready once."""
+        chosen = asking.chosen(len(frames_THWC), self.settings["frames"])
+        shown_THWC = torch.from_numpy(asking.shown(frames_THWC, self.settings["frames"], self.settings["max_side_px"]))
+        patches_ND, grid = to_patches(shown_THWC.to(self.device), self.vision, self.family)
+        inputs: dict[str, Any] = {
+            "pixel_values_videos": patches_ND.to(self.network.dtype),
+            "video_grid_thw": torch.tensor([grid], device=self.device),
+        }
+        times_s = [frame / fps for frame in chosen]
+        if not self.family.timed:
+            seconds_per_patch = self.vision.temporal_patch_size * len(frames_THWC) / fps / len(chosen)
+            inputs["second_per_grid_ts"] = torch.tensor([seconds_per_patch], device=self.device)
+        return [self._ask(self._text(question, grid, times_s), inputs) for question in asked]
+
+    def _text(self, question: str, grid: tuple[int, int, int], times_s: list[float]) -> str:
+        """The whole conversation, with as many places as the video takes.
+
+        Raises:
+            RunError: the model's chat template has no place for a video.
+        """
+        content = [{"type": "video"}, {"type": "text", "text": asking.text_of(question)}]
+        said: str = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        place = START + PAD + END
+        if said.count(place) != 1:
+            raise RunError("judge: the model's chat template has no place for a video; serve it, and use http")
+        steps, height, width = grid
+        pads = PAD * (height * width // self.vision.spatial_merge_size**2)
+        if not self.family.timed:
+            return said.replace(place, START + pads * steps + END)
+        # Each pair of frames is one step, named by its middle. The template's own pair of marks goes, as in vLLM, so
+        # that both backends ask the same; transformers' processor leaves it around the whole.
+        pairs = list(pairwise(times_s))[::2]
+        return said.replace(place, "".join(f"<{(a + b) / 2:.1f} seconds>{START}{pads}{END}" for a, b in pairs))
+
+    def _ask(self, text: str, inputs: dict[str, Any]) -> Answer:
+        tokens_1L = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], device=self.device)
+        kinds_1L = (tokens_1L == self.pad_id).int() * VIDEO_TOKEN
+        logits_V = self.network(input_ids=tokens_1L, mm_token_type_ids=kinds_1L, logits_to_keep=1, **inputs).logits[
+            0, -1
+        ]
+        logprobs_V = torch.log_softmax(logits_V.float(), -1)
+        return asking.read((word, float(logprobs_V[token])) for token, word in self.spellings.items())
+
+
+def to_patches(frames_THWC: torch.Tensor, vision: Any, family: Family) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    """Frames as the vision tower takes them.
+
+    Args:
+        frames_THWC: uint8 or float RGB from 0 to 255, an even number of them.
+        vision: patch_size, spatial_merge_size and temporal_patch_size of the model.
+        family: for mean and spread of its pixels.
+
+    Returns:
+        patches_ND, one row per patch in the order of the model (merged squares together), and the grid (steps, rows,
+        columns) of patches.
+    """
+    size, merge, pair = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    frames_TCHW = frames_THWC.permute(0, 3, 1, 2)
+    unit = size * merge
+    height, width = (max(1, round(side / unit)) * unit for side in frames_TCHW.shape[2:])
+    if (height, width) != tuple(frames_TCHW.shape[2:]):  # whole levels stay whole, as in the models' own processors
+        frames_TCHW = functional.interpolate(frames_TCHW, (height, width), mode="bicubic", antialias=True)
+    mean, std = (
+        torch.tensor(values, device=frames_TCHW.device).view(1, 3, 1, 1) for values in (family.mean, family.std)
+    )
+    frames_TCHW = (frames_TCHW.clamp(0, 255) / 255 - mean) / std
+    steps, rows, columns = len(frames_TCHW) // pair, height // size, width // size
+    split = frames_TCHW.view(steps, pair, 3, rows // merge, merge, size, columns // merge, merge, size)
+    patches_ND = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(steps * rows * columns, 3 * pair * size * size)
+    return patches_ND, (steps, rows, columns)
+
+
+def _spellings(tokenizer: Any) -> dict[int, str]:
+    """Token -> word, for every spelling of yes and no that is one token."""
+    found: dict[int, str] = {}
+    for word, spellings in asking.SPELLINGS.items():
+        for spelling in spellings:
+            tokens = tokenizer.encode(spelling, add_special_tokens=False)
+            if len(tokens) == 1:
+                found[tokens[0]] = word
+    if set(found.values()) != set(asking.WORDS):
+        raise RunError("judge: yes and no are not single tokens of this model's vocabulary")
+    return found

@@ -1,0 +1,116 @@
+"""The judge in this process: genuine architectures, random weights; what it is shown, and what it reads."""
+
+from math import log
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import qwen_vl
+import torch
+
+from gigavideo_data.engines import judge_engine, load_engine
+from gigavideo_data.errors import RunError
+from gigavideo_data.judges import asking
+from gigavideo_data.judges.transformers import FAMILIES, TransformersJudge, to_patches
+from gigavideo_data.recipe import Judge
+
+KINDS = ("qwen2_5_vl", "qwen3_vl")
+FRAMES_THWC = np.random.default_rng(0).integers(0, 255, (9, 56, 84, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request, tmp_path_factory):
+    return qwen_vl.build(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def judge(folder, **settings) -> TransformersJudge:
+    settings_of, found_at = judge_engine(Judge(backend="transformers", model=str(folder), frames=4, **settings))
+    made: TransformersJudge = load_engine("judge", settings_of | found_at)
+    return made
+
+
+def test_answers_are_probabilities_of_the_first_token(model):
+    one = judge(model)
+    answers = one.answer(FRAMES_THWC, 8.0, ["Is there a cat?", "Is there a dog?"])
+    assert all(0 < answer.p_yes < 1 and 0 < answer.p_no < 1 and answer.p_yes + answer.p_no < 1 for answer in answers)
+    assert answers[0] != answers[1]
+    assert one.answer(FRAMES_THWC, 8.0, ["Is there a dog?"]) == [answers[1]]
+
+
+def test_the_frames_and_their_order_matter(model):
+    one, asked = judge(model), ["Is there a cat?"]
+    (there,), (back,) = one.answer(FRAMES_THWC, 8.0, asked), one.answer(FRAMES_THWC[::-1].copy(), 8.0, asked)
+    assert there != back
+    assert one.answer(FRAMES_THWC, 2.0, asked) != [there]  # seconds are told, not only frames
+
+
+def test_p_yes_is_what_the_model_would_say(model):
+    """Against the model's own generation, with its scores: nothing of the reading is shared."""
+    one, question = judge(model), "Is there a cat?"
+    given = {}
+    one.network.register_forward_pre_hook(lambda _, __, inputs: given.update(inputs), with_kwargs=True)
+    (answer,) = one.answer(FRAMES_THWC, 8.0, [question])
+    inputs = {name: value for name, value in given.items() if name != "logits_to_keep"}
+    made = one.network.generate(
+        **inputs, max_new_tokens=1, do_sample=False, output_scores=True, return_dict_in_generate=True
+    )
+    probabilities = torch.softmax(made.scores[0][0].float(), -1)
+    words = {"yes": 0.0, "no": 0.0}
+    for token in range(len(one.tokenizer)):
+        text = one.tokenizer.decode([token]).strip().casefold()
+        if text in words:
+            words[text] += float(probabilities[token])
+    assert answer.p_yes == pytest.approx(words["yes"], rel=1e-4)
+    assert answer.p_no == pytest.approx(words["no"], rel=1e-4)
+
+
+def test_patches_can_be_put_together_again():
+    vision = SimpleNamespace(patch_size=4, spatial_merge_size=2, temporal_patch_size=2)
+    frames_THWC = torch.from_numpy(FRAMES_THWC[:4, :16, :24])
+    patches_ND, (steps, rows, columns) = to_patches(frames_THWC, vision, FAMILIES["qwen3_vl"])
+    assert (steps, rows, columns) == (2, 4, 6)
+    whole = torch.empty(4, 16, 24, 3)
+    at = 0
+    for step in range(steps):
+        for top in range(0, rows, 2):
+            for left in range(0, columns, 2):
+                for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+                    patch = patches_ND[at].view(3, 2, 4, 4).permute(1, 2, 3, 0)
+                    whole[2 * step : 2 * step + 2, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = patch
+                    at += 1
+    torch.testing.assert_close((whole * 0.5 + 0.5) * 255, frames_THWC.float())
+
+
+def test_other_sizes_are_rounded_to_whole_merged_patches():
+    vision = SimpleNamespace(patch_size=14, spatial_merge_size=2, temporal_patch_size=2)
+    _, grid = to_patches(torch.from_numpy(FRAMES_THWC[:2, :50, :70]), vision, FAMILIES["qwen2_5_vl"])
+    assert grid == (1, 4, 4)  # 50 px are nearest to two squares of 28, and so are 70
+
+
+def test_gradients_reach_the_frames():
+    vision = SimpleNamespace(patch_size=14, spatial_merge_size=2, temporal_patch_size=2)
+    frames_THWC = torch.from_numpy(FRAMES_THWC[:2]).float().requires_grad_()
+    to_patches(frames_THWC, vision, FAMILIES["qwen2_5_vl"])[0].sum().backward()
+    assert frames_THWC.grad is not None
+    assert (frames_THWC.grad != 0).all()
+
+
+def test_an_unknown_family_is_refused_with_a_way_out(tmp_path):
+    from transformers import Qwen2Config
+
+    Qwen2Config().save_pretrained(tmp_path)
+    with pytest.raises(RunError, match="serve it, and use http"):
+        judge(tmp_path)
+
+
+def test_a_vocabulary_without_the_words_is_refused(model, monkeypatch):
+    monkeypatch.setattr(asking, "SPELLINGS", {"yes": ("affirmative",), "no": ("no",)})
+    with pytest.raises(RunError, match="not single tokens"):
+        judge(model)
+
+
+def test_less_mass_is_left_by_fewer_spellings(model, monkeypatch):
+    (all_of_them,) = judge(model).answer(FRAMES_THWC, 8.0, ["Is there a cat?"])
+    monkeypatch.setattr(asking, "SPELLINGS", {"yes": ("yes",), "no": ("no",)})
+    (some,) = judge(model).answer(FRAMES_THWC, 8.0, ["Is there a cat?"])
+    assert log(some.p_yes) < log(all_of_them.p_yes)
