@@ -54,3 +54,30 @@ def test_an_unknown_dimension_names_the_nearest() -> None:
         load_dimension("camera_motions")
     with pytest.raises(RecipeError, match="one of: camera_motion, "):
         load_dimension("../recipes/quickstart")
+
+
+OWN = """
+name: cutlery
+group: existence
+definition: Knives, forks and spoons keep their kind and their number of prongs while they are used and laid down.
+seeds: [a fork is lifted from a plate, two spoons stir one pot, a knife slices bread]
+question_guidance: Ask for the kind of each piece, and, expecting no, whether it turns into another one.
+combine: all
+scorer: qa
+"""
+
+
+def test_a_dimension_of_ones_own_is_one_file_in_the_working_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dimensions").mkdir()
+    (tmp_path / "dimensions" / "cutlery.yaml").write_text(OWN)
+    assert "cutlery" in names()
+    assert load_dimension("cutlery").combine == "all"
+    load_dimension.cache_clear()
+    (tmp_path / "dimensions" / "mechanics.yaml").write_text(OWN)
+    with pytest.raises(RecipeError, match="give yours another name"):
+        load_dimension("mechanics")
+    (tmp_path / "dimensions" / "knives.yaml").write_text(OWN)
+    with pytest.raises(RecipeError, match="must be the file name, 'knives'"):
+        load_dimension("knives")
+    load_dimension.cache_clear()

@@ -1,7 +1,7 @@
 """The weaknesses a recipe can name: one YAML file each, beside this module, named as in VBench-2.0.
 
-To add a dimension, add its file; nothing else has to know. Seeds are our own phrases: a benchmark's test prompts must
-never become training prompts.
+To add a dimension, add its file; nothing else has to know. One of your own goes into a folder `dimensions` where the
+command runs. Seeds are our own phrases: a benchmark's test prompts must never become training prompts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.typed_yaml import read, suggest, validate
 
 FOLDER = Path(__file__).parent
+OWN = Path("dimensions")  # of the user, in the working folder
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
@@ -46,7 +47,7 @@ class Dimension(BaseModel):
 
 def names() -> list[str]:
     """Return the names of all dimensions, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted({path.stem for folder in (FOLDER, OWN) for path in folder.glob("*.yaml")})
 
 
 @cache
@@ -54,11 +55,14 @@ def load_dimension(name: str) -> Dimension:
     """Return one dimension.
 
     Raises:
-        RecipeError: there is none of that name, or its file is not valid.
+        RecipeError: there is none of that name, there are two, or its file is not valid.
     """
     if name not in names():
         raise RecipeError(f"unknown dimension {name!r}; {suggest(name, names())}; `gv-data dimensions` lists them")
-    path = FOLDER / f"{name}.yaml"
+    path, own = FOLDER / f"{name}.yaml", OWN / f"{name}.yaml"
+    if path.exists() and own.exists():
+        raise RecipeError(f"{own}: a dimension of that name comes along; give yours another name")
+    path = path if path.exists() else own
     dimension = validate(Dimension, read(path))
     if dimension.name != name:
         raise RecipeError(f"{path}: name is {dimension.name!r}; it must be the file name, {name!r}")
