@@ -8,8 +8,9 @@ elsewhere.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -175,7 +176,7 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
         return
     lines = [
         f"Held-out prompts (split {facts['split']}), judge `{facts['judge']}`"
-        + (", the one whose rewards it was trained on:" if facts["same_judge"] else ":"),
+        + (f". {facts['judge_note']}" if facts["judge_note"] else "."),
         "",
         "| dimension | base | tuned | difference | 95 % interval | videos in both |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -213,8 +214,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
                 f"{line['base_scorable']:.0%} of the base's videos, {line['tuned_scorable']:.0%} of the tuned one's"
             )
             console.print(f"{inspect.words(line['dimension'])}: could be scored {shares}")
-    if facts["same_judge"]:
-        console.print("The judge is the one whose rewards it was trained on: part of a gain may be its taste.")
+    if facts["judge_note"]:
+        console.print(facts["judge_note"])
 
 
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
@@ -266,11 +267,26 @@ def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[li
         "tuned": {"name": tuned.name},
         "trained": trained_on(tuned.adapter or model_folder(tuned.model)),
         "judge": ", ".join(judges),
-        "same_judge": not setting.judges_of_training.isdisjoint(judges),
+        "judge_note": judge_note(judges, setting.judges_of_training),
         "rejected": dict(Counter(r["rejected"] for mine in results for r in mine if r["rejected"])),
         "comparisons": paired.facts(paired.compare(scored)),
         "clips": _clips(pairs),
     }
+
+
+def judge_note(judges: Iterable[str], of_training: Iterable[str]) -> str | None:
+    """What to say where the judges (ids) are those of the training rewards, or kin to them; None if they are not.
+
+    A family is told by the first letters of a model's name, as of Qwen2.5-VL-7B and Qwen3-VL-32B.
+    """
+    used, known = set(judges), set(of_training)
+    kin = "the one" if used & known else "of the family" if _families(used) & _families(known) else None
+    return f"The judge is {kin} whose rewards it was trained on: part of a gain may be its taste." if kin else None
+
+
+def _families(judges: set[str]) -> set[str]:
+    names = (judge.partition("@")[0].rpartition("/")[2].casefold() for judge in judges)
+    return {match[0] for name in names if (match := re.match("[a-z]+", name))}
 
 
 def _clips(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:

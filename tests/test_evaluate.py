@@ -10,7 +10,7 @@ from gigavideo_data.errors import RecipeError
 FACTS = {
     "split": "test",
     "judge": "miniature@1",
-    "same_judge": True,
+    "judge_note": "The judge is the one.",
     "comparisons": paired.facts(
         paired.compare([paired.Scored("mechanics", f"p{i}", 0, 0.25, 0.5 + i / 100) for i in range(4)])
     ),
@@ -23,6 +23,7 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     evaluate.write_scores(tmp_path, FACTS)
     first = card.read_text()
     assert "| mechanics | 0.25 |" in first
+    assert "judge `miniature@1`. The judge is the one." in first
     assert "none yet" not in first
     assert first.startswith("# a model\n")
     assert first.endswith("<!-- /scores -->\n## Settings\n")
@@ -62,3 +63,16 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwis
         evaluate.read_setting(folder, "test", ["judge.readuot=text"])
     with pytest.raises(RecipeError, match="prompts"):
         evaluate.read_setting(folder, "test", ["prompts.variants=2"])
+
+
+@pytest.mark.parametrize(
+    ("judge", "of_training", "words"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct@a", "Qwen/Qwen2.5-VL-7B-Instruct@a", "is the one whose"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct@a", "Qwen/Qwen3-VL-8B-Instruct", "is of the family whose"),
+        ("lmms-lab/LLaVA-OneVision-7B", "Qwen/Qwen3-VL-8B-Instruct", None),
+    ],
+)
+def test_a_judge_that_is_kin_to_that_of_the_rewards_is_told(judge: str, of_training: str, words: str | None) -> None:
+    note = evaluate.judge_note([judge], [of_training])
+    assert note is None if words is None else words in str(note)
