@@ -106,17 +106,17 @@ def _rows(table: Path, *, needs_suitability: bool) -> Iterator[dict[str, Any]]:
             reader = pyarrow.csv.open_csv(table, parse_options=parsing)
             names, batches = reader.schema.names, iter(reader)
         else:
-            raise RecipeError(f"captions.table: {table}: must be .csv or .parquet")
+            raise RecipeError(f"table {table}: must be .csv or .parquet")
     except (OSError, pyarrow.ArrowException) as error:
-        raise RecipeError(f"captions.table: {table}: cannot be read ({_short(error)})") from error
+        raise RecipeError(f"table {table}: cannot be read ({_short(error)})") from error
     for needed in (CAPTION, CLIP, *([SUITABILITY] if needs_suitability else [])):
         if not set(needed) & set(names):
-            raise RecipeError(f"captions.table: {table}: no column {' or '.join(needed)}; it has {', '.join(names)}")
+            raise RecipeError(f"table {table}: no column {' or '.join(needed)}; it has {', '.join(names)}")
     try:
         for batch in batches:
             yield from batch.to_pylist()
     except pyarrow.ArrowException as error:
-        raise RecipeError(f"captions.table: {table}: broken ({_short(error)})") from error
+        raise RecipeError(f"table {table}: broken ({_short(error)})") from error
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:

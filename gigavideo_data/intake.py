@@ -18,7 +18,7 @@ from gigavideo_data.decontaminate import Blocklist
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import writer_engine
 from gigavideo_data.errors import RunError
-from gigavideo_data.generators.models import profile_of
+from gigavideo_data.generators.models import profile_of, warnings_for
 from gigavideo_data.prompts import Seen
 from gigavideo_data.recipe import Imported, Recipe
 from gigavideo_data.row import Row
@@ -38,6 +38,9 @@ def intake(recipe: Recipe, runner: Runner) -> list[Fate]:
         RunError: a writer could not write at all.
         RecipeError: a table or a block-list cannot be read.
     """
+    made_by = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
+    for warning in warnings_for(made_by, recipe.target):
+        runner.progress.note(warning)
     blocklist = Blocklist(text for path in recipe.blocklists for text in decontaminate.read(Path(path)))
     taken = [*_written(recipe, runner), *_captions(recipe, runner)]
     for wanted in recipe.imports:

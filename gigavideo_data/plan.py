@@ -13,6 +13,7 @@ from rich.console import Console
 
 from gigavideo_data import inspect
 from gigavideo_data.engines import check_subjects
+from gigavideo_data.generators.models import warnings_for
 from gigavideo_data.pipeline import Build
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe, published_name
@@ -89,7 +90,14 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             lines.append({"stage": stage, "rows": rows, "in_store": here, **_cost(stage, rows - here, recipe)})
     to_make = sum(line["rows"] - line["in_store"] for line in lines if line["stage"] == "synthesize")
     size = round(to_make * sum(look.num_bytes) / len(look.num_bytes)) if look.num_bytes else None
-    return {"recipe": recipe.name, "recipe_hash": recipe.hash, "stages": lines, "video_bytes": size if to_make else 0}
+    made_by = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
+    return {
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+        "stages": lines,
+        "video_bytes": size if to_make else 0,
+        "warnings": warnings_for(made_by, recipe.target),
+    }
 
 
 def _most(recipe: Recipe, look: Look) -> dict[str, int]:
@@ -149,5 +157,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
             console.print(f"{line['stage']}: {line['rate']}")
     if any(line["seconds"] is None for line in facts["stages"]):
         console.print("unknown: nobody measured it; build a few rows first and look at cost.json")
+    for warning in facts["warnings"]:
+        console.print(warning)
     if facts["video_bytes"]:
         console.print(f"videos to be made: about {facts['video_bytes'] / 1e6:.1f} MB, as large as those in the store")

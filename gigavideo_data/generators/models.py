@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,11 @@ PROFILES = {
 }
 # How prompts are to be worded (see `extension.STYLES`), by what a model's name holds.
 FAMILIES = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
+# Models whose terms forbid training another model on what they made, by what their names hold; others are not known to.
+TERMS = {
+    "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
+    "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
+}
 SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
 
 
@@ -63,6 +69,17 @@ def family_of(model: str) -> str:
         if part in name:
             return family
     raise RecipeError(f"target: the family of {name!r} is not known; its name must hold one of {', '.join(FAMILIES)}")
+
+
+def warnings_for(models: Iterable[str], target: str) -> list[str]:
+    """Where the terms of a model that makes videos forbid training the target on them, one sentence each."""
+    names = dict.fromkeys(Path(model).name for model in models)
+    return [
+        f"{name}: {terms}; the videos may be scored and looked at, but {Path(target).name} must not be trained on them"
+        for name in names
+        for part, terms in TERMS.items()
+        if part in name.casefold() and part not in Path(target).name.casefold()
+    ]
 
 
 def profile_of(model: str) -> Profile:
