@@ -122,6 +122,14 @@ def test_a_model_without_ideas_is_not_asked_for_ever():
     assert len(model.asked) == 1 + EMPTY_CALLS
 
 
+def test_one_bad_call_does_not_lose_the_list():
+    model = Scripted(drafts("a heron wades, then dives"), "nonsense", "nonsense", drafts("a gate opens, then shuts"))
+    assert len(written(model, 2)["prompts"]) == 2
+    with pytest.raises(RowError) as caught:
+        written(Scripted("nonsense"), 2)
+    assert caught.value.reason == "bad_form"
+
+
 def test_impossible_prompts_fall():
     model = Scripted(drafts("a thought forms, then fades", "a gate opens, then shuts"), {"impossible": [1, 99]})
     found = written(model, 1, sift=True)

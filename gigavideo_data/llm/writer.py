@@ -55,6 +55,9 @@ class LanguageWriter:
         Returns:
             `prompts` (each with its objects), `dropped` (prompt and reason: see `prompts.flaw`; duplicate,
             near_duplicate, impossible) and `tokens`.
+
+        Raises:
+            RowError: not one call brought anything of the right form.
         """
         asking = _Asking(self.model, seed, dimension, split)
         found: list[Draft] = []
@@ -64,8 +67,15 @@ class LanguageWriter:
         while len(found) < count and without < EMPTY_CALLS:
             wanted = min(rules["per_call"], count - len(found))
             messages = prompts.ask(about, wanted, [draft.prompt for draft in found])
+            try:
+                drafts = asking.ask(messages, prompts.Drafts, lambda _: []).prompts
+            except RowError:  # one bad call does not lose the list
+                without += 1
+                if not found and without == EMPTY_CALLS:
+                    raise
+                continue
             fresh = []
-            for draft in asking.ask(messages, prompts.Drafts, lambda _: []).prompts:
+            for draft in drafts:
                 reason = prompts.flaw(draft) or seen.double(draft.prompt)
                 if reason:
                     dropped.append({"prompt": draft.prompt, "reason": reason})
