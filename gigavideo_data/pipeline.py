@@ -42,6 +42,7 @@ LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "impossible",
     "several_lines",
     "objects_not_named",
+    "lost_facts",
     "blocked",
     "blocked_words",
     "blocked_near",
