@@ -103,7 +103,7 @@ def choice(results: Results) -> str:
     for (table, name), (one,) in results.by_name.items():
         gain, others = results.gain(table, name), _others(results, table, name)
         cells = [words(one.run.dimensions[0]), f"{one.run.lr:g}", str(one.run.steps), *_numbers(gain)]
-        lines.append(f"| {' | '.join(cells)} | {others.prompts.difference:+.3f} |")
+        lines.append(f"| {' | '.join(cells)} | {others.prompts.difference:+z.3f} |")
     return "\n".join(lines)
 
 
@@ -126,7 +126,7 @@ def table(results: Results, title: str, names: Iterable[tuple[str, str]]) -> lis
         cells = [label, kept, steps, *_numbers(gain), "-" if gain.spread is None else f"{gain.spread:.3f}"]
         if mine[0].run.others:
             others = _others(results, *kind).prompts
-            cells += [f"{others.difference:+.3f}", _interval(others)]
+            cells += [f"{others.difference:+z.3f}", _interval(others)]
         else:
             cells += ["-", "-"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -141,11 +141,11 @@ def _others(results: Results, table: str, name: str) -> Contrast:
 
 def _numbers(contrast: Contrast) -> list[str]:
     over = contrast.prompts
-    return [f"{over.base:.3f}", f"{over.tuned:.3f}", f"{over.difference:+.3f}", _interval(over)]
+    return [f"{over.base:.3f}", f"{over.tuned:.3f}", f"{over.difference:+z.3f}", _interval(over)]
 
 
 def _interval(over: Comparison) -> str:
-    return "-" if over.low is None else f"{over.low:+.3f} to {over.high:+.3f}"
+    return "-" if over.low is None else f"{over.low:+z.3f} to {over.high:+z.3f}"
 
 
 def claims(results: Results) -> list[str]:
@@ -184,9 +184,9 @@ def claims(results: Results) -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for claim, contrast in found:
-        seeds = ", ".join(f"{value:+.3f}" for value in contrast.by_seed)
+        seeds = ", ".join(f"{value:+z.3f}" for value in contrast.by_seed)
         over = contrast.prompts
-        cells = [claim, f"{over.difference:+.3f}", _interval(over), seeds, says[contrast.verdict]]
+        cells = [claim, f"{over.difference:+z.3f}", _interval(over), seeds, says[contrast.verdict]]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -248,5 +248,7 @@ def result(results: Results) -> str:
     lines += table(results, "4. Two dimensions jointly", of("jointly"))
     lines += table(results, f"Controls, {words(FOCUS)}", of("controls"))
     lines += table(results, f"Corrupted rewards, {words(FOCUS)}", [METHOD, *of("corrupted")])
+    lines += ["![Gain against the share of rewards exchanged at random](corrupted.svg)", ""]
     lines += table(results, f"Kept rows, {words(FOCUS)}", [*of("kept"), ("arms", "P_s V_s")])
+    lines += ["![Gain against the number of kept rows](kept.svg)", ""]
     return "\n".join([*lines, f"Training seeds: {len(SEEDS)}."])
