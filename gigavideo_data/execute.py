@@ -126,7 +126,7 @@ class Ray:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.max_errored_blocks = -1  # a row's failure is data; missing rows are counted afterwards
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it tells ignored errors with their tracebacks
 
     def outcomes(self, stage_name: str, items: list[Item], store: Store) -> Iterator[str]:
         """Run rows and yield one outcome each ("done", "rejected", "kept"), in any order.
