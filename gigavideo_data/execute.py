@@ -109,6 +109,9 @@ class Ray:
     def _start(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault(
+            "RAY_ENABLE_AUTO_CONNECT", "0"
+        )  # else its executor thread starts a second Ray at shutdown
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its errors come back as rows or exceptions
         import ray
         import ray.data
