@@ -89,18 +89,23 @@ def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
     if judge.backend == "camera":
         return {"backend": judge.backend, "model": "opencv", "revision": _source("gigavideo_data.judges.camera")}, {}
     if judge.backend == "counting":
-        settings = judge.model_dump(mode="json") | {"model": published_name(judge.model)}
-        return settings, {"load": judge.model}
+        return _found(judge.model, judge.model_dump(mode="json"))
     from gigavideo_data.judges.asking import TEMPLATE
 
-    settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass"}) | {"template": TEMPLATE}
     if judge.backend == "http":
-        return settings, {"endpoint": judge.endpoint}
-    name = published_name(judge.model)
-    if name != judge.model:  # a folder: it is what it holds
-        settings |= {"model": name, "revision": folder_revision(Path(judge.model).expanduser())}
-    del settings["media"], settings["readout"]
-    return settings, {"load": str(Path(judge.model).expanduser()) if name != judge.model else name}
+        settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass"})
+        return settings | {"template": TEMPLATE}, {"endpoint": judge.endpoint}
+    settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout"})
+    return _found(judge.model, settings | {"template": TEMPLATE})
+
+
+def _found(model: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a model that is loaded here, and from where: a folder is what it holds, a Hub id its revision."""
+    name = published_name(model)
+    if name == model:
+        return settings, {"load": model, "load_revision": settings["revision"]}
+    folder = Path(model).expanduser()
+    return settings | {"model": name, "revision": folder_revision(folder)}, {"load": str(folder), "load_revision": None}
 
 
 def _source(module: str) -> str:

@@ -121,7 +121,7 @@ def test_boxes_are_those_of_the_detectors_own_post_processing(owl):
 
     frames_THWC = np.random.default_rng(0).integers(0, 255, (9, 24, 40, 3), dtype=np.uint8)
     labels = ["gull", "boat"]
-    found = TransformersDetector(str(owl), 0.3).detect(frames_THWC, labels)
+    found = TransformersDetector(str(owl), None, 0.3).detect(frames_THWC, labels)
     assert len(found) == 9
     assert any(found), "a threshold that leaves nothing proves nothing"
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from functools import partial
 from math import log
 
 import numpy as np
@@ -14,7 +15,7 @@ from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.protocol import Answer
-from gigavideo_data.recipe import Judge
+from gigavideo_data.recipe import Counting, Judge
 
 FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None] * 25
 
@@ -103,3 +104,19 @@ def test_an_endpoint_without_probabilities_serves_hard_answers_only():
             judge(server).answer(FRAMES_THWC, 8.0, ["Is it grey?"])
         assert judge(server, readout="text").answer(FRAMES_THWC, 8.0, ["Is it grey?"]) == [Answer(0, 1)]
     assert "logprobs" not in server.requests[-1]
+
+
+@pytest.mark.parametrize("named", [partial(Judge, backend="transformers"), Counting])
+def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named):
+    folders = [tmp_path / place / "judge" for place in ("here", "there")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(folder.parent.name)
+    (here, found_at), (there, _) = (judge_engine(named(model=str(folder))) for folder in folders)
+    assert here["model"] == there["model"] == "judge"
+    assert here["revision"] != there["revision"]
+    assert str(tmp_path) not in json.dumps(here)
+    assert found_at == {"load": str(folders[0]), "load_revision": None}
+
+    decides, found_at = judge_engine(named(model="org/judge", revision="abc"))
+    assert (decides["revision"], found_at) == ("abc", {"load": "org/judge", "load_revision": "abc"})

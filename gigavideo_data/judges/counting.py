@@ -97,6 +97,8 @@ def _singular(word: str) -> str | None:
 class CountingQuestions:
     """Writes the question that the counting judge can answer; one, since a count has no leaning to yes."""
 
+    both_answers = False
+
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # no settings
 
@@ -152,14 +154,14 @@ class CountingJudge:
         """Load the detector, unless one is given.
 
         Args:
-            engine: model, revision, frames, threshold; `load`, where the model is found.
+            engine: model, revision, frames, threshold; `load` and `load_revision`, where the model is found.
             detector: that stands in its place.
         """
         self.model, self.revision, self.frames = engine["model"], engine["revision"], engine["frames"]
         if detector is None:
             from gigavideo_data.judges.detector import TransformersDetector
 
-            detector = TransformersDetector(engine["load"], engine["threshold"])
+            detector = TransformersDetector(engine["load"], engine["load_revision"], engine["threshold"])
         self.detector = detector
 
     def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:

@@ -16,17 +16,18 @@ BATCH = 8  # frames at once
 class TransformersDetector:
     """One detector, on the first accelerator if there is one."""
 
-    def __init__(self, model: str, threshold: float) -> None:
+    def __init__(self, model: str, revision: str | None, threshold: float) -> None:
         """Load it.
 
         Args:
             model: Hub id or folder.
+            revision: of the Hub id.
             threshold: least score of a box. It must be tuned for each detector: 0.28 is YOLO-World's.
         """
         self.threshold = threshold
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.processor: Any = AutoProcessor.from_pretrained(model)
-        loaded = Owlv2ForObjectDetection.from_pretrained(model, use_safetensors=True)
+        self.processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
+        loaded = Owlv2ForObjectDetection.from_pretrained(model, revision=revision, use_safetensors=True)
         self.model: Any = loaded.eval().to(self.device)
 
     @torch.inference_mode()

@@ -48,13 +48,14 @@ class TransformersJudge:
         """Load it.
 
         Args:
-            engine: model, revision, frames, max_side_px; `load`, its Hub id or folder.
+            engine: model, revision, frames, max_side_px; `load` and `load_revision`, its Hub id and commit, or its
+                folder and None.
 
         Raises:
             RunError: a model of another family, or one whose vocabulary cannot say yes or no in one token.
         """
         self.settings, self.model, self.revision = engine, engine["model"], engine["revision"]
-        where = {"revision": engine["revision"]} if engine["load"] == engine["model"] else {}
+        where = {"revision": engine["load_revision"]}
         config = AutoConfig.from_pretrained(engine["load"], **where)
         if config.model_type not in FAMILIES:
             raise RunError(f"judge: {config.model_type!r} is not among {', '.join(FAMILIES)}; serve it, and use http")
