@@ -330,12 +330,13 @@ def _build(work: Build, out: Path) -> BuildResult:
     judges = [settings for settings, _ in work.engines.values()]
     rows = [assemble.row(row, recipe, judges, work.runner.store) for row in made + real]
     cost = {"stages": work.runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
+    resolved = recipe.resolved()
     manifest = {
         "name": recipe.name,
-        "recipe": recipe.resolved(),
+        "recipe": resolved,
         "recipe_hash": recipe.hash,
         "code_version": version("gigavideo"),
-        "target_model": recipe.resolved()["target"],
+        "target_model": resolved["target"],
         "dimensions": list(recipe.dimensions),
         "license": recipe.license,
         "ledger": work.ledger,
