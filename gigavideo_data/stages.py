@@ -76,7 +76,15 @@ def _extend(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, 
 
 
 def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    return writer.questions(**inputs), {}
+    record = writer.questions(**inputs)
+    texts, expected = ([q[key] for q in record["questions"]] for key in ("question", "expected"))
+    if len(set(texts)) != len(texts):
+        raise ValueError(f"a question is asked twice: {texts}")
+    if set(expected) - {"yes", "no"}:
+        raise ValueError(f"an expected answer is neither yes nor no: {expected}")
+    if writer.both_answers and len(set(expected)) == 1:
+        raise ValueError("both answers must be expected somewhere, else a judge that always agrees is right")
+    return record, {}
 
 
 def _synthesize(generator: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -143,6 +151,7 @@ def run_row(
             try:
                 record, blobs = stage.run(engine, inputs, store)
             except RunError:
+                store.forget(stage_name, key)  # the attempt was not the row's: ten such runs must not give it up
                 raise
             except (ConnectionError, TimeoutError) as error:
                 if attempt < limit:

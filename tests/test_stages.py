@@ -71,3 +71,46 @@ def test_keys_name_the_engine_and_the_inputs():
         for inputs in ({"questions": ["q"]}, {"questions": ["r"]})
     }
     assert len(keys) == 4
+
+
+def asked(*expected: str) -> list[dict[str, object]]:
+    return [
+        {"question": f"Is it {number}?", "expected": answer, "gate": False, "negated": f"Is it not {number}?"}
+        for number, answer in enumerate(expected)
+    ]
+
+
+class Asker:
+    """Asks what it is given."""
+
+    def __init__(self, questions, *, both_answers=True) -> None:
+        self.given, self.both_answers = questions, both_answers
+
+    def questions(self, **inputs):  # noqa: ARG002 - the protocol
+        return {"questions": self.given}
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        (asked("yes", "yes"), "both answers"),
+        (asked("no"), "both answers"),
+        (asked("yes", "maybe"), "neither yes nor no"),
+        (asked("yes", "no")[:1] * 2, "twice"),
+    ],
+)
+def test_questions_that_break_the_rules_are_a_reject_whoever_wrote_them(tmp_path, given, wrong):
+    run_row("questions", "key", Asker(given), {}, Store(tmp_path), "run", 3)
+    assert wrong in (Store(tmp_path).get("questions", "key") or {})["detail"]
+
+
+def test_one_answer_will_do_where_geometry_judges(tmp_path):
+    assert run_row("questions", "key", Asker(asked("yes"), both_answers=False), {}, Store(tmp_path), "run", 3) == "done"
+    assert run_row("questions", "none", Asker([]), {}, Store(tmp_path), "run", 3) == "done"
+
+
+def test_a_dead_endpoint_never_gives_a_row_up(tmp_path):
+    for run_id in range(12):
+        with pytest.raises(RunError, match="cannot be reached"):
+            run(tmp_path, Writer(RunError("the endpoint cannot be reached")), str(run_id))
+    assert run(tmp_path, Writer(), "last") == ("done", {"prompt": "extended"})

@@ -136,6 +136,8 @@ _QUESTION = "Does the camera do this and nothing else: {what}?"
 class CameraQuestions:
     """Writes the question that the camera judge can answer; one, since geometry has no leaning to yes."""
 
+    both_answers = False
+
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # no settings
 

@@ -31,6 +31,8 @@ Shape = TypeVar("Shape", bound=BaseModel)
 class LanguageWriter:
     """Writes with any text model; see `pipeline` for when."""
 
+    both_answers = True
+
     def __init__(self, engine: dict[str, Any], model: TextModel | None = None) -> None:
         """Load the model that `engine["backend"]` names, unless one is given."""
         if model is None:

@@ -21,6 +21,8 @@ MAX_DRAWS_PER_PROMPT = (
 class GrammarWriter:
     """Writes and reads the language of the embedded world; what a language model must be `told`, it knows."""
 
+    both_answers = True
+
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # one grammar, no settings
 
