@@ -22,11 +22,13 @@ import numpy as np
 
 from gigavideo_data import video
 from gigavideo_data.generators.diffusers import DiffusersGenerator
+from gigavideo_data.generators.models import found_at, named, settings_of
 from gigavideo_data.miniature.grammar import SKILLS, describe, sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ask, ask_plain
 from gigavideo_data.miniature.trials import judged
 from gigavideo_data.miniature.world import FPS
+from gigavideo_data.recipe import Generator
 
 SHOWN = 25
 
@@ -34,7 +36,8 @@ SHOWN = 25
 @cache
 def _generator(model: str, steps: int, guidance: float) -> DiffusersGenerator:
     cv2.setNumThreads(1)
-    return DiffusersGenerator({"load": model, "steps": steps, "guidance": guidance, "negative_prompt": ""})
+    generator = Generator(model=named(model), steps=steps, guidance=guidance)
+    return DiffusersGenerator(settings_of(generator) | found_at(generator))
 
 
 def one(task: dict[str, Any]) -> dict[str, Any]:

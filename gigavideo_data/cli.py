@@ -200,9 +200,10 @@ def eval_(
 ) -> None:
     """Compare a tuned model with its base: same prompts, same seeds, every dimension."""
     from gigavideo_data import evaluate
+    from gigavideo_data.generators.models import named
     from gigavideo_data.progress import Progress
 
-    contenders = evaluate.Contender(base), evaluate.Contender(tuned, adapter)
+    contenders = evaluate.Contender(named(base)), evaluate.Contender(named(tuned), adapter)
     out = out or Path("runs/eval") / (adapter.name if adapter else contenders[1].name)
     console, setting = _console(), evaluate.read_setting(prompts, split, overrides or [])
     with Progress(console) as progress:

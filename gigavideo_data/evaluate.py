@@ -27,9 +27,9 @@ from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import DatasetError, RecipeError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.folder_read import read_manifest, read_rows
-from gigavideo_data.generators.models import model_folder, settings_of, trained_on
+from gigavideo_data.generators.models import found_at, model_folder, settings_of, trained_on
 from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import AnyJudge, Generator, Judge, Specialists, judge_of, readout_of
+from gigavideo_data.recipe import AnyJudge, Generator, Judge, Limits, Scale, Specialists, judge_of, readout_of
 from gigavideo_data.rewards import as_read, score
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
@@ -37,7 +37,6 @@ from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import Store, write_durably
 from gigavideo_data.typed_yaml import Document, override, validate
 
-ATTEMPTS = 3
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around them in the model card of gv-train
 CLIPS = 12  # shown per dimension: half the greatest gains, half the greatest losses
 
@@ -51,6 +50,7 @@ class Setting:
     judge: Judge
     specialists: Specialists
     judges_of_training: frozenset[str]  # ids of the judges whose rewards the dataset holds
+    scale: Scale
 
     @property
     def dimensions(self) -> list[str]:
@@ -80,13 +80,14 @@ class Contender:
 
 
 class Means(BaseModel):
-    """The parts of a recipe that decide a comparison; the first generator samples."""
+    """The parts of a recipe that decide a comparison, and where it runs here; the first generator samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
     judge: Judge = Judge()
     specialists: Specialists = Specialists()
+    scale: Scale = Scale()
 
 
 def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Setting:
@@ -118,12 +119,12 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
             f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
         )
     recipe = manifest["recipe"] if manifest else {}
-    document = Document({key: recipe[key] for key in Means.model_fields if key in recipe}, "--set")
+    document = Document({key: recipe[key] for key in Means.model_fields if key in recipe and key != "scale"}, "--set")
     for text in overrides:
         document = override(document, text)
     means = validate(Means, document)
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
-    return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges))
+    return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges), means.scale)
 
 
 def _own(prompt: dict[str, Any]) -> list[dict[str, Any]]:
@@ -155,7 +156,7 @@ def evaluate(
         with FileLock(out / ".gv" / "lock", timeout=0):
             store = Store(store_root)
             store.create()
-            with ray_for_build(None, ATTEMPTS) as ray:
+            with ray_for_build(Limits(), setting.scale) as ray:
                 runner = Runner(store, ray, progress)
                 results = [_results(contender, setting, runner) for contender in (base, tuned)]
     except Timeout:
@@ -220,8 +221,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
 
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
     """One dict per prompt and seed, in order: the video and the rewards by dimension, or why there is none."""
-    settings = settings_of(setting.generator.model_copy(update={"model": contender.model}), contender.adapter)
-    local = {"load": contender.model, "load_adapter": str(contender.adapter) if contender.adapter else None}
+    adapter = str(contender.adapter) if contender.adapter else None
+    generator = setting.generator.model_copy(update={"model": contender.model, "adapter": adapter})
+    settings, local = settings_of(generator), found_at(generator)
     asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     made = runner.records(
         [Item("synthesize", settings, {"prompt": p["prompt"], "seed": seed}, local) for p, seed in asked],
@@ -231,9 +233,9 @@ def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dic
     items = []
     for (p, _), clip in zip(asked, made, strict=True):
         if "rejected" not in clip:
-            judge, found_at = engines[p["dimension"]]
+            judge, judge_at = engines[p["dimension"]]
             work = {"video_sha256": clip["video_sha256"], "questions": [q["question"] for q in p["questions"]]}
-            items.append(Item("judge", judge, work, found_at))
+            items.append(Item("judge", judge, work, judge_at))
     answers = iter(runner.records(items))
     results = []
     for (prompt, seed), clip in zip(asked, made, strict=True):

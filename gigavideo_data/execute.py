@@ -27,6 +27,7 @@ import numpy as np
 
 from gigavideo_data.engines import CONCURRENT, RESIDENT, load_engine
 from gigavideo_data.errors import RunError
+from gigavideo_data.recipe import Limits, Place, Scale
 from gigavideo_data.stages import STAGES, Item, run_row
 from gigavideo_data.store import Store, canonical
 
@@ -100,10 +101,11 @@ def _in_task(batch: dict[str, np.ndarray], *worker: Any) -> dict[str, list[str]]
 class Ray:
     """One Ray for a whole build, started when the first row is missing, so that a finished build never starts it."""
 
-    def __init__(self, replicas: int | None, attempts: int) -> None:
+    def __init__(self, limits: Limits, scale: Scale) -> None:
         self.run_id = uuid.uuid4().hex[:12]
-        self.attempts = attempts
-        self.replicas = replicas or len(os.sched_getaffinity(0))
+        self.attempts = limits.attempts
+        self.replicas = limits.replicas or len(os.sched_getaffinity(0))
+        self.scale = scale
         self._up = False
 
     def _start(self) -> None:
@@ -141,13 +143,19 @@ class Ray:
         import ray.data
 
         stage = STAGES[stage_name]
-        rows = [{"key": i.key, "work": json.dumps({"engine": i.engine | i.local, "inputs": i.inputs})} for i in items]
+        gpus, workers = self._placed(stage.engine)
+        placed = {"gpus": gpus, "compile": self.scale.compile}
+        rows = [
+            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | placed, "inputs": i.inputs})}
+            for i in items
+        ]
         blocks = -(-len(rows) // stage.rows_per_task)
         source = ray.data.from_items(rows, override_num_blocks=blocks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # restarts and retries have no named parameter yet, and Ray says so
             resident = any((stage.engine, item.engine.get("backend")) in RESIDENT for item in items)
-            dataset = self._mapped(source, stage_name, blocks, store, resident=resident)
+            size = min(workers if resident else self.replicas, blocks)
+            dataset = self._mapped(source, stage_name, size, store, gpus if resident else None)
         for batch in _bounded(
             dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"), stage_name
         ):
@@ -156,16 +164,32 @@ class Ray:
                     raise RunError(f"{stage_name}: {str(outcome).removeprefix('fatal: ')}")
                 yield str(outcome)
 
-    def _mapped(self, source: Any, stage_name: str, blocks: int, store: Store, *, resident: bool) -> Any:
-        """Rows through a pool of workers that hold a heavy engine; else through tasks, which start at once."""
+    def _placed(self, kind: str | None) -> tuple[float, int]:
+        """GPUs of each worker that holds a model of a kind, and the number of workers.
+
+        Raises:
+            RunError: the recipe wants more GPUs for one than there are.
+        """
+        import ray
+
+        place = getattr(self.scale, kind or "", Place())
+        there = ray.cluster_resources().get("GPU", 0.0)
+        gpus = min(1.0, there) if place.gpus is None else place.gpus
+        if gpus > there:
+            raise RunError(f"scale.{kind}.gpus: {gpus:g} asked for, {there:g} here; ask for fewer, or set RAY_ADDRESS")
+        return gpus, place.replicas or (int(there / gpus) if gpus else self.replicas)
+
+    def _mapped(self, source: Any, stage_name: str, size: int, store: Store, gpus: float | None) -> Any:
+        """Rows through a pool of workers that hold a heavy engine; else (gpus None) tasks, which start at once."""
         import ray.data
 
-        stage, size = STAGES[stage_name], min(self.replicas, blocks)
+        stage = STAGES[stage_name]
         worker = (stage_name, str(store.root.resolve()), self.run_id, self.attempts)
         # One more than the adapter's own limit: the last one finds no attempt left and writes the rejection.
         retries = 2 * (self.attempts + 1) * stage.rows_per_task
-        shared = {"batch_size": None, "batch_format": "numpy", "num_cpus": SLOTS_PER_WORKER}
-        if resident:
+        slot = {"num_gpus": gpus} if gpus else {"num_cpus": SLOTS_PER_WORKER}
+        shared = {"batch_size": None, "batch_format": "numpy", **slot}
+        if gpus is not None:
             return source.map_batches(
                 Worker,
                 fn_constructor_args=worker,
@@ -187,9 +211,9 @@ class Ray:
 
 
 @contextmanager
-def ray_for_build(replicas: int | None, attempts: int) -> Iterator[Ray]:
+def ray_for_build(limits: Limits, scale: Scale) -> Iterator[Ray]:
     """A `Ray` that is closed however the build ends."""
-    executor = Ray(replicas, attempts)
+    executor = Ray(limits, scale)
     try:
         yield executor
     finally:

@@ -24,8 +24,9 @@ from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
-from gigavideo_data.generators.models import family_of, settings_of
+from gigavideo_data.generators.models import family_of, found_at, settings_of
 from gigavideo_data.intake import about, intake
+from gigavideo_data.pinned import pinned
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import check_out, write_dataset
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
@@ -188,7 +189,7 @@ class Build:
                 settings = settings_of(chosen)
                 drafts.append(replace(row, sample=sample, seed=seed, generator=settings))
                 work = {"prompt": row.prompt, "seed": seed}
-                items.append(Item("synthesize", settings, work, local={"load": chosen.model}))
+                items.append(Item("synthesize", settings, work, found_at(chosen)))
         outcomes: list[Row | Record] = [
             record if "rejected" in record else replace(row, clip=record)
             for row, record in zip(drafts, self.runner.records(items), strict=True)
@@ -305,16 +306,18 @@ def build(
         RejectedError: more rows were rejected than `limits.max_rejected` allows; the dataset is written all the same.
         DatasetError: `out` cannot take a dataset.
         RecipeError: a writer cannot write about a dimension.
+        HubError: a model's commit cannot be found out.
     """
     check_subjects(recipe)
     check_out(out)
+    recipe = pinned(recipe)
     lock_file = out / ".gv" / "lock"
     lock_file.parent.mkdir(exist_ok=True)
     try:
         with FileLock(lock_file, timeout=0):
             store = Store(store_root)
             store.create()
-            with ray_for_build(recipe.limits.replicas, recipe.limits.attempts) as ray:
+            with ray_for_build(recipe.limits, recipe.scale) as ray:
                 return _build(Build(recipe, Runner(store, ray, progress, retry_rejected=retry_rejected)), out)
     except Timeout:
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from gigavideo_data import inspect
 from gigavideo_data.engines import check_subjects
+from gigavideo_data.errors import HubError
 from gigavideo_data.generators.models import warnings_for
+from gigavideo_data.pinned import pinned
 from gigavideo_data.pipeline import Build
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe, published_name
@@ -74,6 +76,11 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         RecipeError: the writer cannot write about a dimension, or a table cannot be read.
     """
     check_subjects(recipe)
+    warnings = []
+    try:
+        recipe = pinned(recipe)
+    except HubError as error:
+        warnings.append(f"{error}. What the store has of it is not seen.")
     look = Look(store)
     build = Build(recipe, look)
     asked = build.questions(build.extend(build.prompts()))
@@ -96,7 +103,7 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         "recipe_hash": recipe.hash,
         "stages": lines,
         "video_bytes": size if to_make else 0,
-        "warnings": warnings_for(made_by, recipe.target),
+        "warnings": warnings + warnings_for(made_by, recipe.target),
     }
 
 

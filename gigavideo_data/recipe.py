@@ -124,15 +124,19 @@ class Imported(_Part):
 class Generator(_Part):
     """One text-to-video model with its settings; `share` is its part of the videos, relative to the others' shares.
 
-    `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`.
+    `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`; `adapter`, the
+    folder of a LoRA on top. `steps` and `guidance` are the model's own where they are null. `profile` names a way to
+    sample faster, which changes the videos: `first_block_cache` skips blocks whose input hardly changed.
     """
 
     backend: Literal["diffusers"] = "diffusers"
     model: Model = "miniature"
-    steps: Count = 20
-    guidance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 3.0
+    revision: Model | None = None
+    adapter: Model | None = None
+    steps: Count | None = None
+    guidance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
     negative_prompt: str = ""
-    profile: str = "default"
+    profile: Literal["default", "first_block_cache"] = "default"
     share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
 
 
@@ -204,6 +208,36 @@ class EvalPrompts(_Part):
     seeds: Count = 2
 
 
+class Place(_Part):
+    """Where one kind of model runs: `replicas` workers that hold it, each with `gpus` GPUs.
+
+    Null is one GPU each where there are any, and as many workers as they or the cores allow. Half a GPU lets two
+    workers share one, so that it is busy while the other one reads or writes a video; several serve one model of `vllm`
+    together.
+    """
+
+    replicas: Count | None = None
+    gpus: Annotated[float, Field(gt=0.0, le=64.0)] | None = None
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> Place:
+        if self.gpus and self.gpus > 1 and self.gpus % 1:
+            raise ValueError("gpus: above one, a whole number")
+        return self
+
+
+class Scale(_Part):
+    """Where the models run; `compile`: whether the generator's blocks are compiled, which takes minutes at the start.
+
+    No row depends on these, so they are left out of the recipe's hash.
+    """
+
+    writer: Place = Place()
+    generator: Place = Place()
+    judge: Place = Place()
+    compile: bool = False
+
+
 class Limits(_Part):
     """What a run may cost. No row depends on these, so they are left out of the recipe's hash."""
 
@@ -233,6 +267,7 @@ class Recipe(_Part):
     check: Check = Check()
     eval_prompts: EvalPrompts = EvalPrompts()
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    scale: Scale = Scale()
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -272,12 +307,14 @@ class Recipe(_Part):
         plain["target"] = published_name(plain["target"])
         for part in (plain["judge"], *plain["generators"], *filter(None, [plain["specialists"]["counting"]])):
             part["model"] = published_name(part["model"])
+        for part in plain["generators"]:
+            part["adapter"] = part["adapter"] and published_name(part["adapter"])
         return plain
 
     @cached_property
     def hash(self) -> str:
         """16 hex digits that name everything the rows depend on."""
-        plain = {key: value for key, value in self.resolved().items() if key != "limits"}
+        plain = {key: value for key, value in self.resolved().items() if key not in ("limits", "scale")}
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -339,3 +376,8 @@ def _with_sha256(file: str, key: str) -> str:
 def published_name(model: str) -> str:
     """A model's name without where it lies on this machine."""
     return PurePath(model).name if model.startswith(("/", "./", "../", "~")) else model
+
+
+def on_the_hub(model: str) -> bool:
+    """Whether a model is named by its Hub id."""
+    return "/" in model and published_name(model) == model

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigavideo_data.generators.models import Profile, model_folder, model_revision, profile_of, sampler_of
+from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
 from gigavideo_train import config as settings
 from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
@@ -65,7 +65,7 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
         DatasetError: the dataset leaves nothing to train on.
         RecipeError: a setting or the model is not known.
     """
-    model = model or dataset.manifest["target_model"]
+    model = named(model or dataset.manifest["target_model"])
     folder = model_folder(model)
     family_name(folder)
     profile = profile_of(model)

@@ -219,3 +219,11 @@ def test_an_evaluation_that_cannot_be_is_refused_at_once(reference, arguments, c
     found, _, said = evaluate(reference, *arguments)
     assert found == code
     assert words in said
+
+
+def test_more_gpus_than_there_are_end_the_build_with_what_to_change(tmp_path):
+    code, said = Workspace(tmp_path).build(scale__generator__gpus="64")
+    assert code == 1
+    assert "scale.generator.gpus: 64 asked for" in said
+    assert "RAY_ADDRESS" in said
+    assert "Traceback" not in said

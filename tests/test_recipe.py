@@ -169,8 +169,9 @@ def test_the_hash_names_what_the_rows_depend_on(tmp_path: Path) -> None:
     assert again.hash == recipe.hash
     assert len(recipe.hash) == 16
     assert load(written(tmp_path, BASE + "judge: {min_mass: 0.4}\n")).hash != recipe.hash
-    assert load(written(tmp_path, BASE + "generators: [{guidance: 3}]\n")).hash == recipe.hash
+    assert load(written(tmp_path, BASE + "generators: [{share: 1}]\n")).hash == recipe.hash
     assert load(written(tmp_path, BASE + "limits: {replicas: 2}\n")).hash == recipe.hash
+    assert load(written(tmp_path, BASE + "scale: {judge: {gpus: 0.5, replicas: 4}}\n")).hash == recipe.hash
 
 
 def test_a_local_folder_is_not_published(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 import transformers
 from diffusers.utils import logging
@@ -30,7 +31,7 @@ from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.evaluate import Setting, read_setting, reward_of
 from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import model_folder, settings_of
+from gigavideo_data.generators.models import found_at, model_folder, settings_of
 from gigavideo_data.progress import Progress
 from gigavideo_data.store import write_durably
 from gigavideo_train import dataset as training_set
@@ -50,7 +51,7 @@ class Sampler:
     """The miniature's pipeline, in batches; its transformer's weights are exchanged, so that it compiles once."""
 
     def __init__(self, setting: Setting) -> None:
-        self.generator = DiffusersGenerator(settings_of(setting.generator) | {"load": setting.generator.model})
+        self.generator = DiffusersGenerator(settings_of(setting.generator) | found_at(setting.generator))
         for module in self.generator.pipeline.vae.modules():
             if isinstance(module, torch.nn.Conv3d):  # with the channels last, a batch decodes in half the time
                 module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
@@ -84,9 +85,19 @@ class Sampler:
                 output_type="latent",
             ).frames
             with torch.autocast("cpu", torch.bfloat16):
-                frames_BTHWC = generator.decode(latents_BCFHW[: len(mine)])
+                frames_BTHWC = self._decoded(latents_BCFHW[: len(mine)])
             for frames_THWC in frames_BTHWC:
                 yield video.encode(frames_THWC, generator.profile.fps)
+
+    def _decoded(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
+        """Frames (B, T, H, W, 3), uint8 RGB; those that are not finite end the proof."""
+        vae, shape = self.generator.pipeline.vae, (1, -1, 1, 1, 1)
+        mean, std = (torch.tensor(v).view(shape) for v in (vae.config.latents_mean, vae.config.latents_std))
+        frames_BCTHW = vae.decode(latents_BCFHW * std + mean, return_dict=False)[0]
+        if not torch.isfinite(frames_BCTHW).all():
+            raise ValueError("a decoded video holds values that are not finite")
+        frames_BCTHW = ((frames_BCTHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return frames_BCTHW.permute(0, 2, 3, 4, 1).contiguous().numpy()
 
 
 class Lab:

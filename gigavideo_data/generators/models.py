@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.recipe import Generator, published_name
+from gigavideo_data.hub_read import file_of, folder_of
+from gigavideo_data.recipe import Generator, on_the_hub, published_name
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model makes by default: px, frames, Hz, and the longest prompt in tokens.
+    """What a model makes by default: px, frames, Hz, the longest prompt in tokens, sampling steps and guidance.
 
     The number of frames is one more than a multiple of `stride`.
     """
@@ -28,11 +29,25 @@ class Profile:
     num_frames: int
     fps: float
     max_tokens: int
+    steps: int
+    guidance: float
     stride: int = 4
 
 
+# By shipped name or Hub id. Sizes, lengths, steps and guidance of the models' own model cards and pipelines.
 PROFILES = {
-    "miniature": Profile("miniature", height=48, width=48, num_frames=17, fps=8.0, max_tokens=24),
+    profile.name: profile
+    for profile in (
+        Profile("miniature", 48, 48, 17, fps=8.0, max_tokens=24, steps=20, guidance=3.0),
+        Profile("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 480, 832, 81, fps=16.0, max_tokens=512, steps=50, guidance=5.0),
+        Profile("Wan-AI/Wan2.1-T2V-14B-Diffusers", 480, 832, 81, fps=16.0, max_tokens=512, steps=50, guidance=5.0),
+        Profile("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 704, 1280, 121, fps=24.0, max_tokens=512, steps=50, guidance=5.0),
+        Profile(
+            "hunyuanvideo-community/HunyuanVideo", 720, 1280, 129, fps=24.0, max_tokens=256, steps=50, guidance=6.0
+        ),
+        Profile("zai-org/CogVideoX1.5-5B", 768, 1360, 81, fps=16.0, max_tokens=226, steps=50, guidance=6.0),
+        Profile("Lightricks/LTX-Video", 512, 704, 161, fps=25.0, max_tokens=128, steps=50, guidance=3.0, stride=8),
+    )
 }
 # How prompts are to be worded (see `extension.STYLES`), by what a model's name holds.
 FAMILIES = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
@@ -44,17 +59,28 @@ TERMS = {
 SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
 
 
-def model_folder(model: str) -> Path:
-    """Where a model lies on disk.
+def named(text: str) -> str:
+    """What a command line calls a model: a folder that is there, whatever it looks like; else a name or a Hub id."""
+    folder = Path(text).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else text
+
+
+def model_folder(model: str, revision: str | None = None) -> Path:
+    """Where a model lies on disk; one of the Hub is fetched first, its weights as safetensors only.
 
     Raises:
         RecipeError: it is neither a known name nor a diffusers pipeline folder.
+        HubError: the Hub does not give it.
     """
     if model == "miniature":
         return Path(str(importlib.resources.files("gigavideo_data.miniature"))) / "base"
+    if on_the_hub(model):
+        return folder_of(model, revision)
     folder = Path(model).expanduser()
     if not (folder / "model_index.json").is_file():
-        raise RecipeError(f"generators: model {model!r} is neither 'miniature' nor a folder with a model_index.json")
+        raise RecipeError(
+            f"generators: model {model!r} is neither 'miniature', nor a Hub id, nor a folder with a model_index.json"
+        )
     return folder
 
 
@@ -88,12 +114,12 @@ def profile_of(model: str) -> Profile:
     Raises:
         RecipeError: nothing is known of it.
     """
-    sign = model_folder(model) / SIGN
-    name = json.loads(sign.read_text("utf-8"))["profile"] if sign.is_file() else model
+    sign = None if on_the_hub(model) else model_folder(model) / SIGN
+    name = json.loads(sign.read_text("utf-8"))["profile"] if sign and sign.is_file() else model
     if name not in PROFILES:
         raise RecipeError(
-            f"generators: nothing is known of model {Path(model).name!r}; "
-            f'its folder needs a {SIGN} such as {{"profile": "{next(iter(PROFILES))}"}}'
+            f"generators: nothing is known of model {published_name(model)!r}. Known are {', '.join(PROFILES)}; "
+            f'a folder with a copy of one of them says so in a {SIGN}: {{"profile": "{list(PROFILES)[1]}"}}'
         )
     return PROFILES[name]
 
@@ -119,23 +145,37 @@ def folder_revision(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def settings_of(generator: Generator, adapter: Path | None = None) -> dict[str, Any]:
+def settings_of(generator: Generator) -> dict[str, Any]:
     """The `generator` column of the contract, less the seed: all that decides a video, and no path of this machine."""
+    model, profile = generator.model, profile_of(generator.model)
+    adapter = Path(generator.adapter).expanduser() if generator.adapter else None
     return {
         "backend": generator.backend,
-        "model": published_name(generator.model),
-        "revision": model_revision(generator.model),
+        "model": published_name(model),
+        "revision": generator.revision if on_the_hub(model) else model_revision(model),
         "adapter": f"{adapter.name}@{folder_revision(adapter)}" if adapter else None,
         "profile": generator.profile,
-        **sampler_of(generator.model),
-        "steps": generator.steps,
-        "guidance": generator.guidance,
+        **sampler_of(model, generator.revision),
+        "steps": generator.steps or profile.steps,
+        "guidance": profile.guidance if generator.guidance is None else generator.guidance,
         "negative_prompt": generator.negative_prompt,
     }
 
 
+def found_at(generator: Generator) -> dict[str, Any]:
+    """Where this machine finds what the settings name."""
+    return {"load": generator.model, "load_revision": generator.revision, "load_adapter": generator.adapter}
+
+
 @cache
-def sampler_of(model: str) -> dict[str, Any]:
-    """The scheduler that a pipeline folder names, and its shift."""
-    config = json.loads((model_folder(model) / "scheduler" / "scheduler_config.json").read_text())
+def sampler_of(model: str, revision: str | None = None) -> dict[str, Any]:
+    """The scheduler that a pipeline names, and its shift.
+
+    Raises:
+        HubError: the Hub does not give it.
+    """
+    name = "scheduler/scheduler_config.json"
+    config = json.loads(
+        (file_of(model, revision, name) if on_the_hub(model) else model_folder(model) / name).read_text()
+    )
     return {"scheduler": config["_class_name"], "shift": config.get("shift", config.get("flow_shift"))}

@@ -1,0 +1,36 @@
+"""Which commits of the Hub a recipe means: found once before a build, so that its dataset can name them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from gigavideo_data.hub_read import commit_of
+from gigavideo_data.recipe import Counting, Generator, Judge, Recipe, on_the_hub
+
+# A small file that every model of a backend has. Backends that are not here load nothing from the Hub.
+SMALL_FILES = {"diffusers": "model_index.json", "transformers": "config.json", "counting": "config.json"}
+
+Part = TypeVar("Part", Generator, Judge, Counting)
+
+
+def pinned(recipe: Recipe) -> Recipe:
+    """The same recipe, with the commit of every model that it loads from the Hub.
+
+    Raises:
+        HubError: one cannot be found out.
+    """
+    changes: dict[str, Any] = {
+        "generators": tuple(_pinned(generator) for generator in recipe.generators),
+        "judge": _pinned(recipe.judge),
+    }
+    if recipe.specialists.counting:
+        counting = _pinned(recipe.specialists.counting)
+        changes["specialists"] = recipe.specialists.model_copy(update={"counting": counting})
+    return Recipe.model_construct(**(dict(recipe) | changes))
+
+
+def _pinned(part: Part) -> Part:
+    if part.backend not in SMALL_FILES or not on_the_hub(part.model):
+        return part
+    commit = commit_of(part.model, part.revision, SMALL_FILES[part.backend])
+    return part.model_copy(update={"revision": commit})
