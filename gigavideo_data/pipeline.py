@@ -153,11 +153,13 @@ class Build:
 
     def questions(self, rows: list[Row]) -> list[Row]:
         """Yes/no questions on every target dimension that a prompt states something of; none, and no video is made."""
-        items = [self._question_item(row, dimension) for row in rows for dimension in self.recipe.dimensions]
+        may_show = [self._may_show(row) for row in rows]
+        asked = zip(rows, may_show, strict=True)
+        items = [self._question_item(row, dimension) for row, dimensions in asked for dimension in dimensions]
         outcomes: list[Row | Record] = []
         records = iter(self.runner.records(items))
-        for row in rows:
-            of_row = {dimension: next(records) for dimension in self.recipe.dimensions}
+        for row, dimensions in zip(rows, may_show, strict=True):
+            of_row = {dimension: next(records) for dimension in dimensions}
             asks = {d: r["questions"] for d, r in of_row.items() if r.get("questions")}
             needed = of_row[row.dimension] if row.dimension else {}
             if "rejected" in needed:
@@ -167,6 +169,13 @@ class Build:
             else:
                 outcomes.append(replace(row, asks=asks))
         return self.pass_on("questions", rows, outcomes)
+
+    def _may_show(self, row: Row) -> list[str]:
+        """Target dimensions that a row is asked about: its own and those its videos can show; of a caption, all."""
+        own = load_dimension(row.dimension) if row.dimension else None
+        if own is None or own.shows is None:
+            return list(self.recipe.dimensions)
+        return [dimension for dimension in self.recipe.dimensions if dimension in (own.name, *own.shows)]
 
     def _question_item(self, row: Row, dimension: str) -> Item:
         """The writer's work, or that of the specialist who will judge: it reads the short form, where facts stand."""

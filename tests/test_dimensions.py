@@ -44,6 +44,13 @@ def test_every_dimension_loads_and_can_be_written_from(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", names())
+def test_what_a_dimensions_videos_can_show_are_other_dimensions(name: str) -> None:
+    shows = load_dimension(name).shows
+    assert shows is not None
+    assert list(shows) == sorted(set(shows) & set(names()) - {name})
+
+
 def test_no_seed_serves_two_dimensions() -> None:
     words = [frozenset(re.findall(r"\w+", seed.lower())) for name in names() for seed in load_dimension(name).seeds]
     assert len(words) == len(set(words))

@@ -25,7 +25,8 @@ class Dimension(BaseModel):
     """One thing a video can get right or wrong.
 
     `combine` says how the questions of one video become one reward (see `rewards.score`); `scorer` who answers them
-    best: the multimodal judge (qa), or a specialist that a recipe may name.
+    best: the multimodal judge (qa), or a specialist that a recipe may name. `shows` are the other dimensions that its
+    videos are asked about where a recipe has them too; null is any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -37,6 +38,7 @@ class Dimension(BaseModel):
     question_guidance: Text
     combine: Literal["mean", "all", "gate", "prefix"]
     scorer: Literal["qa", "camera", "counting"]
+    shows: Annotated[tuple[Text, ...], Field(strict=False)] | None = None
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Dimension:
