@@ -32,6 +32,7 @@ from gigavideo_data.stages import STAGES, Item, run_row
 from gigavideo_data.store import Store, canonical
 
 STALL_S = 1800  # no row finished for so long: something hangs, and the run says so instead of waiting
+NODE_ANSWERS_S = 120  # for a new node's first worker to start
 SLOTS_PER_WORKER = 0.1  # of a CPU, in Ray's books only
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -103,12 +104,11 @@ class Ray:
 
     def __init__(self, limits: Limits, scale: Scale) -> None:
         self.run_id = uuid.uuid4().hex[:12]
-        self.attempts = limits.attempts
-        self.replicas = limits.replicas or len(os.sched_getaffinity(0))
-        self.scale = scale
+        self.limits, self.scale = limits, scale
+        self.replicas = 0  # workers of a stage that no GPU bounds
         self._up = False
 
-    def _start(self) -> None:
+    def _start(self, store: Path) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault(
@@ -120,10 +120,14 @@ class Ray:
 
         if not ray.is_initialized():
             on_cluster = "RAY_ADDRESS" in os.environ
+            self.replicas = self.limits.replicas or len(os.sched_getaffinity(0))
             settings = {"runtime_env": {"env_vars": _ONE_THREAD}} if on_cluster else _local_settings(self.replicas)
             with _no_native_chatter(), nullcontext() if on_cluster else _inherited(_ONE_THREAD):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
             self._up = True
+            if on_cluster:
+                self.replicas = self.limits.replicas or max(1, int(ray.cluster_resources().get("CPU", 1)))
+                _check_shared(store)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -134,9 +138,10 @@ class Ray:
         """Run rows and yield one outcome each ("done", "rejected", "kept"), in any order.
 
         Raises:
-            RunError: the store is full, an engine cannot be loaded, or nothing has finished for `STALL_S`.
+            RunError: the store is full or not seen by every node, an engine cannot be loaded, or nothing has finished
+                for `STALL_S`.
         """
-        self._start()
+        self._start(store.root.resolve())
         import ray.data
 
         stage = STAGES[stage_name]
@@ -181,9 +186,9 @@ class Ray:
         import ray.data
 
         stage = STAGES[stage_name]
-        worker = (stage_name, str(store.root.resolve()), self.run_id, self.attempts)
+        worker = (stage_name, str(store.root.resolve()), self.run_id, self.limits.attempts)
         # One more than the adapter's own limit: the last one finds no attempt left and writes the rejection.
-        retries = 2 * (self.attempts + 1) * stage.rows_per_task
+        retries = 2 * (self.limits.attempts + 1) * stage.rows_per_task
         slot = {"num_gpus": gpus} if gpus else {"num_cpus": SLOTS_PER_WORKER}
         shared = {"batch_size": None, "batch_format": "numpy", **slot}
         if gpus is not None:
@@ -220,6 +225,37 @@ def ray_for_build(limits: Limits, scale: Scale) -> Iterator[Ray]:
 def _local_settings(replicas: int) -> dict[str, Any]:
     # Slots are bookkeeping, not threads: enough for the pool, the reader and Ray's own helpers on any machine.
     return {"num_cpus": max(4, replicas + 2), "object_store_memory": 256 * 2**20, "include_dashboard": False}
+
+
+def _check_shared(store: Path) -> None:
+    """Ask every node of the cluster whether it sees the store, before one makes rows that no other finds.
+
+    Raises:
+        RunError: one does not, or does not answer.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    marker = str(store / "format")
+    look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    answers = [look.options(scheduling_strategy=strategy).remote(marker) for strategy in there]
+    ray.wait(answers, num_returns=len(answers), timeout=NODE_ANSWERS_S)
+    blind = [node["NodeManagerHostname"] for node, one in zip(nodes, answers, strict=True) if not _answered(one)]
+    if blind:
+        raise RunError(
+            f"the store {store} is not seen by {', '.join(blind)}. Name a --store and --out on storage that they share."
+        )
+
+
+def _answered(answer: Any) -> bool:
+    import ray
+
+    try:
+        return bool(ray.get(answer, timeout=0))
+    except ray.exceptions.RayError:
+        return False
 
 
 @contextmanager
