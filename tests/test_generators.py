@@ -5,15 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import tiny_pipelines
 import torch
 from diffusers import DiffusionPipeline
 
+from gigavideo_data import video
 from gigavideo_data.engines import load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.generators import models
 from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.recipe import Generator
+from gigavideo_data.stages import run_row
+from gigavideo_data.store import Store
 
 PROMPT, SEED = "a red circle moves to the left", 7
 
@@ -137,3 +141,19 @@ def test_a_pipeline_of_another_family_is_refused_with_those_that_are_known(tmp_p
     (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "EulerDiscreteScheduler"}')
     with pytest.raises(RunError, match=r"OtherPipeline is not among WanPipeline"):
         load(tmp_path)
+
+
+def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
+    """As a worker runs it: the row's record says what the file holds, and both blobs are durable."""
+    name, folder = tiny
+    profile, store = tiny_pipelines.PROFILES[name], Store(tmp_path)
+    engine = load(folder)
+    assert run_row("synthesize", "key", engine, {"prompt": PROMPT, "seed": SEED}, store, "run", 3) == "done"
+    record = store.get("synthesize", "key")
+    assert record is not None, "its blobs are there and whole"
+    made = video.decode(store.blob(record["blobs"]["video.mp4"]))
+    assert made.frames_THWC.shape == (profile.num_frames, profile.height, profile.width, 3)
+    assert (record["num_frames"], record["height"], record["width"]) == made.frames_THWC.shape[:3]
+    assert record["fps"] == made.fps == profile.fps
+    latents_CFHW = safetensors.torch.load(store.blob(record["blobs"]["latents.safetensors"]))["latents"]
+    assert torch.equal(latents_CFHW, engine.generate(PROMPT, SEED).latents_CFHW.bfloat16())
