@@ -15,6 +15,8 @@ from typing import Any
 
 from gigavideo_data import rewards, video
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.generators.protocol import VideoGenerator
+from gigavideo_data.judges.protocol import Judge
 from gigavideo_data.store import Store, content_key
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Recor
     return record, {}
 
 
-def _synthesize(generator: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     from safetensors.torch import save  # torch loads only where videos are made
 
     made = generator.generate(inputs["prompt"], inputs["seed"])
@@ -96,7 +98,7 @@ def _synthesize(generator: Any, inputs: dict[str, Any], store: Store) -> tuple[R
     return _video_facts(data), {"video.mp4": data, "latents.safetensors": latents}
 
 
-def _judge(judge: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     name = inputs["video_sha256"] + ".mp4"
     clip = video.decode(store.blob(name), name)
     answers = judge.answer(clip.frames_THWC, clip.fps, inputs["questions"])

@@ -17,17 +17,9 @@ from diffusers import DiffusionPipeline, FirstBlockCacheConfig
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.generators.models import model_folder, profile_of
+from gigavideo_data.generators.protocol import Generated
 
 FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; part of what the profile's name means
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One video: frames_THWC uint8 RGB, fps in Hz, and the final latents (C, F, H, W) as the transformer sees them."""
-
-    frames_THWC: np.ndarray
-    fps: float
-    latents_CFHW: torch.Tensor
 
 
 def _as_they_are(latents: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:

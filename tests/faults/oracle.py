@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gigavideo_data.generators.diffusers import Generated
+from gigavideo_data.generators.protocol import Generated
 from gigavideo_data.miniature.grammar import parse
 from gigavideo_data.miniature.world import FPS, render
 
 
 class OracleGenerator:
-    """Protocol of `DiffusersGenerator`; every third clip shows another colour than asked."""
+    """Every third clip shows another colour than asked."""
 
     def __init__(self, generator: dict) -> None:
         del generator
