@@ -210,7 +210,7 @@ def test_a_model_compared_with_itself_has_no_difference_and_costs_nothing_twice(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--tuned", "nowhere"], 2, "neither 'miniature' nor a folder"),
+        (["--tuned", "nowhere"], 2, "nor a folder"),
         (["--tuned", "miniature", "--adapter", "nowhere"], 2, "no such folder"),
         (["--tuned", "miniature", "--split", "validation"], 1, "no evaluation prompts in split 'validation'"),
     ],

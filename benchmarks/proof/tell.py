@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.proof.runs import CORRUPTED, EPOCHS, FOCUS, JOINT, KEPT, SEEDS, STEPS, Run, result_file
 from gigavideo_data.inspect import words
 from gigavideo_data.paired import Comparison, Scored, compare
@@ -218,10 +220,12 @@ def _curve(points: list[tuple[float, tuple[str, str]]], label: str, results: Res
     figure, axes = pyplot.subplots(figsize=(5, 3))
     gains = [results.gain(*kind) for _, kind in points]
     at = [x for x, _ in points]
-    low, high = ([getattr(gain.prompts, end) for gain in gains] for end in ("low", "high"))
+    low, middle, high = (
+        np.array([getattr(gain.prompts, name) for gain in gains], float) for name in ("low", "difference", "high")
+    )
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.fill_between(at, low, high, color="tab:blue", alpha=0.15, linewidth=0, label="95 % over prompts")
-    axes.plot(at, [gain.prompts.difference for gain in gains], color="tab:blue", label="mean of the training seeds")
+    axes.plot(at, middle, color="tab:blue", label="mean of the training seeds")
     for x, gain in zip(at, gains, strict=True):
         axes.scatter([x] * len(gain.by_seed), gain.by_seed, s=12, color="tab:blue")
     if max(at) > 1:
