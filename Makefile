@@ -1,5 +1,6 @@
 # make quickstart   set up, then build a dataset with the embedded miniature, train on it, and compare
-# make test         set up, then every check
+# make test         set up, then every check that takes seconds
+# make test-all     set up, then every check
 # make setup        the virtual environment alone
 #
 # Another interpreter: make PYTHON=python3.12 ...
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
 
-.PHONY: quickstart test setup
+.PHONY: quickstart test test-all setup
 
 quickstart: setup
 	$(BIN)/gv-data build --recipe quickstart
@@ -17,12 +18,12 @@ quickstart: setup
 	$(BIN)/gv-data eval --tuned runs/train/quickstart/model --prompts runs/quickstart
 	@echo "Look at it: $(CURDIR)/runs/eval/quickstart/report.html"
 
-test: setup
+test test-all: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(if $(filter test,$@),-m 'not slow')
 
 setup: $(SETUP_DONE)
 

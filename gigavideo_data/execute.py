@@ -224,7 +224,9 @@ def ray_for_build(limits: Limits, scale: Scale) -> Iterator[Ray]:
 
 def _local_settings(replicas: int) -> dict[str, Any]:
     # Slots are bookkeeping, not threads: enough for the pool, the reader and Ray's own helpers on any machine.
-    return {"num_cpus": max(4, replicas + 2), "object_store_memory": 256 * 2**20, "include_dashboard": False}
+    # "local": another Ray that happens to run here is not asked for, and would refuse these settings.
+    slots = max(4, replicas + 2)
+    return {"address": "local", "num_cpus": slots, "object_store_memory": 256 * 2**20, "include_dashboard": False}
 
 
 def _check_shared(store: Path) -> None:

@@ -9,6 +9,7 @@ from ray.cluster_utils import Cluster
 from workspace import FAULTS, Workspace
 
 NODES = 2
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
