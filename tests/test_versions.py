@@ -1,0 +1,35 @@
+"""The next version, by what changed."""
+
+import pytest
+
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.versions import Changes, changes, checked, newest, proposed
+
+OLD = {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize(
+    ("new", "files", "tag", "told"),
+    [
+        ({"a": "1", "b": "2"}, True, "v1.2.4", "card or preview only"),
+        ({"a": "1", "b": "2", "c": "3"}, True, "v1.3.0", "1 rows added"),
+        ({"a": "1", "b": "9", "c": "3"}, True, "v2.0.0", "1 rows added, 1 rows changed"),
+        ({"a": "1"}, True, "v2.0.0", "1 rows removed"),
+        ({}, True, "v2.0.0", "2 rows removed"),
+    ],
+)
+def test_the_next_version_follows_from_what_changed(new, files, tag, told):
+    found = changes(OLD, new, files=files)
+    assert (proposed(["v1.2.3", "v0.9.0", "main-backup"], found), str(found)) == (tag, told)
+
+
+def test_the_first_version_is_1_0_0_and_versions_are_numbers_not_text():
+    assert proposed(["latest"], Changes(4, 0, 0, files=True)) == "v1.0.0"
+    assert newest(["v1.9.0", "v1.10.0", "v01.99.0", "v2.0"]) == "v1.10.0"
+    assert newest([]) is None
+
+
+@pytest.mark.parametrize("tag", ["1.0.0", "v1.0", "v1.0.0-rc1", "v01.0.0", "main", ""])
+def test_a_tag_that_is_no_version_is_refused(tag):
+    with pytest.raises(RecipeError, match=r"v1\.0\.0"):
+        checked(tag)
