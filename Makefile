@@ -1,6 +1,7 @@
 # make quickstart   set up, then build a dataset with the embedded miniature, train on it, and compare
 # make test         set up, then every check that takes seconds
 # make test-all     set up, then every check
+# make hub          a Hub on this machine, to try --push without an account
 # make setup        the virtual environment alone
 #
 # Another interpreter: make PYTHON=python3.12 ...
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
 
-.PHONY: quickstart test test-all setup
+.PHONY: quickstart test test-all hub setup
 
 quickstart: setup
 	$(BIN)/gv-data build --recipe quickstart
@@ -24,6 +25,9 @@ test test-all: setup
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pytest $(if $(filter test,$@),-m 'not slow')
+
+hub: setup
+	$(BIN)/python tests/hub_server.py
 
 setup: $(SETUP_DONE)
 

@@ -21,6 +21,8 @@ from gigavideo_data.errors import DatasetError, RecipeError, RejectedError, RunE
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gigavideo_data.hub_write import Place
+
 app = typer.Typer(
     name="gv-data",
     help="From a video model's weakness to a reward-annotated dataset that mends it.",
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
+Tag = Annotated[str | None, typer.Option(metavar="vX.Y.Z", help="Its version.  [default: the next one]")]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it has to be made.")]
 Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder, such as runs/quickstart.")]
 
 
@@ -46,6 +50,9 @@ def build(
     store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value.")] = None,
     retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try given-up rows again.")] = False,
+    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish it on the Hub when done.")] = None,
+    tag: Tag = None,
+    private: Private = False,
     as_json: Json = False,
 ) -> None:
     """Make a dataset: prompts, videos, scores, and a page to look at. Interrupted, the same command goes on."""
@@ -59,6 +66,11 @@ def build(
     from gigavideo_data.publish import check_out
 
     check_out(out)  # a folder that cannot take the set fails before the slow imports
+    place = None
+    if push:
+        from gigavideo_data import hub_write
+
+        place = hub_write.preflight(push, private=private, tag=tag)
 
     from gigavideo_data import pipeline
 
@@ -77,7 +89,36 @@ def build(
     report = out / "report.html"
     _say(console, f"{result.rows} rows, {result.rejected} rejected, in {out}; look at {report}")
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
+    if place:
+        facts |= _push(out, place, tag, console)
     _data(facts, as_json)
+
+
+@app.command("push")
+def push_(
+    dataset: Folder,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset on the Hub; made if missing.")],
+    tag: Tag = None,
+    private: Private = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a dataset on the Hub as one commit with a version. Interrupted, the same command goes on."""
+    from gigavideo_data import hub_write
+
+    place = hub_write.preflight(repo, private=private, tag=tag)
+    _data(_push(_existing(dataset), place, tag, _console()), as_json)
+
+
+def _push(dataset: Path, place: Place, tag: str | None, console: Console) -> dict[str, Any]:
+    from gigavideo_data import hub_write
+    from gigavideo_data.progress import Progress
+
+    with Progress(console) as progress:
+        done = hub_write.push(dataset, place, progress, tag)
+    sent = f"{done.num_bytes / 1e6:.1f} MB sent" if done.num_bytes else "it was there already"
+    _say(console, f"published {done.repo}@{done.tag} ({done.changes}; {sent}), commit {done.sha}")
+    _say(console, f'    load_dataset("{done.repo}", revision="{done.tag}")')
+    return {"repo": done.repo, "tag": done.tag, "sha": done.sha, "changes": str(done.changes), "bytes": done.num_bytes}
 
 
 @app.command()

@@ -36,6 +36,7 @@ class Progress:
             )
         self._task = bars.TaskID(0)
         self._stage = ""
+        self._unit = "rows"
         self._total = self._cached = self._made = 0
         self._started = self._printed = 0.0
 
@@ -50,9 +51,9 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
-    def start(self, stage: str, total: int, cached: int = 0) -> None:
-        """Begin a stage of `total` rows, `cached` of them already finished."""
-        self._stage, self._total, self._cached, self._made = stage, total, cached, 0
+    def start(self, stage: str, total: int, cached: int = 0, unit: str = "rows") -> None:
+        """Begin a stage of `total` rows, `cached` of them already finished; or of another `unit`."""
+        self._stage, self._total, self._cached, self._made, self._unit = stage, total, cached, 0, unit
         self._started = self._printed = time.monotonic()
         if self._bars:
             self._task = self._bars.add_task(stage, total=total, completed=cached, note=self._speed())
@@ -86,7 +87,7 @@ class Progress:
             return f"{self._cached} from the store" if self._cached else "starting"
         rate = self._made / elapsed
         minutes, seconds = divmod(round((self._total - self._cached - self._made) / rate), 60)
-        return f"{rate:.2f} rows/s, {minutes}:{seconds:02} left"
+        return f"{rate:.2f} {self._unit}/s, {minutes}:{seconds:02} left"
 
     def _print(self, note: str = "") -> None:
         self._printed = time.monotonic()

@@ -1,0 +1,70 @@
+"""Calls to the Hub: what may pass is tried again with a deadline, and what it refuses is told in words.
+
+The client itself retries uploads and downloads, but neither commits, tags nor the making of a repository.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from gigavideo_data.errors import HubError
+
+ASK_S, DEADLINE_S = 20.0, 300.0  # for which a question, and a call that changes something, is tried again
+RETRIED = (408, 429, 500, 502, 503, 504)
+WAITS_S = (1, 2, 4, 8, 16, 30)
+
+Result = TypeVar("Result")
+
+
+def patiently(
+    what: str, call: Callable[..., Result], *args: Any, deadline_s: float = DEADLINE_S, **kwargs: Any
+) -> Result:
+    """Call the Hub; what may pass is tried again until the deadline.
+
+    Raises:
+        HubError: it refused, or could not be reached in time; the client's own error is its cause.
+    """
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
+    began = time.monotonic()
+    for wait_s in _waits():
+        try:
+            return call(*args, **kwargs)
+        except (HubError, LocalTokenNotFoundError):
+            raise
+        except Exception as error:  # the network edge
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status is not None and status not in RETRIED:
+                raise HubError(f"{what}: {_told(status, error)}") from error
+            if time.monotonic() - began + wait_s > deadline_s:
+                raise HubError(
+                    f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}). Run the same "
+                    "command again: what was sent is kept."
+                ) from error
+            time.sleep(_asked_to_wait(error) or wait_s)
+    raise AssertionError("waits without end")
+
+
+def _waits() -> Iterator[float]:
+    yield from WAITS_S
+    while True:
+        yield WAITS_S[-1]
+
+
+def _asked_to_wait(error: Exception) -> float:
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    after = headers.get("Retry-After", "")
+    return min(float(after), 60.0) if after.isdecimal() else 0.0
+
+
+def _told(status: int, error: Exception) -> str:
+    """What a refusal means, in words."""
+    said = " ".join(str(getattr(error, "server_message", None) or error).split())[:200]
+    known = {
+        401: "the Hub does not accept the token; `hf auth login`, or set HF_TOKEN",
+        403: "the token may not do this; use one that may write there",
+        412: "somebody else committed meanwhile; look at it, then run the same command again",
+    }
+    return f"{known.get(status, f'the Hub answered {status}')} ({said})"

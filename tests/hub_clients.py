@@ -1,0 +1,54 @@
+"""The genuine clients against the loopback Hub, in processes of their own: they read their settings when imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hub_server import WRITES, Hub
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment(hub: Hub, home: Path, token: str | None = WRITES) -> dict[str, str]:
+    """What a process needs to talk to this Hub and to nothing else."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    env |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
+    env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    return env | ({"HF_TOKEN": token} if token else {})
+
+
+def start(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES) -> subprocess.Popen[str]:
+    """Begin `gv-data` in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from gigavideo_data.cli import main; main()", *arguments],
+        cwd=folder,
+        env=environment(hub, folder / "hf", token),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def gv_data(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES) -> tuple[int, str, str]:
+    """Run `gv-data` to its end: exit code, stdout, stderr."""
+    process = start(hub, folder, *arguments, token=token)
+    printed, said = process.communicate(timeout=240)
+    return process.returncode, printed, said
+
+
+def python(hub: Hub, folder: Path, code: str) -> str:
+    """Run code as a stranger would, without a token and with a cache of its own, and return what it printed."""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(hub, folder / "stranger", token=None),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
