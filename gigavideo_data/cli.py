@@ -35,7 +35,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Tag = Annotated[str | None, typer.Option(metavar="vX.Y.Z", help="Its version.  [default: the next one]")]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it has to be made.")]
-Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder, such as runs/quickstart.")]
+Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder, or owner/name[@version] on the Hub.")]
 
 
 def main() -> None:
@@ -182,7 +182,7 @@ def verify(dataset: Folder, as_json: Json = False) -> None:
 @app.command()
 def report(
     dataset: Folder,
-    out: Annotated[Path | None, typer.Option(help="The page.  [default: DATASET/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the folder, or here]")] = None,
     evaluation: Annotated[
         Path | None, typer.Option("--eval", help="A folder of gv-data eval: adds base and tuned side by side.")
     ] = None,
@@ -191,6 +191,8 @@ def report(
     """Write the page to look at: one HTML file that needs no server."""
     from gigavideo_data.report import write_report
 
+    if not dataset.is_dir():
+        out = out or Path("report.html")  # what was fetched is left as it is
     page = write_report(_existing(dataset), out, evaluation)
     _say(_console(), f"look at {page}")
     _data({"report": page}, as_json)
@@ -213,6 +215,8 @@ def score(
         raise RecipeError("score: say what to do; --recompute makes new rewards from the stored answers")
     if out and in_place:
         raise RecipeError("score: --out and --in-place exclude each other; give one")
+    if in_place and not dataset.is_dir():
+        raise RecipeError(f"score: {dataset} is no folder here; --out writes the result as a dataset of its own")
     rules = dict(_pair(text) for text in combine or [])
 
     from gigavideo_data import rescore
@@ -246,6 +250,7 @@ def eval_(
 
     contenders = evaluate.Contender(named(base)), evaluate.Contender(named(tuned), adapter)
     out = out or Path("runs/eval") / (adapter.name if adapter else contenders[1].name)
+    prompts = prompts if prompts.is_file() else _existing(prompts)
     console, setting = _console(), evaluate.read_setting(prompts, split, overrides or [])
     with Progress(console) as progress:
         facts = evaluate.evaluate(*contenders, setting, out, store, progress)
@@ -314,9 +319,21 @@ def _data(facts: Any, as_json: bool) -> None:
 
 
 def _existing(dataset: Path) -> Path:
-    if not dataset.is_dir():
+    """A dataset's folder: as it is named, or fetched from the Hub into the client's cache."""
+    if dataset.is_dir():
+        return dataset
+
+    from gigavideo_data import hub_read
+    from gigavideo_data.progress import Progress
+
+    if not hub_read.is_name(str(dataset)):
         raise DatasetError(f"{dataset}: no such folder; `gv-data build` makes a dataset, by default under runs/")
-    return dataset
+    console = _console()
+    version = hub_read.resolve(str(dataset))
+    with Progress(console) as progress:
+        folder = hub_read.fetch(version, progress)
+    _say(console, f"{version}, commit {version.sha}")
+    return folder
 
 
 def _pair(text: str) -> tuple[str, str]:

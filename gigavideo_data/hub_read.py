@@ -1,58 +1,139 @@
-"""Reading models from the Hub: which commit a name means now, and its files. What goes wrong there is a `HubError`."""
+"""Datasets of the Hub: which version a name means, and its files, checked before anybody opens them.
+
+A tag is resolved to its commit once, and everything is read at that commit. What the manifest does not list is not
+fetched, and what is not as it lists it is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data.errors import HubError
+from gigavideo_data import versions
+from gigavideo_data.errors import DatasetError, HubError
+from gigavideo_data.folder_read import read_manifest
+from gigavideo_data.hub_edge import ASK_S, patiently
+from gigavideo_data.progress import Progress
+from gigavideo_data.schema import FILE_NAME
 
-# What a model is made of. Pickled weights are left on the Hub, and code is never fetched.
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+MAX_FILE_BYTES = 4 << 30  # no set of ours has shards as large; larger ones are refused before they are fetched
+BESIDE = ("README.md", "cost.json")  # of a set, what its manifest does not list
 
 
-def commit_of(model: str, revision: str | None, file: str) -> str:
-    """The commit that a model's name and revision mean now; without a network, that of the copy on this machine.
+@dataclass(frozen=True)
+class Version:
+    """One version of a set on the Hub: the tag that was asked for or found, and the commit that it named then."""
 
-    Args:
-        model: Hub id.
-        revision: branch, tag or commit; None is the main branch.
-        file: any small file of the model, fetched on the way.
+    repo: str
+    tag: str
+    sha: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.tag}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a dataset's name on the Hub, with or without a version: "org/ds", "org/ds@v1.0.0"."""
+    return NAME.fullmatch(text) is not None
+
+
+def resolve(text: str) -> Version:
+    """Find the commit of a name; without a version, that of the newest tag whose format is read here.
 
     Raises:
-        HubError: there is no such model or file, it may not be read, or nobody can be asked.
+        HubError: there is no such dataset or version, or the Hub cannot be asked.
+        DatasetError: no version is of a format that is read here.
     """
-    return file_of(model, revision, file).parents[file.count("/")].name
+    from huggingface_hub import HfApi
+
+    match = NAME.fullmatch(text)
+    if match is None:
+        raise HubError(f"{text}: not a name on the Hub; it must be owner/name or owner/name@v1.0.0")
+    repo, wanted = match.groups()
+    refs = patiently(repo, HfApi().list_repo_refs, repo, repo_type="dataset", deadline_s=ASK_S)
+    tags = {one.name: str(one.target_commit) for one in refs.tags}
+    if wanted and COMMIT.fullmatch(wanted):
+        return Version(repo, wanted[:12], wanted)
+    if wanted:
+        if wanted not in tags:
+            raise HubError(f"{repo}: no version {wanted}; there is {', '.join(sorted(tags)) or 'none yet'}")
+        return Version(repo, wanted, tags[wanted])
+    refused: DatasetError | None = None
+    while (last := versions.newest(tags)) is not None:
+        found = Version(repo, last, tags.pop(last))
+        try:
+            _manifest(found)
+        except DatasetError as error:
+            refused = refused or error
+            continue
+        return found
+    raise refused or HubError(f"{repo}: has no version yet; `gv-data push` makes one")
 
 
-def file_of(model: str, revision: str | None, file: str) -> Path:
-    """One file of a model, from the cache if it is there.
+def fetch(version: Version, progress: Progress) -> Path:
+    """Fetch a version, or what the cache lacks of it, and compare every file with its manifest.
+
+    Returns:
+        A folder as `gv-data build` makes them; it lies in the client's cache and must not be written to.
 
     Raises:
-        HubError: as `commit_of`.
+        DatasetError: the set is of another format, or lists what it must not.
+        HubError: a file is missing or not the one that is listed.
     """
+    folder = _manifest(version)
+    listed = read_manifest(folder)["files"]
+    _check_listed(version, listed)
+    megabytes = {name: -(-file["bytes"] // 1_000_000) for name, file in listed.items()}
+    progress.start("download", total=sum(megabytes.values()), unit="MB")
+    for name, file in listed.items():
+        attempts = ({}, {"force_download": True})  # damaged on the way, or in the cache
+        if all(_sha256(_file(version, name, **more)) != file["sha256"] for more in attempts):
+            raise HubError(f"{version}: {name} is not the file that its manifest lists; do not use this version")
+        progress.advance(megabytes[name])
+    for name in BESIDE:
+        _file(version, name)
+    progress.finish()
+    return folder
+
+
+def _manifest(version: Version) -> Path:
+    """The folder of a version's manifest, of a format that is read here."""
+    folder = _file(version, "manifest.json").parent
+    read_manifest(folder)
+    return folder
+
+
+def _check_listed(version: Version, listed: dict[str, Any]) -> None:
+    """Compare names and sizes with the Hub's own listing, before a byte is fetched."""
+    from huggingface_hub import HfApi
+
+    for name, file in listed.items():
+        if not FILE_NAME.fullmatch(name):
+            raise DatasetError(f"{version}: lists a file {name!r}, which no set of ours has. Do not use it.")
+        if file["bytes"] > MAX_FILE_BYTES:
+            raise DatasetError(f"{version}: {name} has {file['bytes']} bytes, more than {MAX_FILE_BYTES >> 30} GiB.")
+    asked: dict[str, Any] = {"repo_type": "dataset", "revision": version.sha}
+    infos = patiently(f"{version}: sizes", HfApi().get_paths_info, version.repo, list(listed), **asked)
+    there = {info.path: info.size for info in infos if hasattr(info, "size")}
+    for name, file in listed.items():
+        if there.get(name) != file["bytes"]:
+            raise HubError(
+                f"{version}: {name} has {there.get(name, 'no')} bytes on the Hub, {file['bytes']} are listed"
+            )
+
+
+def _file(version: Version, name: str, **more: Any) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(_asked(f"{model}: {file}", hf_hub_download, model, file, revision=revision))
+    where = {"repo_type": "dataset", "revision": version.sha, **more}
+    return Path(patiently(f"{version}: {name}", hf_hub_download, version.repo, name, **where))
 
 
-def folder_of(model: str, revision: str | None) -> Path:
-    """All of a model that `MODEL_FILES` names.
-
-    Raises:
-        HubError: as `commit_of`.
-    """
-    from huggingface_hub import snapshot_download
-
-    return Path(_asked(model, snapshot_download, model, revision=revision, allow_patterns=list(MODEL_FILES)))
-
-
-def _asked(what: str, call: Callable[..., str], *args: Any, **kwargs: Any) -> str:
-    try:
-        return call(*args, **kwargs)
-    except Exception as error:  # the network edge
-        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise HubError(
-            f"{what} cannot be fetched from the Hub ({said}). Check name, network and HF_TOKEN, or give a folder"
-        ) from error
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,9 +22,9 @@ from gigavideo_data.errors import HubError
 from gigavideo_data.folder_read import read_manifest
 from gigavideo_data.hub_edge import ASK_S, patiently
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import ROW_SCHEMA
+from gigavideo_data.schema import FILE_NAME, ROW_SCHEMA
 from gigavideo_data.store import canonical
-from gigavideo_data.verify import FILE_NAME, verify_folder
+from gigavideo_data.verify import verify_folder
 from gigavideo_data.versions import Changes
 
 OWN_FILES = ("README.md", "manifest.json", "cost.json")  # beside those that the manifest lists

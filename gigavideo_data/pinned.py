@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from gigavideo_data.hub_read import commit_of
+from gigavideo_data.hub_models import commit_of
 from gigavideo_data.recipe import Counting, Generator, Judge, Recipe, on_the_hub
 
 # A small file that every model of a backend has. Backends that are not here load nothing from the Hub.

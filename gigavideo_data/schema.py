@@ -25,6 +25,7 @@ FORMAT_KEY = b"gigavideo_format"  # where the version stands in the Parquet meta
 
 ID = re.compile(r"[0-9a-f]{32}")
 BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.[a-z0-9]+")  # no folder, no scheme, no "..": readers may open paths
+FILE_NAME = re.compile(r"[a-z_]+/[A-Za-z0-9-]+\.parquet")  # in a set's folder, whatever its manifest says
 MAX_PROBLEMS = 5  # named in one message
 
 STRING, INT, FLOAT, BOOL = pa.string(), pa.int32(), pa.float32(), pa.bool_()

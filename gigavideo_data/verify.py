@@ -10,7 +10,6 @@ import fnmatch
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,10 +21,9 @@ import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.schema import LAYOUT, check_format, check_table
+from gigavideo_data.schema import FILE_NAME, LAYOUT, check_format, check_table
 from gigavideo_data.video import decode
 
-FILE_NAME = re.compile(r"[a-z_]+/[A-Za-z0-9-]+\.parquet")  # inside the folder, whatever the manifest says
 MAX_ROW_GROUP_BYTES = 1 << 30  # refused before it is read
 
 

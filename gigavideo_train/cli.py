@@ -1,6 +1,7 @@
 """The command line `gv-train`: a published set in, a better model out.
 
     gv-train --dataset runs/quickstart
+    gv-train --dataset org/ds@v1.0.0
     torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
 
 stdout carries data only (--json); everything said to people goes to stderr. Exit codes are those of gv-data.
@@ -11,11 +12,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gigavideo_data.errors import RunError, run_and_exit
+
+if TYPE_CHECKING:
+    from gigavideo_data.hub_read import Version
+    from gigavideo_data.progress import Progress
+    from gigavideo_train.distributed import World
 
 app = typer.Typer(
     name="gv-train",
@@ -32,7 +38,7 @@ def main() -> None:
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Option(help="A dataset folder, such as runs/quickstart.")],
+    dataset: Annotated[str, typer.Option(help="A folder, or owner/name[@version] on the Hub.")],
     model: Annotated[str | None, typer.Option(help="Name or pipeline folder.  [default: the dataset's target]")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/train/<dataset>]")] = None,
     strategy: Annotated[str | None, typer.Option(help="sft, sft-filtered, reweight or dpo.")] = None,
@@ -47,28 +53,39 @@ def train(
     """Fine-tune a model on a dataset. Interrupted, the same command with --resume goes on."""
     from rich.console import Console
 
+    from gigavideo_data.progress import Progress
     from gigavideo_train import plan
     from gigavideo_train.dataset import read
+    from gigavideo_train.distributed import world
 
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
-    out = out or Path("runs/train") / dataset.name
-    planned = plan.make(read(dataset), model, config, [*settings, *(overrides or [])])
-    facts = plan.facts(planned)
+    out = out or Path("runs/train") / Path(dataset.partition("@")[0]).name
     first = int(os.environ.get("RANK", "0")) == 0
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
-    plan.show(facts, console)
-    if not dry_run:
-        if not resume and (out / "checkpoints").is_dir():
-            raise RunError(f"{out}: holds a run already. --resume goes on with it; another --out leaves it alone.")
+    with world() as joined, Progress(console) as progress:
+        folder, version = _found(dataset, joined, progress)
+        planned = plan.make(read(folder, version), model, config, [*settings, *(overrides or [])])
+        facts = plan.facts(planned)
+        plan.show(facts, console)
+        if not dry_run:
+            if not resume and (out / "checkpoints").is_dir():
+                raise RunError(f"{out}: holds a run already. --resume goes on with it; another --out leaves it alone.")
 
-        from gigavideo_data.progress import Progress
-        from gigavideo_train.distributed import world
-        from gigavideo_train.train import train as run
+            from gigavideo_train.train import train as run
 
-        with world() as joined, Progress(console) as progress:
             tuned = run(planned, out, cache, joined, progress, resume=resume)
-        console.print(f"tuned model in {tuned}", soft_wrap=True)
-        facts |= {"model": str(tuned)}
+            console.print(f"tuned model in {tuned}", soft_wrap=True)
+            facts |= {"model": str(tuned)}
     if as_json and first:
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _found(dataset: str, joined: World, progress: Progress) -> tuple[Path, Version | None]:
+    """A dataset's folder, and its version where it is one of the Hub: found out once for all processes."""
+    from gigavideo_data import hub_read
+
+    if Path(dataset).is_dir() or not hub_read.is_name(dataset):
+        return Path(dataset), None
+    version = joined.agreed(lambda: hub_read.resolve(dataset))
+    return hub_read.fetch(version, progress), version

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import read_data, read_manifest
+from gigavideo_data.hub_read import Version
 from gigavideo_data.schema import ROW_SCHEMA, check_table
 
 Row = dict[str, Any]
@@ -25,10 +26,15 @@ class Dataset:
     manifest: dict[str, Any]
     identity: str
     rows: list[Row]
+    version: Version | None = None  # on the Hub, where it came from there
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, version: Version | None = None) -> Dataset:
     """Read and check a dataset folder.
+
+    Args:
+        folder: the dataset.
+        version: what it was fetched as.
 
     Raises:
         DatasetError: it is no finished dataset of a format we read, breaks the contract, or has no rows to train on.
@@ -47,7 +53,7 @@ def read(folder: Path) -> Dataset:
         raise DatasetError(
             f"{folder}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
-    return Dataset(folder, manifest, digest.hexdigest()[:32], rows)
+    return Dataset(folder, manifest, digest.hexdigest()[:32], rows, version)
 
 
 def clips(folder: Path, ids: set[str]) -> Iterator[tuple[str, bytes]]:

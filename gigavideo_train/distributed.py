@@ -7,15 +7,20 @@ step. Nothing is sharded yet: a model must fit on one device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from gigavideo_data.errors import GigaVideoError
+
 WAIT = timedelta(minutes=30)  # for the slowest process, encoding included; then the run fails instead of hanging
+
+Decision = TypeVar("Decision")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,22 @@ class World:
     def share(self, items: list) -> list:
         """This process's part of a global list."""
         return items[self.rank :: self.size]
+
+    def agreed(self, decide: Callable[[], Decision]) -> Decision:
+        """What the first process decides, for all; if it fails, all fail."""
+        if self.size == 1:
+            return decide()
+        said: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                said[0] = decide()
+            except GigaVideoError as error:
+                said[1] = error
+        dist.broadcast_object_list(said, device=self.device)
+        if said[1] is not None:
+            raise said[1]
+        decided: Decision = said[0]
+        return decided
 
     def wait(self) -> None:
         """Until all processes are here."""

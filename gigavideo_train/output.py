@@ -49,6 +49,8 @@ def save_model(plan: Plan, pipeline: Any, to: Path, steps: int) -> None:
 
 def card(plan: Plan, steps: int) -> str:
     """The model card: what it was tuned on, how, and how to load it."""
+    version = plan.dataset.version
+    origin = f"`{version}`, commit `{version.sha}`, content " if version else ""
     manifest, config, base = plan.dataset.manifest, plan.config, Path(plan.model).name
     is_lora = config.tune == "lora"
     data = ModelCardData(
@@ -74,7 +76,7 @@ labels, on what it did badly: {", ".join(config.dimensions or manifest["dimensio
 
 | | |
 | --- | --- |
-| dataset | `{plan.dataset.identity}` (`{manifest["name"]}`, recipe `{manifest["recipe_hash"]}`) |
+| dataset | {origin}`{plan.dataset.identity}` (`{manifest["name"]}`, recipe `{manifest["recipe_hash"]}`) |
 | base | `{base}`, revision `{plan.identity["model"]}` |
 | strategy | {config.strategy}, {config.tune} |
 | units kept | {len(plan.units)}, as good as {plan.selection.effective_size:.0f} equally weighted |

@@ -89,6 +89,8 @@ def facts(plan: Plan) -> dict[str, Any]:
     forwards = sum(2 if unit.loser or (unit.real and passes_real) else 1 for unit in plan.units)
     return {
         "dataset": plan.dataset.identity,
+        "version": str(plan.dataset.version) if plan.dataset.version else None,
+        "commit": plan.dataset.version.sha if plan.dataset.version else None,
         "recipe": plan.dataset.manifest["recipe_hash"],
         "model": Path(plan.model).name,
         "shift": plan.shift,
@@ -114,7 +116,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     """Print a plan's facts."""
     config, weights = facts["config"], facts["weights"]
     what = f"{config['strategy']} of {facts['model']} ({config['tune']})"
-    console.print(Text(f"{what} on dataset {facts['dataset']}, recipe {facts['recipe']}"))
+    name = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
+    console.print(Text(f"{what} on dataset {name}, recipe {facts['recipe']}"))
     table = Table("source", "dimension", "kept", "dropped", title="Units", title_justify="left")
     for line in facts["units"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())

@@ -52,3 +52,17 @@ def python(hub: Hub, folder: Path, code: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+def gv_train(hub: Hub, folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run `gv-train` to its end, as a stranger: exit code, stdout, stderr."""
+    run = subprocess.run(
+        [sys.executable, "-c", "from gigavideo_train.cli import main; main()", *arguments],
+        cwd=folder,
+        env=environment(hub, folder / "stranger", token=None),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return run.returncode, run.stdout, run.stderr

@@ -1,71 +1,160 @@
-"""Models of the Hub, read by the genuine client from a cache folder, as it is on a machine without a network."""
+"""Versions of the Hub consumed: pinned to a commit, compared with their manifest, and refused by name if hostile."""
 
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 import pytest
-import yaml
+from hub_clients import gv_data, gv_train
+from hub_server import Fault, File, Hub, serving
+from rows import make_rows, write_set
+from train_set import training_set
 
-ROOT = Path(__file__).parent.parent
-COMMIT, OTHER = "1" * 40, "2" * 40
-MODEL = "org/judge"
+from gigavideo_data.hub_read import is_name
+
+REPO = "org/ds"
 
 
 @pytest.fixture
-def cache(tmp_path) -> Path:
-    """The cache as the client writes it: main is one commit, another one lies beside it."""
-    model = tmp_path / "hub" / "models--org--judge"
-    for commit in (COMMIT, OTHER):
-        (model / "snapshots" / commit).mkdir(parents=True)
-        (model / "snapshots" / commit / "config.json").write_text("{}")
-    (model / "refs").mkdir()
-    (model / "refs" / "main").write_text(COMMIT)
-    return tmp_path
+def hub():
+    with serving() as made:
+        yield made
 
 
-def offline(cache: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own: the client reads its settings when it is imported."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "PYTHONPATH": str(ROOT)}
-    env.pop("HF_HUB_CACHE", None)
-    return subprocess.run(
-        [sys.executable, "-c", code], env=env, check=False, capture_output=True, text=True, timeout=120
-    )
+def put(hub: Hub, folder: Path, tag: str, name: str = REPO) -> None:
+    """A folder as it would be after a push, without one: what is tested here is reading."""
+    if ("datasets", name) not in hub.repos:
+        hub.create("datasets", name, private=False)
+    repo = hub.repo(name)
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and ".gv" not in p.parts}
+    held = {path: File(file.read_bytes(), lfs=path.endswith(".parquet")) for path, file in files.items()}
+    repo.tags[tag] = hub.commit(repo, tag, "", held).sha
 
 
-PIN = """
-from gigavideo_data.pinned import pinned
-from gigavideo_data.recipe import Judge, Recipe
-judge = Judge(backend="transformers", model="org/judge", revision={revision})
-recipe = Recipe(name="r", dimensions=["composition"], judge=judge)
-before = recipe.hash
-after = pinned(recipe)
-print(after.judge.revision, after.resolved()["judge"]["revision"], after.hash != before, after.name)
-"""
+def manifest_of(hub: Hub, tag: str) -> dict:
+    commit = hub.repo(REPO).at(tag)
+    assert commit is not None
+    found: dict = json.loads(commit.files["manifest.json"].data)
+    return found
 
 
-@pytest.mark.parametrize(("revision", "commit"), [(None, COMMIT), ("main", COMMIT), (OTHER, OTHER)])
-def test_a_build_names_the_commit_that_answers(cache, revision, commit):
-    run = offline(cache, PIN.format(revision=repr(revision)))
-    assert run.stdout.split() == [commit, commit, str(revision != commit), "r"], run.stderr
+def change(hub: Hub, tag: str, manifest: dict, **files: File) -> None:
+    """Another commit under the same tag: what a hostile owner, or a broken Hub, can do."""
+    repo = hub.repo(REPO)
+    commit = repo.at(tag)
+    assert commit is not None
+    text = json.dumps(manifest).encode()
+    repo.tags[tag] = hub.commit(repo, "", "", commit.files | {"manifest.json": File(text, lfs=False)} | files).sha
 
 
-def test_a_model_that_cannot_be_asked_for_ends_with_the_hubs_exit_code_and_what_to_check(cache, tmp_path):
-    recipe = {"name": "r", "dimensions": ["composition"], "judge": {"backend": "transformers", "model": "org/other"}}
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
-    words = ["gv-data", "build", "--recipe", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out")]
-    run = offline(cache, f"import sys; from gigavideo_data.cli import main; sys.argv = {words!r}; main()")
-    assert run.returncode == 4
-    assert "org/other: config.json cannot be fetched from the Hub" in run.stderr
-    assert "HF_TOKEN" in run.stderr
-    assert "Traceback" not in run.stderr
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (REPO, True),
+        (f"{REPO}@v1.0.0", True),
+        ("runs/train/x", False),
+        ("./org/ds", False),
+        ("ds", False),
+        ("~/a", False),
+    ],
+)
+def test_a_name_is_told_from_a_folder(text, is_one):
+    assert is_name(text) == is_one
 
 
-def test_the_parts_that_load_nothing_from_the_hub_ask_nobody():
-    from gigavideo_data.pinned import pinned
-    from gigavideo_data.recipe import Recipe
+def test_every_command_that_reads_takes_a_name(hub, tmp_path):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    here, there = (json.loads(gv_data(hub, tmp_path, "inspect", name, "--json")[1]) for name in ("set", REPO))
+    assert here == there
+    code, _, said = gv_data(hub, tmp_path, "verify", f"{REPO}@v1.0.0")
+    assert (code, hub.repo(REPO).tags["v1.0.0"] in said) == (0, True), said
+    assert gv_data(hub, tmp_path, "report", REPO, "--out", "page.html")[0] == 0
+    assert (tmp_path / "page.html").exists()
+    code, _, said = gv_data(hub, tmp_path, "score", REPO, "--recompute", "--in-place")
+    assert (code, "--out" in said) == (2, True)
 
-    recipe = Recipe(name="r", dimensions=("composition",), target="org/target")
-    assert pinned(recipe) == recipe
-    assert pinned(recipe).hash == recipe.hash
+
+@pytest.mark.slow
+def test_the_newest_version_of_a_format_that_is_read_here_is_taken_and_never_main(hub, tmp_path):
+    put(hub, write_set(tmp_path / "old", make_rows()[:-1]), "v1.9.0")
+    put(hub, write_set(tmp_path / "new"), "v1.10.0")
+    put(hub, write_set(tmp_path / "main", make_rows()[:-2]), "scratch")
+    put(hub, tmp_path / "new", "v2.0.0")
+    change(hub, "v2.0.0", manifest_of(hub, "v2.0.0") | {"format": "9.0"})
+
+    def rows(name: str) -> dict:
+        found: dict = json.loads(gv_data(hub, tmp_path, "verify", name, "--json")[1])["rows"]
+        return found
+
+    assert rows(REPO) == rows("new")
+    assert rows(f"{REPO}@v1.9.0") == rows("old") != rows("new")
+    code, _, said = gv_data(hub, tmp_path, "verify", f"{REPO}@v2.0.0")
+    assert (code, "format 9.0" in said, "Upgrade gigavideo" in said) == (1, True, True)
+    code, _, said = gv_data(hub, tmp_path, "verify", f"{REPO}@v7.0.0")
+    assert (code, "no version v7.0.0; there is" in said) == (4, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", ["swap", "cut"])
+def test_bytes_that_are_damaged_on_the_way_are_fetched_again(hub, tmp_path, body):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    hub.faults = [Fault("GET", "resolve/.*/data/train", body=body)]
+    code, _, said = gv_data(hub, tmp_path, "verify", REPO)
+    assert (code, hub.faults[0].times) == (0, 0), said
+
+
+@pytest.mark.slow
+def test_bytes_that_stay_damaged_are_refused(hub, tmp_path):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    hub.faults = [Fault("GET", "resolve/.*/data/train", body="swap", times=9)]
+    code, _, said = gv_data(hub, tmp_path, "verify", REPO)
+    assert (code, "not the file that its manifest lists" in said) == (4, True), said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../../etc/passwd", "no set of ours has"),
+        ("data/../../secrets.parquet", "no set of ours has"),
+        ("/etc/passwd", "no set of ours has"),
+        ("data/train.py", "no set of ours has"),
+        ("https://example.org/data.parquet", "no set of ours has"),
+    ],
+)
+def test_a_manifest_that_lists_what_it_must_not_is_refused_by_name_before_anything_is_fetched(
+    hub, tmp_path, name, words
+):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    manifest = manifest_of(hub, "v1.0.0")
+    manifest["files"][name] = {"sha256": "0" * 64, "rows": 1, "bytes": 10}
+    change(hub, "v1.0.0", manifest)
+    hub.asked.clear()
+    code, _, said = gv_data(hub, tmp_path, "inspect", REPO)
+    assert code == 1
+    assert words in said
+    assert repr(name) in said
+    assert not [path for _, path in hub.asked if "/resolve/" in path and not path.endswith("manifest.json")]
+
+
+def test_a_shard_that_is_not_as_large_as_listed_is_refused_before_it_is_fetched(hub, tmp_path):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    manifest = manifest_of(hub, "v1.0.0")
+    shard = next(name for name in manifest["files"] if name.startswith("data/train"))
+    change(hub, "v1.0.0", manifest, **{shard: File(b"PAR1" * 100_000, lfs=True)})
+    code, _, said = gv_data(hub, tmp_path, "inspect", REPO)
+    assert (code, "has 400000 bytes on the Hub" in said) == (4, True), said
+    manifest["files"][shard]["bytes"] = 1 << 40
+    change(hub, "v1.0.0", manifest)
+    code, _, said = gv_data(hub, tmp_path, "inspect", REPO)
+    assert (code, "more than 4 GiB" in said) == (1, True), said
+
+
+def test_a_model_is_trained_from_a_version_and_says_which(hub, tmp_path):
+    put(hub, training_set(tmp_path / "set"), "v1.0.0")
+    settings = ("--set", "max_steps=1", "--set", "epochs=9", "--set", "batch_size=2")
+    code, _, said = gv_train(hub, tmp_path, "--dataset", f"{REPO}@v1.0.0", *settings)
+    assert code == 0, said
+    card = (tmp_path / "runs" / "train" / "ds" / "model" / "README.md").read_text()
+    assert f"`{REPO}@v1.0.0`, commit `{hub.repo(REPO).tags['v1.0.0']}`" in card
+    assert manifest_of(hub, "v1.0.0")["recipe_hash"] in card
+    code, _, said = gv_train(hub, tmp_path, "--dataset", "org/none", "--dry-run")
+    assert (code, "Traceback" in said) == (4, False)

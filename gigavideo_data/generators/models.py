@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.hub_read import file_of, folder_of
+from gigavideo_data.hub_models import file_of, folder_of
 from gigavideo_data.recipe import Generator, on_the_hub, published_name
 
 

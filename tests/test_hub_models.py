@@ -1,0 +1,71 @@
+"""Models of the Hub, read by the genuine client from a cache folder, as it is on a machine without a network."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+COMMIT, OTHER = "1" * 40, "2" * 40
+MODEL = "org/judge"
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    """The cache as the client writes it: main is one commit, another one lies beside it."""
+    model = tmp_path / "hub" / "models--org--judge"
+    for commit in (COMMIT, OTHER):
+        (model / "snapshots" / commit).mkdir(parents=True)
+        (model / "snapshots" / commit / "config.json").write_text("{}")
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMIT)
+    return tmp_path
+
+
+def offline(cache: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own: the client reads its settings when it is imported."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+    env.pop("HF_HUB_CACHE", None)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, check=False, capture_output=True, text=True, timeout=120
+    )
+
+
+PIN = """
+from gigavideo_data.pinned import pinned
+from gigavideo_data.recipe import Judge, Recipe
+judge = Judge(backend="transformers", model="org/judge", revision={revision})
+recipe = Recipe(name="r", dimensions=["composition"], judge=judge)
+before = recipe.hash
+after = pinned(recipe)
+print(after.judge.revision, after.resolved()["judge"]["revision"], after.hash != before, after.name)
+"""
+
+
+@pytest.mark.parametrize(("revision", "commit"), [(None, COMMIT), ("main", COMMIT), (OTHER, OTHER)])
+def test_a_build_names_the_commit_that_answers(cache, revision, commit):
+    run = offline(cache, PIN.format(revision=repr(revision)))
+    assert run.stdout.split() == [commit, commit, str(revision != commit), "r"], run.stderr
+
+
+def test_a_model_that_cannot_be_asked_for_ends_with_the_hubs_exit_code_and_what_to_check(cache, tmp_path):
+    recipe = {"name": "r", "dimensions": ["composition"], "judge": {"backend": "transformers", "model": "org/other"}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    words = ["gv-data", "build", "--recipe", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out")]
+    run = offline(cache, f"import sys; from gigavideo_data.cli import main; sys.argv = {words!r}; main()")
+    assert run.returncode == 4
+    assert "org/other: config.json cannot be fetched from the Hub" in run.stderr
+    assert "HF_TOKEN" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_the_parts_that_load_nothing_from_the_hub_ask_nobody():
+    from gigavideo_data.pinned import pinned
+    from gigavideo_data.recipe import Recipe
+
+    recipe = Recipe(name="r", dimensions=("composition",), target="org/target")
+    assert pinned(recipe) == recipe
+    assert pinned(recipe).hash == recipe.hash
