@@ -41,23 +41,19 @@ def gv_data(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES)
 
 def python(hub: Hub, folder: Path, code: str) -> str:
     """Run code as a stranger would, without a token and with a cache of its own, and return what it printed."""
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment(hub, folder / "stranger", token=None),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    status, printed, said = _as_stranger(hub, folder, code)
+    assert status == 0, said
+    return printed
 
 
 def gv_train(hub: Hub, folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Run `gv-train` to its end, as a stranger: exit code, stdout, stderr."""
+    return _as_stranger(hub, folder, "from gigavideo_train.cli import main; main()", *arguments)
+
+
+def _as_stranger(hub: Hub, folder: Path, code: str, *arguments: str) -> tuple[int, str, str]:
     run = subprocess.run(
-        [sys.executable, "-c", "from gigavideo_train.cli import main; main()", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=folder,
         env=environment(hub, folder / "stranger", token=None),
         capture_output=True,
