@@ -91,7 +91,7 @@ def fetch(version: Version, progress: Progress) -> Path:
     megabytes = {name: -(-file["bytes"] // 1_000_000) for name, file in listed.items()}
     progress.start("download", total=sum(megabytes.values()), unit="MB")
     for name, file in listed.items():
-        attempts = ({}, {"force_download": True})  # damaged on the way, or in the cache
+        attempts: tuple[dict[str, bool], ...] = ({}, {"force_download": True})  # damaged on the way, or in the cache
         if all(_sha256(_file(version, name, **more)) != file["sha256"] for more in attempts):
             raise HubError(f"{version}: {name} is not the file that its manifest lists; do not use this version")
         progress.advance(megabytes[name])
