@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import exp
+from typing import Any
 
 import cv2
 import numpy as np
 
+from gigavideo_data.errors import RunError
 from gigavideo_data.judges.protocol import Answer
 from gigavideo_data.store import content_key
 
@@ -47,6 +49,23 @@ def shown(frames_THWC: np.ndarray, wanted: int, max_side_px: int) -> np.ndarray:
         return frames_THWC
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.stack([cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA) for frame_HWC in frames_THWC])
+
+
+def spellings(tokenizer: Any) -> dict[int, str]:
+    """Token -> word, for every spelling of yes and no that is one token of a vocabulary.
+
+    Raises:
+        RunError: a word has none.
+    """
+    found: dict[int, str] = {}
+    for word, ways in SPELLINGS.items():
+        for way in ways:
+            tokens = tokenizer.encode(way, add_special_tokens=False)
+            if len(tokens) == 1:
+                found[tokens[0]] = word
+    if set(found.values()) != set(WORDS):
+        raise RunError("judge: yes and no are not single tokens of this model's vocabulary")
+    return found
 
 
 def read(first_token: Iterable[tuple[str, float]]) -> Answer:

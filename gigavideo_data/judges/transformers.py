@@ -67,7 +67,7 @@ class TransformersJudge:
         loaded = AutoModelForImageTextToText.from_pretrained(engine["load"], dtype=dtype, use_safetensors=True, **where)
         self.network: Any = loaded.eval().to(self.device)
         self.pad_id = self.tokenizer.convert_tokens_to_ids(PAD)
-        self.spellings = _spellings(self.tokenizer)
+        self.spellings = asking.spellings(self.tokenizer)
 
     @torch.inference_mode()
     def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
@@ -143,16 +143,3 @@ def to_patches(frames_THWC: torch.Tensor, vision: Any, family: Family) -> tuple[
     split = frames_TCHW.view(steps, pair, 3, rows // merge, merge, size, columns // merge, merge, size)
     patches_ND = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(steps * rows * columns, 3 * pair * size * size)
     return patches_ND, (steps, rows, columns)
-
-
-def _spellings(tokenizer: Any) -> dict[int, str]:
-    """Token -> word, for every spelling of yes and no that is one token."""
-    found: dict[int, str] = {}
-    for word, spellings in asking.SPELLINGS.items():
-        for spelling in spellings:
-            tokens = tokenizer.encode(spelling, add_special_tokens=False)
-            if len(tokens) == 1:
-                found[tokens[0]] = word
-    if set(found.values()) != set(asking.WORDS):
-        raise RunError("judge: yes and no are not single tokens of this model's vocabulary")
-    return found
