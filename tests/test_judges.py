@@ -118,5 +118,10 @@ def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named):
     assert str(tmp_path) not in json.dumps(here)
     assert found_at == {"load": str(folders[0]), "load_revision": None}
 
+    for folder, words in zip(folders, ("Look.", "Think."), strict=True):
+        (folder / "config.json").write_text("{}")
+        (folder / "chat_template.jinja").write_text(words)
+    (here, _), (there, _) = (judge_engine(named(model=str(folder))) for folder in folders)
+    assert here["revision"] != there["revision"]  # a model is also what it is told
     decides, found_at = judge_engine(named(model="org/judge", revision="abc"))
     assert (decides["revision"], found_at) == ("abc", {"load": "org/judge", "load_revision": "abc"})

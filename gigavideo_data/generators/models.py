@@ -137,9 +137,9 @@ def trained_on(folder: Path) -> list[str]:
 
 
 def folder_revision(folder: Path) -> str:
-    """The same of a folder, such as a pipeline's VAE alone."""
+    """The same of a folder, such as a pipeline's VAE alone. A chat template (.jinja) is what a model is told."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".jinja")):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
