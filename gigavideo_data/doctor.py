@@ -41,6 +41,7 @@ class Finding:
 # Package -> what it is for, and how to get it.
 OPTIONAL = {
     "openai": ("language models and judges behind an endpoint", "pip install 'gigavideo[http]'"),
+    "vllm": ("language models and judges in the workers", "pip install 'gigavideo[vllm]'"),
     "scipy": ("counting by a detector", "pip install 'gigavideo[counting]'"),
 }
 

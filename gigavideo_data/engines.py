@@ -16,6 +16,7 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
     "writer": {
         "grammar": ("gigavideo_data.miniature.writer", "GrammarWriter"),
         "http": ("gigavideo_data.llm.writer", "LanguageWriter"),
+        "vllm": ("gigavideo_data.llm.writer", "LanguageWriter"),
         "camera": ("gigavideo_data.judges.camera", "CameraQuestions"),
         "counting": ("gigavideo_data.judges.counting", "CountingQuestions"),
     },
@@ -28,16 +29,28 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
         "miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge"),
         "http": ("gigavideo_data.judges.http", "HttpJudge"),
         "transformers": ("gigavideo_data.judges.transformers", "TransformersJudge"),
+        "vllm": ("gigavideo_data.judges.vllm", "VllmJudge"),
         "camera": ("gigavideo_data.judges.camera", "CameraJudge"),
         "counting": ("gigavideo_data.judges.counting", "CountingJudge"),
     },
 }
 
 # Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
-RESIDENT = {("generator", "diffusers"), ("judge", "counting"), ("judge", "transformers")}
+RESIDENT = {
+    ("generator", "diffusers"),
+    ("judge", "counting"),
+    ("judge", "transformers"),
+    ("judge", "vllm"),
+    ("writer", "vllm"),
+}
 
 # Those that answer several rows at once, and how many.
-CONCURRENT: dict[tuple[str | None, str | None], int] = {("writer", "http"): 32, ("judge", "http"): 8}
+CONCURRENT: dict[tuple[str | None, str | None], int] = {
+    ("writer", "http"): 32,
+    ("writer", "vllm"): 64,
+    ("judge", "http"): 8,
+    ("judge", "vllm"): 8,
+}
 
 # What a writer can write about, where that is not everything: the keys of a mapping.
 SUBJECTS: dict[str, tuple[str, str]] = {"grammar": ("gigavideo_data.miniature.questions", "ASK")}
@@ -73,8 +86,11 @@ def writer_engine(writer: Writer) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"backend": "grammar"}, {}
     from gigavideo_data.llm.writer import TEMPLATES
 
-    settings = writer.model_dump(mode="json", exclude={"endpoint"}) | {"templates": TEMPLATES}
-    return settings, {"endpoint": writer.endpoint}
+    if writer.backend == "http":
+        settings = writer.model_dump(mode="json", exclude={"endpoint", "revision", "vllm"})
+        return settings | {"templates": TEMPLATES}, {"endpoint": writer.endpoint}
+    settings, found_at = _found(writer.model, writer.model_dump(mode="json", exclude={"endpoint", "vllm"}))
+    return settings | {"templates": TEMPLATES}, found_at | {"vllm": writer.vllm.model_dump()}
 
 
 def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,10 +109,11 @@ def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
     from gigavideo_data.judges.asking import TEMPLATE
 
     if judge.backend == "http":
-        settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass"})
+        settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "vllm"})
         return settings | {"template": TEMPLATE}, {"endpoint": judge.endpoint}
-    settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout"})
-    return _found(judge.model, settings | {"template": TEMPLATE})
+    settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout", "vllm"})
+    settings, found_at = _found(judge.model, settings | {"template": TEMPLATE})
+    return settings, found_at | ({"vllm": judge.vllm.model_dump()} if judge.backend == "vllm" else {})
 
 
 def _found(model: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -138,26 +138,13 @@ class Ray:
         """Run rows and yield one outcome each ("done", "rejected", "kept"), in any order.
 
         Raises:
-            RunError: the store is full or not seen by every node, an engine cannot be loaded, or nothing has finished
-                for `STALL_S`.
+            RunError: the store is full or not seen by every node, an engine cannot be loaded, there are fewer GPUs than
+                one worker is to have, or nothing has finished for `STALL_S`.
         """
         self._start(store.root.resolve())
-        import ray.data
-
-        stage = STAGES[stage_name]
-        gpus, workers = self._placed(stage.engine)
-        placed = {"gpus": gpus, "compile": self.scale.compile}
-        rows = [
-            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | placed, "inputs": i.inputs})}
-            for i in items
-        ]
-        blocks = -(-len(rows) // stage.rows_per_task)
-        source = ray.data.from_items(rows, override_num_blocks=blocks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # restarts and retries have no named parameter yet, and Ray says so
-            resident = any((stage.engine, item.engine.get("backend")) in RESIDENT for item in items)
-            size = min(workers if resident else self.replicas, blocks)
-            dataset = self._mapped(source, stage_name, size, store, gpus if resident else None)
+            dataset = self._mapped(items, store)
         for batch in _bounded(
             dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"), stage_name
         ):
@@ -166,41 +153,43 @@ class Ray:
                     raise RunError(f"{stage_name}: {str(outcome).removeprefix('fatal: ')}")
                 yield str(outcome)
 
-    def _placed(self, kind: str | None) -> tuple[float, int]:
-        """GPUs of each worker that holds a model of a kind, and the number of workers.
-
-        Raises:
-            RunError: the recipe wants more GPUs for one than there are.
-        """
-        import ray
-
-        place = getattr(self.scale, kind or "", Place())
-        there = ray.cluster_resources().get("GPU", 0.0)
-        gpus = min(1.0, there) if place.gpus is None else place.gpus
-        if gpus > there:
-            raise RunError(f"scale.{kind}.gpus: {gpus:g} asked for, {there:g} here; ask for fewer, or set RAY_ADDRESS")
-        return gpus, place.replicas or (int(there / gpus) if gpus else self.replicas)
-
-    def _mapped(self, source: Any, stage_name: str, size: int, store: Store, gpus: float | None) -> Any:
-        """Rows through a pool of workers that hold a heavy engine; else (gpus None) tasks, which start at once."""
+    def _mapped(self, items: list[Item], store: Store) -> Any:
+        """Rows through a pool of workers that hold a heavy engine; else through tasks, which start at once."""
         import ray.data
 
-        stage = STAGES[stage_name]
-        worker = (stage_name, str(store.root.resolve()), self.run_id, self.limits.attempts)
+        name, stage = items[0].stage, STAGES[items[0].stage]
+        engines = {(stage.engine, item.engine.get("backend")) for item in items}
+        resident = not engines.isdisjoint(RESIDENT)
+        # A worker that holds an engine is given as many rows as that answers together; there may be no other worker.
+        at_once = max(CONCURRENT.get(engine, 1) for engine in engines) if resident else 1
+        per_task = max(stage.rows_per_task, at_once)
+        place = getattr(self.scale, stage.engine or "", Place())
+        there = ray.cluster_resources().get("GPU", 0.0)
+        # vLLM takes what memory there is: on a machine without a GPU a second worker would find none.
+        cores = 1 if any(backend == "vllm" for _, backend in engines) else self.replicas
+        gpus, workers = placed(place, there, cores, f"scale.{stage.engine}.gpus")
+        local = {"gpus": gpus, "compile": self.scale.compile}
+        rows = [
+            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | local, "inputs": i.inputs})}
+            for i in items
+        ]
+        blocks = -(-len(rows) // per_task)
+        source = ray.data.from_items(rows, override_num_blocks=blocks)
+        worker = (name, str(store.root.resolve()), self.run_id, self.limits.attempts)
         # One more than the adapter's own limit: the last one finds no attempt left and writes the rejection.
-        retries = 2 * (self.limits.attempts + 1) * stage.rows_per_task
-        slot = {"num_gpus": gpus} if gpus else {"num_cpus": SLOTS_PER_WORKER}
+        retries = 2 * (self.limits.attempts + 1) * per_task
+        slot = {"num_gpus": gpus} if resident and gpus else {"num_cpus": SLOTS_PER_WORKER}
         shared = {"batch_size": None, "batch_format": "numpy", **slot}
-        if gpus is not None:
+        if resident:
             return source.map_batches(
                 Worker,
                 fn_constructor_args=worker,
-                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+                compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=2),
                 max_restarts=-1,
                 max_task_retries=retries,
                 **shared,
             )
-        tasks = ray.data.TaskPoolStrategy(size=size)
+        tasks = ray.data.TaskPoolStrategy(size=min(self.replicas, blocks))
         return source.map_batches(_in_task, fn_args=worker, compute=tasks, max_retries=retries, **shared)
 
     def close(self) -> None:
@@ -210,6 +199,24 @@ class Ray:
 
             ray.shutdown()
             self._up = False
+
+
+def placed(place: Place, there: float, cores: int, key: str) -> tuple[float, int]:
+    """GPUs of each worker that holds a model, and the number of workers.
+
+    Args:
+        place: what the recipe says.
+        there: GPUs of the machine or cluster.
+        cores: workers where there are no GPUs.
+        key: of `place.gpus` in the recipe, for the message.
+
+    Raises:
+        RunError: fewer GPUs than one worker is to have.
+    """
+    gpus = min(1.0, there) if place.gpus is None else place.gpus
+    if gpus > there:
+        raise RunError(f"{key}: {gpus:g} asked for, {there:g} here; ask for fewer, or set RAY_ADDRESS")
+    return gpus, place.replicas or (int(there / gpus) if gpus else cores)
 
 
 @contextmanager

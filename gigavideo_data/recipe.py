@@ -51,23 +51,40 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Vllm(_Part):
+    """How vLLM runs a model here, in its own words. No row depends on it, so it is left out of the recipe's hash.
+
+    A worker takes `gpu_memory_utilization` of the memory of its GPUs, and holds one model over all of them (see `Scale`).
+    `max_model_len` is the longest conversation in tokens; null: the model's own, or what fits into that memory.
+    """
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    max_model_len: Count | None = None
+    enforce_eager: bool = False
+
+
 class Writer(_Part):
     """The text model behind base prompts, their extension and the questions.
 
     `grammar` is that of the miniature and has no settings. `http` is any OpenAI-compatible `endpoint`, named by its
-    base URL.
+    base URL. `vllm` runs a `model` in the workers, by Hub id (with a `revision`) or folder.
     """
 
-    backend: Literal["grammar", "http"] = "grammar"
+    backend: Literal["grammar", "http", "vllm"] = "grammar"
     model: Model = "Qwen/Qwen2.5-7B-Instruct"
+    revision: Model | None = None
     endpoint: Endpoint | None = None
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     max_tokens: Count = 8192
+    vllm: Vllm = Vllm()
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Writer:
         if self.backend == "grammar" and self != Writer.model_construct():
-            raise ValueError("backend: the grammar has no settings; name http, or take the others out")
+            raise ValueError("backend: the grammar has no settings; name http or vllm, or take the others out")
+        if self.revision is not None and self.backend != "vllm":
+            raise ValueError("revision: goes with backend vllm and with no other; an endpoint loads what it loads")
+        _only_with_vllm(self)
         if (self.backend == "http") != (self.endpoint is not None):
             raise ValueError("endpoint: goes with backend http and with no other, such as http://localhost:8000/v1")
         return self
@@ -143,11 +160,11 @@ class Generator(_Part):
 class Judge(_Part):
     """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text.
 
-    A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `transformers` runs it in
-    the workers. `http` is any OpenAI-compatible `endpoint`; `media` is how it takes them.
+    A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `transformers` and `vllm`
+    run it in the workers. `http` is any OpenAI-compatible `endpoint`; `media` is how it takes them.
     """
 
-    backend: Literal["miniature", "http", "transformers"] = "miniature"
+    backend: Literal["miniature", "http", "transformers", "vllm"] = "miniature"
     model: Model = "miniature"
     revision: Model | None = None
     endpoint: Endpoint | None = None
@@ -156,14 +173,21 @@ class Judge(_Part):
     max_side_px: Annotated[int, Field(ge=28, le=4096)] = 448
     min_mass: Share = 0.5
     readout: Literal["logits", "text"] = "logits"
+    vllm: Vllm = Vllm()
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Judge:
+        _only_with_vllm(self)
         if (self.backend == "miniature") != (self.model == "miniature"):
             raise ValueError("model: 'miniature' goes with backend miniature and with no other; name the judge's model")
         if (self.backend == "http") != (self.endpoint is not None):
             raise ValueError("endpoint: goes with backend http and with no other, such as http://localhost:8000/v1")
         return self
+
+
+def _only_with_vllm(part: Writer | Judge) -> None:
+    if part.backend != "vllm" and part.vllm != Vllm():
+        raise ValueError("vllm: goes with backend vllm and with no other; take it out")
 
 
 class Counting(_Part):
@@ -305,7 +329,12 @@ class Recipe(_Part):
             part["clips"] = published_name(part["clips"])
         plain["blocklists"] = [_with_sha256(path, "blocklists") for path in plain["blocklists"]]
         plain["target"] = published_name(plain["target"])
-        for part in (plain["judge"], *plain["generators"], *filter(None, [plain["specialists"]["counting"]])):
+        for part in (
+            plain["writer"],
+            plain["judge"],
+            *plain["generators"],
+            *filter(None, [plain["specialists"]["counting"]]),
+        ):
             part["model"] = published_name(part["model"])
         for part in plain["generators"]:
             part["adapter"] = part["adapter"] and published_name(part["adapter"])
@@ -315,6 +344,8 @@ class Recipe(_Part):
     def hash(self) -> str:
         """16 hex digits that name everything the rows depend on."""
         plain = {key: value for key, value in self.resolved().items() if key not in ("limits", "scale")}
+        for part in (plain["writer"], plain["judge"]):
+            del part["vllm"]
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -41,7 +41,7 @@ def test_what_nothing_works_without_is_broken(tmp_path, monkeypatch):
     assert any("av" in finding["next"] for finding in findings)
 
 
-@pytest.mark.parametrize("extra", ["http", "counting"])
+@pytest.mark.parametrize("extra", ["http", "vllm", "counting"])
 def test_every_remedy_is_an_extra_that_exists(extra):
     assert f"{extra} = [" in (Path(__file__).parent.parent / "pyproject.toml").read_text()
     assert any(f"[{extra}]" in remedy for _, remedy in doctor.OPTIONAL.values())

@@ -11,11 +11,11 @@ import pytest
 from openai_server import serving
 from PIL import Image
 
-from gigavideo_data.engines import judge_engine, load_engine
+from gigavideo_data.engines import judge_engine, load_engine, writer_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.protocol import Answer
-from gigavideo_data.recipe import Counting, Judge
+from gigavideo_data.recipe import Counting, Judge, Writer
 
 FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None] * 25
 
@@ -106,22 +106,30 @@ def test_an_endpoint_without_probabilities_serves_hard_answers_only():
     assert "logprobs" not in server.requests[-1]
 
 
-@pytest.mark.parametrize("named", [partial(Judge, backend="transformers"), Counting])
-def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named):
+@pytest.mark.parametrize(
+    ("named", "engine_of"),
+    [
+        (partial(Judge, backend="transformers"), judge_engine),
+        (partial(Judge, backend="vllm"), judge_engine),
+        (partial(Writer, backend="vllm"), writer_engine),
+        (Counting, judge_engine),
+    ],
+)
+def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named, engine_of):
     folders = [tmp_path / place / "judge" for place in ("here", "there")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(folder.parent.name)
-    (here, found_at), (there, _) = (judge_engine(named(model=str(folder))) for folder in folders)
+    (here, found_at), (there, _) = (engine_of(named(model=str(folder))) for folder in folders)
     assert here["model"] == there["model"] == "judge"
     assert here["revision"] != there["revision"]
     assert str(tmp_path) not in json.dumps(here)
-    assert found_at == {"load": str(folders[0]), "load_revision": None}
+    assert (found_at["load"], found_at["load_revision"]) == (str(folders[0]), None)
 
     for folder, words in zip(folders, ("Look.", "Think."), strict=True):
         (folder / "config.json").write_text("{}")
         (folder / "chat_template.jinja").write_text(words)
-    (here, _), (there, _) = (judge_engine(named(model=str(folder))) for folder in folders)
+    (here, _), (there, _) = (engine_of(named(model=str(folder))) for folder in folders)
     assert here["revision"] != there["revision"]  # a model is also what it is told
-    decides, found_at = judge_engine(named(model="org/judge", revision="abc"))
-    assert (decides["revision"], found_at) == ("abc", {"load": "org/judge", "load_revision": "abc"})
+    decides, found_at = engine_of(named(model="org/judge", revision="abc"))
+    assert (decides["revision"], found_at["load"], found_at["load_revision"]) == ("abc", "org/judge", "abc")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gigavideo_data.engines import judge_engine, writer_engine
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.recipe import Recipe, load, shipped
 
@@ -67,6 +68,11 @@ def test_the_arms_make_the_rows_of_table_2() -> None:
         ("writer: {temperature: 0.1}\n", 3, "the grammar has no settings"),
         ("writer: {backend: http}\n", 3, "endpoint: goes with backend http"),
         ("writer: {endpoint: 'http://h/v1'}\n", 3, "the grammar has no settings"),
+        ("writer: {backend: vllm, endpoint: 'http://h/v1'}\n", 3, "endpoint: goes with backend http"),
+        ("writer: {backend: http, endpoint: 'http://h/v1', revision: abc}\n", 3, "revision: goes with backend vllm"),
+        ("judge: {vllm: {enforce_eager: true}}\n", 3, "vllm: goes with backend vllm"),
+        ("judge: {backend: vllm}\n", 3, "name the judge's model"),
+        ("judge: {backend: vllm, model: a/b, vllm: {gpu_memory_utilization: 2}}\n", 3, "less than or equal to 1"),
         ("writer: {backend: http, endpoint: 'http://me:secret@h/v1'}\n", 3, "must be a base URL"),
     ],
 )
@@ -174,8 +180,24 @@ def test_the_hash_names_what_the_rows_depend_on(tmp_path: Path) -> None:
     assert load(written(tmp_path, BASE + "scale: {judge: {gpus: 0.5, replicas: 4}}\n")).hash == recipe.hash
 
 
+def test_how_vllm_runs_a_model_decides_no_row(tmp_path: Path) -> None:
+    path = written(tmp_path, BASE + "writer: {backend: vllm}\njudge: {backend: vllm, model: org/judge}\n")
+    recipe = load(path)
+    here = load(path, ["judge.vllm.enforce_eager=true", "writer.vllm.max_model_len=4096"])
+    assert here.hash == recipe.hash
+    assert load(path, ["writer.revision=abc"]).hash != recipe.hash
+    (decides, found_at), (same, _) = judge_engine(here.judge), judge_engine(recipe.judge)
+    assert decides == same
+    assert found_at["vllm"]["enforce_eager"]
+    (decides, found_at), (same, _) = writer_engine(here.writer), writer_engine(recipe.writer)
+    assert decides == same
+    assert found_at["vllm"]["max_model_len"] == 4096
+
+
 def test_a_local_folder_is_not_published(tmp_path: Path) -> None:
-    recipe = load(written(tmp_path, BASE + "target: org/model\n"), [f"generators.0.model={tmp_path}/base"])
+    changes = [f"generators.0.model={tmp_path}/base", "writer.backend=vllm", f"writer.model={tmp_path}/speaker"]
+    recipe = load(written(tmp_path, BASE + "target: org/model\n"), changes)
+    assert recipe.resolved()["writer"]["model"] == "speaker"
     assert recipe.generators[0].model == f"{tmp_path}/base"
     assert recipe.resolved()["generators"][0]["model"] == "base"
     assert recipe.resolved()["target"] == "org/model"

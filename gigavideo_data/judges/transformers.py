@@ -102,8 +102,8 @@ class TransformersJudge:
         pads = PAD * (height * width // self.vision.spatial_merge_size**2)
         if not self.family.timed:
             return said.replace(place, START + pads * steps + END)
-        # Each pair of frames is one step, named by its middle. The template's own pair of marks goes, as in vLLM, so
-        # that both backends ask the same; transformers' processor leaves it around the whole.
+        # Each pair of frames is one step, named by its middle. The template's own pair of marks goes, as with the
+        # processors of transformers before 5.10; newer ones leave it around the whole.
         pairs = list(pairwise(times_s))[::2]
         return said.replace(place, "".join(f"<{(a + b) / 2:.1f} seconds>{START}{pads}{END}" for a, b in pairs))
 

@@ -1,0 +1,55 @@
+"""Workers: how many hold a heavy engine, and what is said of an engine that cannot be loaded."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from gigavideo_data.engines import judge_engine, writer_engine
+from gigavideo_data.errors import RunError
+from gigavideo_data.execute import Worker, placed
+from gigavideo_data.recipe import Judge, Place, Writer
+from gigavideo_data.store import Store
+
+
+@pytest.mark.parametrize(
+    ("place", "there", "workers"),
+    [
+        (Place(), 0, (0, 4)),  # as many as cores
+        (Place(replicas=2), 0, (0, 2)),
+        (Place(), 8, (1, 8)),
+        (Place(gpus=2), 8, (2, 4)),
+        (Place(gpus=3), 8, (3, 2)),
+        (Place(gpus=0.5), 2, (0.5, 4)),
+        (Place(gpus=4, replicas=1), 8, (4, 1)),
+    ],
+)
+def test_workers_share_out_the_gpus_or_else_the_cores(place, there, workers):
+    assert placed(place, there, 4, "scale.judge.gpus") == workers
+
+
+def test_fewer_gpus_than_one_worker_is_to_have_are_told_with_the_key_to_change():
+    with pytest.raises(RunError, match=r"scale\.judge\.gpus: 4 asked for, 2 here"):
+        placed(Place(gpus=4), 2, 4, "scale.judge.gpus")
+
+
+@pytest.mark.parametrize(
+    ("stage", "engine"),
+    [
+        ("judge", judge_engine(Judge(backend="vllm", model="org/judge"))),
+        ("extend", writer_engine(Writer(backend="vllm"))),
+    ],
+)
+def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, stage, engine):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    for room in ("llm.in_process", "llm.vllm", "judges.vllm"):
+        monkeypatch.delitem(sys.modules, f"gigavideo_data.{room}", raising=False)
+    store = Store(tmp_path)
+    store.create()
+    work = json.dumps({"engine": engine[0] | engine[1] | {"gpus": 0}, "inputs": {}})
+    told = Worker(stage, str(tmp_path), "run", 3)({"key": np.array(["ab"]), "work": np.array([work])})
+    (outcome,) = told["outcome"]
+    assert outcome.startswith("fatal: vllm cannot be loaded: ")
+    assert "pip install 'gigavideo[vllm]'" in outcome
+    assert store.get(stage, "ab") is None  # the row is not to blame
