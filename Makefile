@@ -1,6 +1,7 @@
 # make quickstart   set up, then build a dataset with the embedded miniature, train on it, and compare
-# make test         set up, then every check that takes seconds
-# make test-all     set up, then every check
+# make test         set up, then the checks, without those that take minutes each
+# make test-all     set up, then every check but those of vLLM
+# make test-vllm    the checks that need vLLM, in an environment of their own (3 GB, no GPU)
 # make hub          a Hub on this machine, to try --push without an account
 # make setup        the virtual environment alone
 #
@@ -10,8 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
+VLLM_VENV := .venv-vllm
+VLLM_DONE := $(VLLM_VENV)/.setup-done
 
-.PHONY: quickstart test test-all hub setup
+.PHONY: quickstart test test-all test-vllm hub setup
 
 quickstart: setup
 	$(BIN)/gv-data build --recipe quickstart
@@ -24,10 +27,13 @@ test test-all: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest $(if $(filter test,$@),-m 'not slow')
+	$(BIN)/pytest $(if $(filter test,$@),-m 'not slow and not vllm')
 
 hub: setup
 	$(BIN)/python tests/hub_server.py
+
+test-vllm: $(VLLM_DONE)
+	$(VLLM_VENV)/bin/pytest -m vllm
 
 setup: $(SETUP_DONE)
 
@@ -37,4 +43,9 @@ $(SETUP_DONE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VLLM_DONE): pyproject.toml tests/vllm_environment.sh
+	rm -rf $(VLLM_VENV)
+	tests/vllm_environment.sh $(PYTHON) $(VLLM_VENV)
 	touch $@

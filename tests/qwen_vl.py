@@ -1,5 +1,6 @@
-"""Tiny multimodal models of genuine architecture with random weights, and a vocabulary of letters and some words."""
+"""Tiny models of genuine architecture with random weights, and a vocabulary of letters and some words."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
@@ -20,6 +23,11 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
     "{% if part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+TEXT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -43,7 +51,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build(kind: str, folder: Path) -> Path:
-    """Write a model of a kind (qwen2_5_vl, qwen3_vl) and its tokenizer."""
+    """Write a model of a kind (qwen2_5_vl, qwen3_vl), its tokenizer and how its own processor is set."""
     made = tokenizer()
     ids = {name: made.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
     special = {
@@ -52,17 +60,7 @@ def build(kind: str, folder: Path) -> Path:
         "image_token_id": made.convert_tokens_to_ids("<|image_pad|>"),
         "video_token_id": made.convert_tokens_to_ids("<|video_pad|>"),
     }
-    text = {
-        "vocab_size": len(made),
-        "hidden_size": 64,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "max_position_embeddings": 4096,
-        "bos_token_id": None,
-        "eos_token_id": made.eos_token_id,
-    }
+    text = _text(made)
     vision: dict[str, Any] = {"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64}
     vision |= {"out_hidden_size": 64, "spatial_merge_size": 2, "temporal_patch_size": 2, "in_channels": 3}
     torch.manual_seed(0)
@@ -78,4 +76,42 @@ def build(kind: str, folder: Path) -> Path:
         model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **special))
     model.save_pretrained(folder)
     made.save_pretrained(folder)
+    for name, settings in _processor(kind, vision["patch_size"]).items():
+        (folder / name).write_text(json.dumps(settings))
     return folder
+
+
+def build_text(folder: Path) -> Path:
+    """Write a Qwen2 that speaks, and its tokenizer."""
+    made = tokenizer()
+    made.chat_template = TEXT_TEMPLATE
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(Qwen2Config(**_text(made))).save_pretrained(folder)
+    made.save_pretrained(folder)
+    return folder
+
+
+def _text(made: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "vocab_size": len(made),
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 4096,
+        "bos_token_id": None,
+        "eos_token_id": made.eos_token_id,
+    }
+
+
+def _processor(kind: str, patch_size: int) -> dict[str, dict[str, Any]]:
+    """Files of the models' own processors; their limits of size are those of no clip of a test."""
+    family = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}[kind]
+    common = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2, "processor_class": family}
+    common |= {"size": {"shortest_edge": 28 * 28, "longest_edge": 2**24}}
+    videos = "Qwen3VLVideoProcessor" if kind == "qwen3_vl" else "Qwen2VLVideoProcessor"
+    return {
+        "preprocessor_config.json": common | {"image_processor_type": "Qwen2VLImageProcessor"},
+        "video_preprocessor_config.json": common | {"video_processor_type": videos, "do_sample_frames": False},
+    }
