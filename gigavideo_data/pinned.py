@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from gigavideo_data.hub_models import commit_of
-from gigavideo_data.recipe import Counting, Generator, Judge, Recipe, on_the_hub
+from gigavideo_data.recipe import Counting, Generator, Judge, Recipe, Writer, on_the_hub
 
 # A small file that every model of a backend has. Backends that are not here load nothing from the Hub.
-SMALL_FILES = {"diffusers": "model_index.json", "transformers": "config.json", "counting": "config.json"}
+SMALL_FILES = {
+    "diffusers": "model_index.json",
+    "transformers": "config.json",
+    "vllm": "config.json",
+    "counting": "config.json",
+}
 
-Part = TypeVar("Part", Generator, Judge, Counting)
+Part = TypeVar("Part", Writer, Generator, Judge, Counting)
 
 
 def pinned(recipe: Recipe) -> Recipe:
@@ -21,6 +26,7 @@ def pinned(recipe: Recipe) -> Recipe:
     """
     changes: dict[str, Any] = {
         "generators": tuple(_pinned(generator) for generator in recipe.generators),
+        "writer": _pinned(recipe.writer),
         "judge": _pinned(recipe.judge),
     }
     if recipe.specialists.counting:
