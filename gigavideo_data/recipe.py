@@ -1,6 +1,7 @@
 """A recipe: what to mend, with which models, and how much. It fails here, with file and line, or never.
 
-A recipe file says only what differs from the defaults below.
+A recipe file says only what differs from the defaults below, or from those of a file in recipes/shared that its `like`
+names.
 
     recipe = load("quickstart", ["prompts.per_dimension=4"])
     recipe.generators[0].steps
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.typed_yaml import override, read, suggest, validate
+from gigavideo_data.typed_yaml import Document, override, read, suggest, upon, validate
 
 # In a wheel the recipes lie in the package; in a checkout, beside it.
 _FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parent.parent / "recipes")
@@ -54,7 +55,7 @@ class _Part(BaseModel):
 class Vllm(_Part):
     """How vLLM runs a model here, in its own words. No row depends on it, so it is left out of the recipe's hash.
 
-    A worker takes `gpu_memory_utilization` of the memory of its GPUs, and holds one model over all of them (see `Scale`).
+    A worker takes `gpu_memory_utilization` of the memory of its GPUs, over which one model is laid (see `Scale`).
     `max_model_len` is the longest conversation in tokens; null: the model's own, or what fits into that memory.
     """
 
@@ -366,14 +367,19 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path_or_name: a YAML file, or the name of a shipped recipe.
-        overrides: "a.b=c", later ones win; a number in the key is an index into a list.
+        overrides: "a.b=c", later ones win; a number in the key is an index into a list. "like=small" exchanges the
+            shared defaults.
 
     Raises:
         RecipeError: there is none, or something in it is wrong; the message names file and line, or the override.
     """
     document = read(_find(path_or_name))
-    for text in overrides:
+    shared = [text for text in overrides if text.partition("=")[0].strip() == "like"]
+    for text in shared:
         document = override(document, text)
+    document = _upon_shared(document)
+    for text in overrides:
+        document = document if text in shared else override(document, text)
     return validate(Recipe, document)
 
 
@@ -381,6 +387,22 @@ def shipped() -> dict[str, Path]:
     """Return the recipes that come with the project, by name."""
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+
+
+def _upon_shared(document: Document) -> Document:
+    """A document upon the shared defaults that its `like` names, if it names any; those may name others."""
+    if not isinstance(document.data, dict) or "like" not in document.data:
+        return document
+    name, place = document.data["like"], document.where(("like",))
+    own = Document(
+        {key: value for key, value in document.data.items() if key != "like"}, document.source, document.origins
+    )
+    if name is None:
+        return own
+    defaults = {path.stem: path for folder in _FOLDERS for path in sorted((folder / "shared").glob("*.yaml"))}
+    if name not in defaults:
+        raise RecipeError(f"{place}: like: no shared defaults {name!r}; {suggest(str(name), defaults)}")
+    return upon(_upon_shared(read(defaults[name])), own)
 
 
 def _find(path_or_name: str) -> Path:

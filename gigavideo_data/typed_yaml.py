@@ -121,6 +121,22 @@ def suggest(word: str, options: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(options)}"
 
 
+def upon(base: Document, top: Document) -> Document:
+    """Return one document laid upon another: mappings are joined, anything else of `top` replaces what is below."""
+    origins = dict(base.origins)
+
+    def join(below: Any, above: Any, path: KeyPath) -> Any:
+        if isinstance(below, dict) and isinstance(above, dict):
+            joined = {key: join(below[key], above[key], (*path, key)) for key in below if key in above}
+            return {**below, **above, **joined}
+        for known in [known for known in origins if known[: len(path)] == path]:
+            del origins[known]
+        return above
+
+    data = join(base.data, top.data, ())
+    return Document(data, top.source, {**origins, **top.origins})
+
+
 # --- overrides ------------------------------------------------------------------------------------------------------
 
 

@@ -219,3 +219,39 @@ def test_what_is_published_names_no_host_and_no_folder(tmp_path: Path) -> None:
     before = recipe.hash
     (tmp_path / "list.txt").write_text("another one\n")
     assert load(written(tmp_path, BASE + text)).hash != before
+
+
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
+    """Shared defaults of a folder of one's own."""
+    (tmp_path / "shared").mkdir()
+    for name, text in files.items():
+        (tmp_path / "shared" / f"{name}.yaml").write_text(text)
+    monkeypatch.setattr("gigavideo_data.recipe._FOLDERS", (tmp_path,))
+
+
+def test_a_recipe_lies_upon_shared_defaults_and_those_upon_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = (
+        "seed: 4\nprompts: {per_dimension: 90, variants: 2}\ngenerators: [{model: org/a, steps: 9}, {model: org/b}]\n"
+    )
+    small = "like: large\nprompts: {per_dimension: 3}\n"
+    shared(tmp_path, monkeypatch, large=large, small=small)
+    own = written(tmp_path, BASE + "like: large\ngenerators: [{model: org/c}]\n")
+    recipe = load(own)
+    assert (recipe.seed, recipe.prompts.per_dimension, recipe.prompts.variants) == (4, 90, 2)
+    assert [(one.model, one.steps) for one in recipe.generators] == [("org/c", None)]
+    tried = load(own, ["generators.0.steps=5", "like=small", "seed=9"])
+    assert (tried.seed, tried.prompts.per_dimension, tried.prompts.variants) == (9, 3, 2)
+    assert tried.generators[0].steps == 5
+    assert load(own, ["like="]).prompts == Recipe(name="r", dimensions=("composition",)).prompts
+
+
+def test_a_mistake_in_shared_defaults_is_told_with_their_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared(tmp_path, monkeypatch, large="prompts:\n  variants: none\n  per_dimension: 4\n")
+    with pytest.raises(RecipeError, match=r"shared/large\.yaml:2: prompts\.variants"):
+        load(written(tmp_path, BASE + "like: large\nprompts: {per_dimension: 2}\n"))
+    with pytest.raises(RecipeError, match=r"mine\.yaml:3: like: no shared defaults 'lage'; did you mean 'large'"):
+        load(written(tmp_path, BASE + "like: lage\n"))
