@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 CLOSE = 1e-4  # of log P and reward; rewards of a random judge lie close together too
 
 
-def changes(part: str, model: Any, **settings: Any) -> dict[str, str]:
+def changes(part: str, model: Any, **settings: Any) -> dict[str, Any]:
     vllm = {f"vllm__{name}": value for name, value in (SETTINGS | {"max_model_len": 2048}).items()}
     named = {"backend": "vllm", "model": model, **settings, **vllm}
     return {
