@@ -21,7 +21,8 @@ from gigavideo_data.errors import DatasetError, RecipeError, RejectedError, RunE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gigavideo_data.hub_write import Place
+    from gigavideo_data.hub_repo import Place
+    from gigavideo_data.hub_write import Published
 
 app = typer.Typer(
     name="gv-data",
@@ -100,13 +101,22 @@ def push_(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset on the Hub; made if missing.")],
     tag: Tag = None,
     private: Private = False,
+    model: Annotated[bool, typer.Option("--model", help="The folder is a model that gv-train wrote.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a dataset on the Hub as one commit with a version. Interrupted, the same command goes on."""
     from gigavideo_data import hub_write
+    from gigavideo_data.progress import Progress
 
+    console = _console()
+    if model:
+        with Progress(console) as progress:
+            done = hub_write.push_model(dataset, repo, progress, private=private, tag=tag)
+        _say(console, f"published {_told(done)}")
+        _data(_facts(done), as_json)
+        return
     place = hub_write.preflight(repo, private=private, tag=tag)
-    _data(_push(_existing(dataset), place, tag, _console()), as_json)
+    _data(_push(_existing(dataset), place, tag, console), as_json)
 
 
 def _push(dataset: Path, place: Place, tag: str | None, console: Console) -> dict[str, Any]:
@@ -115,10 +125,18 @@ def _push(dataset: Path, place: Place, tag: str | None, console: Console) -> dic
 
     with Progress(console) as progress:
         done = hub_write.push(dataset, place, progress, tag)
-    sent = f"{done.num_bytes / 1e6:.1f} MB sent" if done.num_bytes else "it was there already"
-    _say(console, f"published {done.repo}@{done.tag} ({done.changes}; {sent}), commit {done.sha}")
+    _say(console, f"published {_told(done)}")
     _say(console, f'    load_dataset("{done.repo}", revision="{done.tag}")')
-    return {"repo": done.repo, "tag": done.tag, "sha": done.sha, "changes": str(done.changes), "bytes": done.num_bytes}
+    return _facts(done)
+
+
+def _told(done: Published) -> str:
+    sent = f"{done.num_bytes / 1e6:.1f} MB sent" if done.num_bytes else "it was there already"
+    return f"{done.repo}{f'@{done.tag}' if done.tag else ''} ({done.changes}; {sent}), commit {done.sha}"
+
+
+def _facts(done: Published) -> dict[str, Any]:
+    return {"repo": done.repo, "tag": done.tag, "sha": done.sha, "changes": done.changes, "bytes": done.num_bytes}
 
 
 @app.command()
@@ -227,6 +245,26 @@ def score(
         rescore.show(moved, _console())
     _say(_console(), f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
     _data(moved, as_json)
+
+
+@app.command()
+def merge(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET...", help="Folders, or names on the Hub.")],
+    out: Annotated[Path, typer.Option(help="The joined dataset's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Join datasets of one target model: equal rows once, and nothing that another one holds back."""
+    if len(datasets) < 2:
+        raise RecipeError("merge: name at least two datasets")
+
+    from gigavideo_data import merge as merging
+    from gigavideo_data.report import write_report
+
+    told = merging.merge([_existing(dataset) for dataset in datasets], out)
+    write_report(out)
+    fell = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in told["fell"].items())
+    _say(_console(), f"{told['rows']} rows in {out}; fell: {fell or 'none'}")
+    _data(told, as_json)
 
 
 @app.command("eval")

@@ -219,3 +219,36 @@ def test_a_private_set_is_made_private_and_strangers_do_not_see_it(hub, tmp_path
     assert hub.repo(REPO).private
     code = f"from huggingface_hub import repo_exists; print(repo_exists({REPO!r}, repo_type='dataset'))"
     assert python(hub, tmp_path, code).strip() == "False"
+
+
+def model(folder: Path) -> Path:
+    """What gv-train leaves, in little: and beside it what must not be published."""
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "README.md").write_text("---\ntags: [gigavideo]\n---\n# tuned\n")
+    (folder / "gigavideo.json").write_text('{"profile": "miniature", "dimensions": ["mechanics"]}')
+    (folder / "transformer" / "model.safetensors").write_bytes(b"weights" * 100)
+    (folder / "optimizer.pt").write_bytes(b"a pickle")
+    (folder / "secret.json").symlink_to("/etc/hostname")
+    return folder
+
+
+def test_a_model_is_published_with_its_card_and_without_pickles_and_links(hub, tmp_path):
+    model(tmp_path / "model")
+    code, printed, said = gv_data(hub, tmp_path, "push", "model", "org/tuned", "--model", "--json")
+    assert code == 0, said
+    repo = hub.repo("org/tuned", "models")
+    assert json.loads(printed)["sha"] == repo.commits[-1].sha
+    assert len(repo.commits) == 2
+    assert set(repo.commits[-1].files) == {
+        ".gitattributes",
+        "README.md",
+        "gigavideo.json",
+        "transformer/model.safetensors",
+    }
+    again = gv_data(hub, tmp_path, "push", "model", "org/tuned", "--model", "--tag", "v1.0.0", "--json")
+    assert (json.loads(again[1])["changes"], len(repo.commits)) == ("nothing changed", 2)
+    assert repo.tags == {"v1.0.0": repo.commits[-1].sha}
+    (tmp_path / "model" / "README.md").write_text("# no card of ours")
+    code, _, said = gv_data(hub, tmp_path, "push", "model", "org/other", "--model")
+    assert (code, "no model that gv-train wrote" in said) == (1, True)
+    assert ("models", "org/other") not in hub.repos

@@ -1,0 +1,135 @@
+"""Join datasets of one format and one target model into one: `gv-data merge A B --out DIR`.
+
+Equal rows become one, and what one set holds back for evaluation the other must not train on. What falls is in the
+rejects with its reason, and the ledger adds up over all sets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gigavideo_data import folder_read, versions
+from gigavideo_data.assemble import reward_summary
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.folder_read import Row
+from gigavideo_data.publish import write_dataset
+from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
+
+ALIKE = ("target_model", "license")  # of the manifests; a joined set can say only one of each
+
+
+def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Join sets.
+
+    Args:
+        folders: finished datasets; where rows or prompts are equal, those of the earlier one stay.
+        out: folder of the joined set.
+
+    Returns:
+        JSON-able: rows of each set, rows that fell by reason, and rows of the joined set.
+
+    Raises:
+        DatasetError: one is no finished dataset, they differ in target model or licence, or they give one video
+            different values.
+    """
+    manifests = [folder_read.read_manifest(folder) for folder in folders]
+    for key in ALIKE:
+        if len({manifest[key] for manifest in manifests}) > 1:
+            said = ", ".join(
+                f"{folder.name} has {manifest[key]!r}" for folder, manifest in zip(folders, manifests, strict=True)
+            )
+            raise DatasetError(f"{key} differs ({said}). Sets are joined for one model, under one licence.")
+    prompts = _prompts(folders)
+    rows, fallen = _rows(folders, {prompt["prompt_id"] for prompt in prompts})
+    rejects = [row for folder in folders for row in _read(folder, REJECT_SCHEMA, "rejects")] + fallen
+    dimensions = list(dict.fromkeys(name for manifest in manifests for name in manifest["dimensions"]))
+    hashes = [manifest["recipe_hash"] for manifest in manifests]
+    manifest = {
+        **manifests[0],
+        "name": "+".join(dict.fromkeys(manifest["name"] for manifest in manifests)),
+        "recipe": {**manifests[0]["recipe"], "dimensions": dimensions},
+        "recipe_hash": hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16],
+        "merged": [{key: manifest[key] for key in ("name", "recipe", "recipe_hash")} for manifest in manifests],
+        "dimensions": dimensions,
+        "ledger": _ledger(manifests, rows, fallen),
+        "judge_check": [check for manifest in manifests for check in manifest["judge_check"]],
+        "rewards": {name: reward_summary(rows, name) for name in dimensions},
+    }
+    write_dataset(out, rows, prompts, rejects, manifest, _cost(folders))
+    reasons = Counter(row["reason"] for row in fallen)
+    return {
+        "sets": {str(folder): sum(each["rows"].values()) for folder, each in zip(folders, manifests, strict=True)},
+        "fell": dict(sorted(reasons.items())),
+        "rows": len(rows),
+        "out": str(out),
+    }
+
+
+def _read(folder: Path, schema: Any, part: str = "data") -> list[Row]:
+    return [row for batch in folder_read.read_data(folder, schema.names, part) for row in batch.to_pylist()]
+
+
+def _prompts(folders: Iterable[Path]) -> list[Row]:
+    """The evaluation prompts of all sets; each prompt once."""
+    found: dict[str, Row] = {}
+    for folder in folders:
+        for prompt in _read(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"):
+            found.setdefault(prompt["prompt_id"], prompt)
+    return list(found.values())
+
+
+def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[Row]]:
+    """The rows of all sets, and rejects for those that fell."""
+    rows: dict[str, Row] = {}
+    fallen: list[Row] = []
+    for folder in folders:
+        for row in _read(folder, ROW_SCHEMA):
+            reason = "held_out" if row["prompt_id"] in held_out else "duplicate" if row["id"] in rows else None
+            if reason == "duplicate" and _values(row) != _values(rows[row["id"]]):
+                raise DatasetError(
+                    f"{folder}: row {row['id']} has other values there. Judge both sets alike first (gv-data score)."
+                )
+            if reason is None:
+                rows[row["id"]] = row
+                continue
+            reject = {"stage": "merge", "source": row["source"], "id": row["id"], "reason": reason}
+            fallen.append({**reject, "detail": row["prompt"], "attempts": None})
+    return list(rows.values()), fallen
+
+
+def _values(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in versions.PROVENANCE}
+
+
+def _ledger(manifests: list[dict[str, Any]], rows: list[Row], fallen: list[Row]) -> list[dict[str, Any]]:
+    """The lines of all sets added up, and one more stage: rows in, rows out, and those that fell."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in (line for manifest in manifests for line in manifest["ledger"]):
+        empty = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
+        total = lines.setdefault((line["stage"], line["source"]), empty)
+        total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
+        total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))
+    for source in sorted({row["source"] for row in (*rows, *fallen)}):
+        left = sum(row["source"] == source for row in rows)
+        reasons = Counter(row["reason"] for row in fallen if row["source"] == source)
+        came = left + reasons.total()
+        lines["merge", source] = {
+            "stage": "merge",
+            "source": source,
+            "in": came,
+            "out": left,
+            "rejected": dict(sorted(reasons.items())),
+        }
+    return list(lines.values())
+
+
+def _cost(folders: Iterable[Path]) -> dict[str, Any]:
+    """What the sets cost together."""
+    costs = [json.loads((folder / "cost.json").read_text("utf-8")) for folder in folders]
+    stages = [stage for cost in costs for stage in cost["stages"]]
+    return {"stages": stages, "wall_seconds": round(sum(cost["wall_seconds"] for cost in costs), 3)}
