@@ -9,12 +9,14 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+from dataclasses import dataclass
 
 from huggingface_hub import DatasetCardData
 
 from gigavideo_data.judge_check import verdict
 from gigavideo_data.schema import LAYOUT
 
+VERSIONS = "## Versions"  # the last section of a card on the Hub
 CARD_TAG = "gigavideo-dataset"  # marks a README.md as ours
 CONFIG_NOTES = {
     "default": "the rows",
@@ -25,10 +27,36 @@ CONFIG_NOTES = {
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card_text(manifest: dict) -> str:
-    """The whole README.md of a set, from its complete manifest."""
-    sections = (_what, _load, _made, _rewards, _judge, _ledger, _limits)
-    return f"---\n{_front_matter(manifest)}---\n\n" + "\n\n".join(section(manifest) for section in sections) + "\n"
+@dataclass(frozen=True)
+class OnHub:
+    """Where a set is published: its name and version, and all its versions so far, each a line of its card."""
+
+    repo: str
+    tag: str
+    versions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.tag}"
+
+
+def card_text(manifest: dict, on_hub: OnHub | None = None) -> str:
+    """The whole README.md of a set, from its complete manifest; for the Hub, it says how to get it there."""
+    sections = [_what(manifest), _load(manifest, on_hub)]
+    sections += [section(manifest) for section in (_made, _rewards, _judge, _ledger, _limits)]
+    if on_hub:
+        sections.append("\n".join((VERSIONS, "", *on_hub.versions)))
+    return f"---\n{_front_matter(manifest)}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def version_line(tag: str, told: str) -> str:
+    """A line of the list of versions."""
+    return f"- `{tag}`: {_text(told)}"
+
+
+def versions_told(card: str) -> tuple[str, ...]:
+    """The list of versions in a card; none if it has no such list."""
+    _, found, rest = card.partition(f"\n{VERSIONS}\n")
+    return tuple(line for line in rest.splitlines() if line.startswith("- ")) if found else ()
 
 
 def _front_matter(manifest: dict) -> str:
@@ -88,7 +116,11 @@ A twin and its real clip share `pair_id`; variants and samples of one prompt sha
 splits, and no prompt written for a dimension."""
 
 
-def _load(manifest: dict) -> str:
+def _load(manifest: dict, on_hub: OnHub | None) -> str:
+    path = '"."' if on_hub is None else f'"{on_hub.repo}"'
+    where = "this folder" if on_hub is None else f"revision {on_hub.tag}, which never changes"
+    which = "" if on_hub is None else f', revision="{on_hub.tag}"'
+    name = "." if on_hub is None else str(on_hub)
     lines = [
         (f"`{config}`", ", ".join(f"`{split}`" for split in splits), CONFIG_NOTES[config])
         for config, splits in _configs(manifest["files"]).items()
@@ -98,8 +130,7 @@ def _load(manifest: dict) -> str:
 ```python
 from datasets import Video, load_dataset
 
-path = "."  # this folder, or its name on the Hub
-rows = load_dataset(path, split="train")
+rows = load_dataset({path}{which}, split="train")  # {where}
 rows = rows.cast_column("video", Video(decode=False))  # MP4 bytes; without this line torchcodec decodes them
 rows[0]["prompt"], rows[0]["reward"], rows[0]["video"]["bytes"]
 ```
@@ -109,8 +140,8 @@ rows[0]["prompt"], rows[0]["reward"], rows[0]["video"]["bytes"]
 To check the files and every clip, and to train on them:
 
 ```sh
-gv-data verify .
-gv-train --dataset .
+gv-data verify {name}
+gv-train --dataset {name}
 ```
 
 The columns are those of format {manifest["format"]}, described one by one in `gigavideo_data/schema.py`."""

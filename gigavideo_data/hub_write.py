@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from gigavideo_data import hub_repo, versions
-from gigavideo_data.card import CARD_TAG
+from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versions_told
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
 from gigavideo_data.hub_edge import patiently
@@ -28,7 +29,7 @@ from gigavideo_data.store import canonical
 from gigavideo_data.verify import verify_folder
 from gigavideo_data.versions import Changes
 
-OWN_FILES = ("README.md", "manifest.json", "cost.json")  # of a set, beside those that the manifest lists
+BESIDE = ("manifest.json", "cost.json")  # of a set, what its manifest does not list; its card is written for the Hub
 MODEL_TAG = "gigavideo"  # in the card of a model that gv-train wrote
 # What a model is made of; pickles, code and whatever else lies in the folder stay here.
 MODEL_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")
@@ -65,19 +66,27 @@ def push(folder: Path, place: Place, progress: Progress, tag: str | None = None)
     """
     verify_folder(folder)
     manifest = read_manifest(folder)
-    files = {name: folder / name for name in (*manifest["files"], *OWN_FILES)}
     head, last = hub_repo.made(place), versions.newest(place.tags)
     before = _rows_at(place, place.tags[last], folder, manifest) if last else {}
-    if last and not hub_repo.differing(place, place.tags[last], files):
-        return Published(place.repo, last, place.tags[last], "nothing changed", 0)
-    missing = hub_repo.differing(place, head, files)
-    found = versions.changes(before, _row_sums(folder, manifest), files=True)
-    tag = tag or versions.proposed(place.tags, found)
-    if tag in place.tags:
-        raise HubError(f"{place.repo}: {tag} is taken; the next version is {versions.proposed(place.tags, found)}")
-    sha = hub_repo.commit(place, head, files, _ours(place, head), _message(manifest, found), progress)
-    hub_repo.tagged(place, tag, sha, str(found))
-    num_bytes = sum(files[name].stat().st_size for name in missing)
+    earlier = _versions_at(place, place.tags[last]) if last else ()
+    with TemporaryDirectory() as scratch:
+
+        def files(on_hub: OnHub) -> hub_repo.Files:
+            card = Path(scratch) / "README.md"
+            card.write_text(card_text(manifest, on_hub), encoding="utf-8", newline="\n")
+            return {"README.md": card} | {name: folder / name for name in (*manifest["files"], *BESIDE)}
+
+        if last and not hub_repo.differing(place, place.tags[last], files(OnHub(place.repo, last, earlier))):
+            return Published(place.repo, last, place.tags[last], "nothing changed", 0)
+        found = versions.changes(before, _row_sums(folder, manifest))
+        tag = tag or versions.proposed(place.tags, found)
+        if tag in place.tags:
+            raise HubError(f"{place.repo}: {tag} is taken; the next version is {versions.proposed(place.tags, found)}")
+        ours = files(OnHub(place.repo, tag, (version_line(tag, str(found)), *earlier)))
+        missing = hub_repo.differing(place, head, ours)
+        sha = hub_repo.commit(place, head, ours, _older(place, head), _message(manifest, found), progress)
+        hub_repo.tagged(place, tag, sha, str(found))
+        num_bytes = sum(ours[name].stat().st_size for name in missing)
     return Published(place.repo, tag, sha, str(found), num_bytes)
 
 
@@ -149,7 +158,12 @@ def _manifest_at(place: Place, sha: str) -> dict[str, Any]:
     return manifest
 
 
-def _ours(place: Place, sha: str) -> Iterable[str]:
+def _versions_at(place: Place, sha: str) -> tuple[str, ...]:
+    card = hub_repo.file_at(place, sha, "README.md")
+    return versions_told(card.read_text("utf-8")) if card else ()
+
+
+def _older(place: Place, sha: str) -> Iterable[str]:
     """Files that an older version of ours put there."""
     return filter(FILE_NAME.fullmatch, _manifest_at(place, sha)["files"])
 

@@ -15,30 +15,28 @@ PROVENANCE = ("video", "recipe")  # of a row, what may differ between versions w
 
 @dataclass(frozen=True)
 class Changes:
-    """How many rows are new, gone, and of another value; and whether any file differs at all."""
+    """How many rows are new, gone, and of another value."""
 
     added: int
     removed: int
     changed: int
-    files: bool
 
     def __str__(self) -> str:
         told = [f"{number} rows {what}" for what, number in self._numbers if number]
-        return ", ".join(told) or ("card or preview only" if self.files else "nothing changed")
+        return ", ".join(told) or "card or preview only"
 
     @property
     def _numbers(self) -> tuple[tuple[str, int], ...]:
         return ("added", self.added), ("removed", self.removed), ("changed", self.changed)
 
 
-def changes(old: Mapping[str, str], new: Mapping[str, str], *, files: bool) -> Changes:
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Changes:
     """Compare two sets by the sums of their rows, by id."""
     shared = old.keys() & new.keys()
     return Changes(
         added=len(new.keys() - old.keys()),
         removed=len(old.keys() - new.keys()),
         changed=sum(old[name] != new[name] for name in shared),
-        files=files,
     )
 
 

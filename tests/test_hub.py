@@ -37,8 +37,9 @@ def assert_whole(hub: Hub, folder: Path) -> None:
     """Its newest commit holds the local files, byte by byte."""
     there = hub.repo(REPO).commits[-1].files
     manifest = json.loads((folder / "set" / "manifest.json").read_text())
-    for name in (*manifest["files"], "README.md", "manifest.json"):
+    for name in (*manifest["files"], "cost.json", "manifest.json"):
         assert there[name].data == (folder / "set" / name).read_bytes(), name
+    assert "gigavideo-dataset" in there["README.md"].data.decode()
 
 
 LOADED = """
@@ -100,6 +101,11 @@ def test_the_next_version_says_what_changed_and_leaves_the_files_of_others(hub, 
     assert publish(hub, tmp_path)["tag"] == "v3.0.0"  # one is gone
     assert "data/old.parquet" in repo.commits[-1].files
     assert_whole(hub, tmp_path)
+    card = repo.commits[-1].files["README.md"].data.decode()
+    assert f'load_dataset("{REPO}", revision="v3.0.0"' in card
+    assert f"gv-train --dataset {REPO}@v3.0.0" in card
+    told = [line.split(":")[0] for line in card.split("## Versions")[1].split("\n- ")[1:]]
+    assert told == ["`v3.0.0`", "`v2.0.0`", "`v1.1.0`", "`v1.0.0`"]
     assert len(repo.tags) == len(set(repo.tags.values())) == 4
 
 

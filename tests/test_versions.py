@@ -9,22 +9,22 @@ OLD = {"a": "1", "b": "2"}
 
 
 @pytest.mark.parametrize(
-    ("new", "files", "tag", "told"),
+    ("new", "tag", "told"),
     [
-        ({"a": "1", "b": "2"}, True, "v1.2.4", "card or preview only"),
-        ({"a": "1", "b": "2", "c": "3"}, True, "v1.3.0", "1 rows added"),
-        ({"a": "1", "b": "9", "c": "3"}, True, "v2.0.0", "1 rows added, 1 rows changed"),
-        ({"a": "1"}, True, "v2.0.0", "1 rows removed"),
-        ({}, True, "v2.0.0", "2 rows removed"),
+        ({"a": "1", "b": "2"}, "v1.2.4", "card or preview only"),
+        ({"a": "1", "b": "2", "c": "3"}, "v1.3.0", "1 rows added"),
+        ({"a": "1", "b": "9", "c": "3"}, "v2.0.0", "1 rows added, 1 rows changed"),
+        ({"a": "1"}, "v2.0.0", "1 rows removed"),
+        ({}, "v2.0.0", "2 rows removed"),
     ],
 )
-def test_the_next_version_follows_from_what_changed(new, files, tag, told):
-    found = changes(OLD, new, files=files)
+def test_the_next_version_follows_from_what_changed(new, tag, told):
+    found = changes(OLD, new)
     assert (proposed(["v1.2.3", "v0.9.0", "main-backup"], found), str(found)) == (tag, told)
 
 
 def test_the_first_version_is_1_0_0_and_versions_are_numbers_not_text():
-    assert proposed(["latest"], Changes(4, 0, 0, files=True)) == "v1.0.0"
+    assert proposed(["latest"], Changes(4, 0, 0)) == "v1.0.0"
     assert newest(["v1.9.0", "v1.10.0", "v01.99.0", "v2.0"]) == "v1.10.0"
     assert newest([]) is None
 
