@@ -28,6 +28,7 @@ from gigavideo_data.errors import DatasetError, RecipeError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.folder_read import read_manifest, read_rows
 from gigavideo_data.generators.models import found_at, model_folder, settings_of, trained_on
+from gigavideo_data.pinned import pinned_part
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Limits, Scale, Specialists, judge_of, readout_of
 from gigavideo_data.rewards import as_read, score
@@ -222,7 +223,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
     """One dict per prompt and seed, in order: the video and the rewards by dimension, or why there is none."""
     adapter = str(contender.adapter) if contender.adapter else None
-    generator = setting.generator.model_copy(update={"model": contender.model, "adapter": adapter})
+    known = setting.generator.revision if contender.model == setting.generator.model else None
+    changes = {"model": contender.model, "revision": known, "adapter": adapter}
+    generator = pinned_part(setting.generator.model_copy(update=changes))
     settings, local = settings_of(generator), found_at(generator)
     asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     made = runner.records(

@@ -25,17 +25,18 @@ def pinned(recipe: Recipe) -> Recipe:
         HubError: one cannot be found out.
     """
     changes: dict[str, Any] = {
-        "generators": tuple(_pinned(generator) for generator in recipe.generators),
-        "writer": _pinned(recipe.writer),
-        "judge": _pinned(recipe.judge),
+        "generators": tuple(pinned_part(generator) for generator in recipe.generators),
+        "writer": pinned_part(recipe.writer),
+        "judge": pinned_part(recipe.judge),
     }
     if recipe.specialists.counting:
-        counting = _pinned(recipe.specialists.counting)
+        counting = pinned_part(recipe.specialists.counting)
         changes["specialists"] = recipe.specialists.model_copy(update={"counting": counting})
     return Recipe.model_construct(**(dict(recipe) | changes))
 
 
-def _pinned(part: Part) -> Part:
+def pinned_part(part: Part) -> Part:
+    """One model of a recipe, with its commit if it is one of the Hub that is loaded here."""
     if part.backend not in SMALL_FILES or not on_the_hub(part.model):
         return part
     commit = commit_of(part.model, part.revision, SMALL_FILES[part.backend])
