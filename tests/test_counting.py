@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gigavideo_data.judges.boxes import Box
 from gigavideo_data.judges.counting import (
-    Box,
     CountingJudge,
     CountingQuestions,
     counts,

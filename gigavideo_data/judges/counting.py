@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from gigavideo_data.extension import NUMBERS
 from gigavideo_data.judges.asking import spread
+from gigavideo_data.judges.boxes import Box, Detector
 from gigavideo_data.judges.protocol import Answer, negated_of, turn
 from gigavideo_data.prompts import normalised
 
@@ -41,31 +41,6 @@ _PLURALS = {  # that no rule makes
     "shelves": "shelf",
     "scarves": "scarf",
 }
-
-
-@dataclass(frozen=True)
-class Box:
-    """One detected thing: corners in px, and how sure the detector is, in [0, 1]."""
-
-    label: str
-    score: float
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-    @property
-    def area(self) -> float:
-        """In px."""
-        return max(self.x1 - self.x0, 0.0) * max(self.y1 - self.y0, 0.0)
-
-
-class Detector(Protocol):
-    """Finds things by name; loaded once per worker."""
-
-    def detect(self, frames_THWC: np.ndarray, labels: list[str]) -> list[list[Box]]:
-        """Boxes of each frame (uint8 RGB)."""
-        ...
 
 
 # --- what is counted -------------------------------------------------------------------------------------------------
