@@ -122,7 +122,7 @@ STAGES: dict[str, Stage] = {
     "caption": Stage(1, "captions", _caption, rows_per_task=8),
     "extend": Stage(2, "writer", _extend, rows_per_task=32),
     "questions": Stage(2, "writer", _questions, rows_per_task=64),
-    "synthesize": Stage(1, "generator", _synthesize),
+    "synthesize": Stage(2, "generator", _synthesize),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
     "reward": Stage(1, None, _reward, rows_per_task=256),
 }
