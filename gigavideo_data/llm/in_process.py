@@ -30,7 +30,7 @@ def load(engine: dict[str, Any], **more: Any) -> Any:
 
     Args:
         engine: `load` and `load_revision`, its Hub id and commit, or its folder and None; `vllm`, the settings of
-            `recipe.Vllm`; `gpus`, over how many the model is laid.
+            `recipe.Vllm`; `gpus`, over how many the model is laid, 1 if left out.
         more: arguments for `vllm.LLM`.
     """
     here = dict(engine["vllm"])
@@ -39,7 +39,7 @@ def load(engine: dict[str, Any], **more: Any) -> Any:
         model=engine["load"],
         revision=engine["load_revision"],
         tokenizer_revision=engine["load_revision"],
-        tensor_parallel_size=max(1, int(engine["gpus"])),
+        tensor_parallel_size=max(1, int(engine.get("gpus", 1))),
         dtype="float32" if current_platform.is_cpu() else "bfloat16",
         max_model_len=FIT if length is None else length,
         seed=0,
