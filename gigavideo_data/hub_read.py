@@ -85,6 +85,9 @@ def fetch(version: Version, progress: Progress) -> Path:
         DatasetError: the set is of another format, or lists what it must not.
         HubError: a file is missing or not the one that is listed.
     """
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # one of ours for all files
     folder = _manifest(version)
     listed = read_manifest(folder)["files"]
     _check_listed(version, listed)

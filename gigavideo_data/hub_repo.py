@@ -160,7 +160,9 @@ def commit(
         HubError: the Hub refused, or holds something else than was sent.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    disable_progress_bars()  # one of ours for all files, instead of two of the client's for each
     api, changed = HfApi(), differing(place, head, files)
     there = listed(place, head)
     deleted = sorted(name for name in gone if name in there and name not in files)
