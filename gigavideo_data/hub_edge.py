@@ -35,9 +35,8 @@ def patiently(
         except (HubError, LocalTokenNotFoundError):
             raise
         except Exception as error:  # the network edge
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            if status is not None and status not in RETRIED:
-                raise HubError(f"{what}: {_told(status, error)}") from error
+            if not _may_pass(error):
+                raise HubError(f"{what}: {_told(error)}") from error
             if time.monotonic() - began + wait_s > deadline_s:
                 raise HubError(
                     f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}). Run the same "
@@ -45,6 +44,26 @@ def patiently(
                 ) from error
             time.sleep(_asked_to_wait(error) or wait_s)
     raise AssertionError("waits without end")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may succeed later: nobody answered, or said that they are busy or broken."""
+    import httpx2
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    status = _status(error)
+    if status is not None:
+        return status in RETRIED
+    if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
+        return False
+    if isinstance(error, FileNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return False
+    return isinstance(error, httpx2.TransportError | OSError)
+
+
+def _status(error: Exception) -> int | None:
+    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
+    return status
 
 
 def _waits() -> Iterator[float]:
@@ -59,12 +78,15 @@ def _asked_to_wait(error: Exception) -> float:
     return min(float(after), 60.0) if after.isdecimal() else 0.0
 
 
-def _told(status: int, error: Exception) -> str:
+def _told(error: Exception) -> str:
     """What a refusal means, in words."""
+    status = _status(error)
     said = " ".join(str(getattr(error, "server_message", None) or error).split())[:200]
     known = {
         401: "the Hub does not accept the token; `hf auth login`, or set HF_TOKEN",
         403: "the token may not do this; use one that may write there",
         412: "somebody else committed meanwhile; look at it, then run the same command again",
     }
+    if status is None:
+        return f"{type(error).__name__}: {said}"
     return f"{known.get(status, f'the Hub answered {status}')} ({said})"

@@ -55,7 +55,8 @@ def resolve(text: str) -> Version:
     if match is None:
         raise HubError(f"{text}: not a name on the Hub; it must be owner/name or owner/name@v1.0.0")
     repo, wanted = match.groups()
-    refs = patiently(repo, HfApi().list_repo_refs, repo, repo_type="dataset", deadline_s=ASK_S)
+    what = f"{repo}: no such folder here, and as a name on the Hub"
+    refs = patiently(what, HfApi().list_repo_refs, repo, repo_type="dataset", deadline_s=ASK_S)
     tags = {one.name: str(one.target_commit) for one in refs.tags}
     if wanted and COMMIT.fullmatch(wanted):
         return Version(repo, wanted[:12], wanted)
@@ -91,13 +92,12 @@ def fetch(version: Version, progress: Progress) -> Path:
     folder = _manifest(version)
     listed = read_manifest(folder)["files"]
     _check_listed(version, listed)
-    megabytes = {name: -(-file["bytes"] // 1_000_000) for name, file in listed.items()}
-    progress.start("download", total=sum(megabytes.values()), unit="MB")
+    progress.start("download", total=sum(file["bytes"] for file in listed.values()), in_bytes=True)
     for name, file in listed.items():
         attempts: tuple[dict[str, bool], ...] = ({}, {"force_download": True})  # damaged on the way, or in the cache
         if all(_sha256(_file(version, name, **more)) != file["sha256"] for more in attempts):
             raise HubError(f"{version}: {name} is not the file that its manifest lists; do not use this version")
-        progress.advance(megabytes[name])
+        progress.advance(file["bytes"])
     for name in BESIDE:
         _file(version, name)
     progress.finish()

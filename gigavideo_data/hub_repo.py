@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,33 @@ from gigavideo_data.hub_edge import ASK_S, patiently
 from gigavideo_data.progress import Progress
 
 Kind = Literal["dataset", "model"]
-Files = dict[str, Path]  # by their names in the repository
+
+
+@dataclass(frozen=True)
+class Local:
+    """One file of this machine, read once for each of its sums, however often it is compared."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.path.stat().st_size
+
+    @cached_property
+    def sha256(self) -> str:
+        """As the Hub names large files."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
+    def blob_id(self) -> str:
+        """As git names small ones."""
+        data = self.path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+Files = dict[str, Local]  # by their names in the repository
 
 
 @dataclass(frozen=True)
@@ -103,13 +129,13 @@ def made(place: Place) -> str:
 def file_at(place: Place, sha: str, name: str) -> Path | None:
     """One file of a commit, fetched; None if it has none of that name."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     asked = partial(hf_hub_download, place.repo, name, repo_type=place.kind, revision=sha)
     try:
         return Path(patiently(f"{place.repo}: {name}", asked))
     except HubError as error:
-        if isinstance(error.__cause__, EntryNotFoundError):
+        if isinstance(error.__cause__, RemoteEntryNotFoundError):  # the Hub says so; silence is no answer
             return None
         raise
 
@@ -127,22 +153,18 @@ def listed(place: Place, sha: str) -> dict[str, Any]:
 def differing(place: Place, sha: str, files: Files) -> list[str]:
     """Which files are not at a commit as they are here, by sha256 or, for small ones, git's own sum."""
     there = listed(place, sha)
-    return [name for name, path in files.items() if name not in there or not _equal(path, there[name])]
+    return [name for name, file in files.items() if name not in there or not _equal(file, there[name])]
 
 
-def _equal(path: Path, remote: Any) -> bool:
-    if path.stat().st_size != remote.size:
+def _equal(file: Local, remote: Any) -> bool:
+    if file.size != remote.size:
         return False
-    if remote.lfs:
-        with path.open("rb") as file:
-            return bool(hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256)
-    data = path.read_bytes()
-    return bool(hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == remote.blob_id)
+    return bool(file.sha256 == remote.lfs.sha256 if remote.lfs else file.blob_id == remote.blob_id)
 
 
 def commit(
     place: Place, head: str, files: Files, gone: Iterable[str], message: tuple[str, str], progress: Progress
-) -> str:
+) -> tuple[str, int]:
     """Send the files that differ from a commit, put one on top of it, and compare what is there with what is here.
 
     Args:
@@ -154,7 +176,7 @@ def commit(
         progress: shows megabytes.
 
     Returns:
-        The new commit's hash; that of `head` if nothing differs.
+        The new commit's hash, that of `head` if nothing differs; and the bytes of the files that differed.
 
     Raises:
         HubError: the Hub refused, or holds something else than was sent.
@@ -167,19 +189,21 @@ def commit(
     there = listed(place, head)
     deleted = sorted(name for name in gone if name in there and name not in files)
     if not changed and not deleted:
-        return head
-    megabytes = {name: -(-files[name].stat().st_size // 1_000_000) for name in changed}
-    progress.start("upload", total=sum(megabytes.values()), unit="MB")
+        return head, 0
+    num_bytes = sum(files[name].size for name in changed)
+    progress.start("upload", total=num_bytes, in_bytes=True)
     for name in changed:  # one by one, so that progress is seen and an interruption costs one file
-        one = [CommitOperationAdd(name, files[name])]
+        one = [CommitOperationAdd(name, files[name].path)]
         patiently(f"{place.repo}: {name}", partial(api.preupload_lfs_files, place.repo, one, repo_type=place.kind))
-        progress.advance(megabytes[name])
+        progress.advance(files[name].size)
     progress.finish()
     title, description = message
     settings: dict[str, Any] = {"repo_type": place.kind, "commit_message": title, "commit_description": description}
 
     def once() -> str:
-        operations: list[Any] = [CommitOperationAdd(name, files[name]) for name in changed]  # the client changes them
+        operations: list[Any] = [
+            CommitOperationAdd(name, files[name].path) for name in changed
+        ]  # the client changes them
         operations += [CommitOperationDelete(name) for name in deleted]
         try:
             return str(api.create_commit(place.repo, operations, parent_commit=head, **settings).oid)
@@ -195,7 +219,7 @@ def commit(
             f"{place.repo}: {', '.join(left[:3])} on the Hub is not what was sent; nothing was tagged. Run the same "
             "command again."
         )
-    return sha
+    return sha, num_bytes
 
 
 def tagged(place: Place, tag: str, sha: str, message: str) -> None:

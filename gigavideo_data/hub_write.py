@@ -22,7 +22,7 @@ from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versio
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
 from gigavideo_data.hub_edge import patiently
-from gigavideo_data.hub_repo import Place
+from gigavideo_data.hub_repo import Local, Place
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import FILE_NAME, ROW_SCHEMA
 from gigavideo_data.store import canonical
@@ -67,26 +67,27 @@ def push(folder: Path, place: Place, progress: Progress, tag: str | None = None)
     verify_folder(folder)
     manifest = read_manifest(folder)
     head, last = hub_repo.made(place), versions.newest(place.tags)
-    before = _rows_at(place, place.tags[last], folder, manifest) if last else {}
     earlier = _versions_at(place, place.tags[last]) if last else ()
+    data = {name: Local(folder / name) for name in (*manifest["files"], *BESIDE)}
     with TemporaryDirectory() as scratch:
 
         def files(on_hub: OnHub) -> hub_repo.Files:
             card = Path(scratch) / "README.md"
             card.write_text(card_text(manifest, on_hub), encoding="utf-8", newline="\n")
-            return {"README.md": card} | {name: folder / name for name in (*manifest["files"], *BESIDE)}
+            return {"README.md": Local(card)} | data
 
-        if last and not hub_repo.differing(place, place.tags[last], files(OnHub(place.repo, last, earlier))):
+        told = files(OnHub(place.repo, last or "", earlier))
+        del told["cost.json"]  # what a build took; it is another one each time, of the same set
+        if last and not hub_repo.differing(place, place.tags[last], told):
             return Published(place.repo, last, place.tags[last], "nothing changed", 0)
+        before = _rows_at(place, place.tags[last], folder, manifest) if last else {}
         found = versions.changes(before, _row_sums(folder, manifest))
         tag = tag or versions.proposed(place.tags, found)
         if tag in place.tags:
             raise HubError(f"{place.repo}: {tag} is taken; the next version is {versions.proposed(place.tags, found)}")
         ours = files(OnHub(place.repo, tag, (version_line(tag, str(found)), *earlier)))
-        missing = hub_repo.differing(place, head, ours)
-        sha = hub_repo.commit(place, head, ours, _older(place, head), _message(manifest, found), progress)
+        sha, num_bytes = hub_repo.commit(place, head, ours, _older(place, head), _message(manifest, found), progress)
         hub_repo.tagged(place, tag, sha, str(found))
-        num_bytes = sum(ours[name].stat().st_size for name in missing)
     return Published(place.repo, tag, sha, str(found), num_bytes)
 
 
@@ -103,15 +104,14 @@ def push_model(
     if not card.is_file() or MODEL_TAG not in card.read_text("utf-8") or not (folder / "gigavideo.json").is_file():
         raise DatasetError(f"{folder}: no model that gv-train wrote; it is the folder `model` of a run")
     paths = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_ENDINGS and not path.is_symlink())
-    files = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): Local(path) for path in paths if path.is_file()}
     place = hub_repo.preflight(repo, kind="model", card_tag=MODEL_TAG, private=private, tag=tag)
     head = hub_repo.made(place)
-    missing = hub_repo.differing(place, head, files)
-    sha = hub_repo.commit(place, head, files, (), (f"{folder.resolve().parent.name}: tuned model", ""), progress)
+    message = f"{folder.resolve().parent.name}: tuned model", ""
+    sha, num_bytes = hub_repo.commit(place, head, files, (), message, progress)
     if tag:
         hub_repo.tagged(place, tag, sha, "")
-    told = f"{len(missing)} of {len(files)} files" if missing else "nothing changed"
-    return Published(repo, tag, sha, told, sum(files[name].stat().st_size for name in missing))
+    return Published(repo, tag, sha, "a new commit" if num_bytes else "nothing changed", num_bytes)
 
 
 # --- what changed ----------------------------------------------------------------------------------------------------

@@ -30,13 +30,13 @@ class Progress:
             self._bars = bars.Progress(
                 bars.TextColumn("{task.description:<11}"),
                 bars.BarColumn(),
-                bars.MofNCompleteColumn(),
+                bars.TextColumn("{task.fields[count]}"),
                 bars.TextColumn("{task.fields[note]}"),
                 console=console,
             )
         self._task = bars.TaskID(0)
         self._stage = ""
-        self._unit = "rows"
+        self._in_bytes = False
         self._total = self._cached = self._made = 0
         self._started = self._printed = 0.0
 
@@ -51,20 +51,22 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
-    def start(self, stage: str, total: int, cached: int = 0, unit: str = "rows") -> None:
-        """Begin a stage of `total` rows, `cached` of them already finished; or of another `unit`."""
-        self._stage, self._total, self._cached, self._made, self._unit = stage, total, cached, 0, unit
+    def start(self, stage: str, total: int, cached: int = 0, *, in_bytes: bool = False) -> None:
+        """Begin a stage of `total` rows, `cached` of them already finished; or of bytes, shown as MB."""
+        self._stage, self._total, self._cached, self._made, self._in_bytes = stage, total, cached, 0, in_bytes
         self._started = self._printed = time.monotonic()
         if self._bars:
-            self._task = self._bars.add_task(stage, total=total, completed=cached, note=self._speed())
+            self._task = self._bars.add_task(
+                stage, total=total, completed=cached, count=self._count(), note=self._speed()
+            )
         elif cached < total:
             self._print()
 
     def advance(self, num_rows: int = 1) -> None:
-        """Count rows that the stage has just finished, rejected ones too."""
+        """Count rows (or bytes) that the stage has just finished, rejected ones too."""
         self._made += num_rows
         if self._bars:
-            self._bars.update(self._task, advance=num_rows, note=self._speed())
+            self._bars.update(self._task, advance=num_rows, count=self._count(), note=self._speed())
         elif time.monotonic() - self._printed >= LINE_EVERY_S:
             self._print()
 
@@ -73,7 +75,7 @@ class Progress:
         seconds = time.monotonic() - self._started
         note = f"done in {seconds:.0f} s" + (f", {self._cached} from the store" if self._cached else "")
         if self._bars:
-            self._bars.update(self._task, completed=self._cached + self._made, note=note)
+            self._bars.update(self._task, completed=self._cached + self._made, count=self._count(), note=note)
         else:
             self._print(note)
 
@@ -87,9 +89,13 @@ class Progress:
             return f"{self._cached} from the store" if self._cached else "starting"
         rate = self._made / elapsed
         minutes, seconds = divmod(round((self._total - self._cached - self._made) / rate), 60)
-        return f"{rate:.2f} {self._unit}/s, {minutes}:{seconds:02} left"
+        speed = f"{rate / 1e6:.2f} MB/s" if self._in_bytes else f"{rate:.2f} rows/s"
+        return f"{speed}, {minutes}:{seconds:02} left"
+
+    def _count(self) -> str:
+        done = self._cached + self._made
+        return f"{done / 1e6:.1f}/{self._total / 1e6:.1f} MB" if self._in_bytes else f"{done}/{self._total}"
 
     def _print(self, note: str = "") -> None:
         self._printed = time.monotonic()
-        done = self._cached + self._made
-        self._console.print(Text(f"{self._stage:<11} {done}/{self._total}  {note or self._speed()}"), soft_wrap=True)
+        self._console.print(Text(f"{self._stage:<11} {self._count()}  {note or self._speed()}"), soft_wrap=True)

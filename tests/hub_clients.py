@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hub_server import WRITES, Hub
+from hub_server import WRITES
+from hub_state import Hub
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from hub_clients import gv_data, python, start
-from hub_server import READS, WRITES, Fault, File, Hub, serving
+from hub_server import READS, WRITES, serving
+from hub_state import Fault, File, Hub
 from rows import make_row, make_rows, write_set
 
 REPO = "org/ds"
@@ -82,6 +83,9 @@ def test_the_same_set_again_sends_nothing_and_changes_nothing(hub, tmp_path):
     again = publish(hub, tmp_path)
     assert (state(hub), hub.sent) == (before, sent)
     assert (again["tag"], again["sha"], again["bytes"]) == (first["tag"], first["sha"], 0)
+    (tmp_path / "set" / "cost.json").write_text('{"stages": [], "wall_seconds": 9}')  # the same set, built again
+    assert publish(hub, tmp_path)["tag"] == first["tag"]
+    assert (state(hub), hub.sent) == (before, sent)
 
 
 @pytest.mark.slow

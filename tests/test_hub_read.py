@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from hub_clients import gv_data, gv_train
-from hub_server import Fault, File, Hub, serving
+from hub_server import serving
+from hub_state import Fault, File, Hub
 from rows import make_rows, write_set
 from train_set import training_set
 
@@ -156,5 +157,5 @@ def test_a_model_is_trained_from_a_version_and_says_which(hub, tmp_path):
     card = (tmp_path / "runs" / "train" / "ds" / "model" / "README.md").read_text()
     assert f"`{REPO}@v1.0.0`, commit `{hub.repo(REPO).tags['v1.0.0']}`" in card
     assert manifest_of(hub, "v1.0.0")["recipe_hash"] in card
-    code, _, said = gv_train(hub, tmp_path, "--dataset", "org/none", "--dry-run")
-    assert (code, "Traceback" in said) == (4, False)
+    code, _, said = gv_train(hub, tmp_path, "--dataset", "runs/quickstrat", "--dry-run")
+    assert (code, "runs/quickstrat: no such folder here" in said, "Traceback" in said) == (4, True, False)

@@ -31,3 +31,13 @@ def test_on_a_terminal_a_bar_shows_speed_and_time_left() -> None:
     assert "rows/s" in screen.getvalue()
     assert "left" in screen.getvalue()
     assert "worth knowing" in screen.getvalue()
+
+
+def test_bytes_are_shown_as_megabytes_however_small_the_files() -> None:
+    log = io.StringIO()
+    with Progress(Console(file=log, force_terminal=False, width=80)) as progress:
+        progress.start("upload", total=2_340_000, in_bytes=True)
+        progress.advance(40_000)
+        progress.advance(2_300_000)
+        progress.finish()
+    assert log.getvalue().splitlines() == ["upload      0.0/2.3 MB  starting", "upload      2.3/2.3 MB  done in 0 s"]
