@@ -157,3 +157,13 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
     assert record["fps"] == made.fps == profile.fps
     latents_CFHW = safetensors.torch.load(store.blob(record["blobs"]["latents.safetensors"]))["latents"]
     assert torch.equal(latents_CFHW, engine.generate(PROMPT, SEED).latents_CFHW.bfloat16())
+
+
+def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
+    generator, store = Generator(steps=2), Store(tmp_path)
+    engine = load_engine("generator", settings_of(generator) | found_at(generator))
+    assert run_row("synthesize", "key", engine, {"prompt": PROMPT, "seed": SEED}, store, "run", 3) == "done"
+    record = store.get("synthesize", "key")
+    assert record is not None
+    assert (record["num_frames"], record["height"], record["width"], record["fps"]) == (17, 48, 48, 8.0)
+    assert record["blobs"].keys() == {"video.mp4", "latents.safetensors"}

@@ -1,5 +1,6 @@
 """The judge in this process: genuine architectures, random weights; what it is shown, and what it reads."""
 
+import hashlib
 from math import log
 from types import SimpleNamespace
 
@@ -8,11 +9,14 @@ import pytest
 import qwen_vl
 import torch
 
+from gigavideo_data import video
 from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.transformers import FAMILIES, TransformersJudge, to_patches
 from gigavideo_data.recipe import Judge
+from gigavideo_data.stages import run_row
+from gigavideo_data.store import Store
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
 FRAMES_THWC = np.random.default_rng(0).integers(0, 255, (9, 56, 84, 3), dtype=np.uint8)
@@ -114,3 +118,16 @@ def test_less_mass_is_left_by_fewer_spellings(model, monkeypatch):
     monkeypatch.setattr(asking, "SPELLINGS", {"yes": ("yes",), "no": ("no",)})
     (some,) = judge(model).answer(FRAMES_THWC, 8.0, ["Is there a cat?"])
     assert log(some.p_yes) < log(all_of_them.p_yes)
+
+
+def test_the_stage_keeps_what_the_model_answers_about_the_decoded_clip(model, tmp_path):
+    one, asked, store = judge(model), ["Is there a cat?", "Is there a dog?"], Store(tmp_path)
+    data = video.encode(FRAMES_THWC, 8.0)
+    name = hashlib.sha256(data).hexdigest()
+    store.put("synthesize", "clip", {"video_sha256": name}, {"video.mp4": data})
+    assert run_row("judge", "key", one, {"video_sha256": name, "questions": asked}, store, "run", 3) == "done"
+    record = store.get("judge", "key")
+    assert record is not None
+    clip = video.decode(data)
+    told = [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": {}} for a in one.answer(clip.frames_THWC, clip.fps, asked)]
+    assert record["answers"] == told
