@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from gigavideo_data.recipe import Recipe
@@ -27,8 +29,6 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
     """
     assert row.clip is not None
     real = row.source == "real"
-    answered = {answer["judge"] for answer in row.answers}
-    outcome = None if real else row_outcome(row.rewards, row.dimension, recipe.dimensions)
     return {
         "id": row.id,
         "prompt_id": prompt_id(row.base_prompt),
@@ -41,18 +41,32 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         "prompt": row.prompt,
         "video": {"bytes": store.blob(row.clip["blobs"]["video.mp4"]), "path": f"{row.id}.mp4"},
         **{name: row.clip[name] for name in ("video_sha256", "num_frames", "height", "width", "fps")},
+        **scores(row, recipe.dimensions, judges),
+        "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
+        "origin": row.origin,
+        "recipe": recipe.hash,
+        "license": recipe.license,
+    }
+
+
+def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> dict[str, Any]:
+    """The columns that follow from a row's answers and rewards; `judges` holds the settings of all that were there."""
+    outcome = None if row.source == "real" else row_outcome(row.rewards, row.dimension, targets)
+    return {
         "status": outcome.status if outcome else "not_scored",
         "reason": outcome.reason if outcome else "a real clip has no reward of its own",
         "reward": outcome.value if outcome else None,
         "rewards": row.rewards,
         "answers": row.answers,
         "measurements": row.measurements,
-        "judges": [_judged_by(judge, row) for judge in judges if judge_id(judge) in answered],
-        "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
-        "origin": row.origin,
-        "recipe": recipe.hash,
-        "license": recipe.license,
+        "judges": judged_by(judges, row),
     }
+
+
+def judged_by(judges: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
+    """Those of the judges (settings) that answered about a row, as its column `judges` names them."""
+    answered = {answer["judge"] for answer in row.answers}
+    return [_judged_by(judge, row) for judge in judges if judge_id(judge) in answered]
 
 
 def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
@@ -73,11 +87,6 @@ def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
 
 def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
     """One held-out prompt with the columns of `schema.EVAL_PROMPT_SCHEMA`; its seeds depend on the prompt alone."""
-    questions = [
-        {"dimension": dimension, **{name: question[name] for name in ("question", "expected", "gate")}}
-        for dimension, asked in row.asks.items()
-        for question in asked
-    ]
     seeds = range(recipe.eval_prompts.seeds)
     return {
         "prompt_id": prompt_id(row.base_prompt),
@@ -85,9 +94,35 @@ def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
         "base_prompt": row.base_prompt,
         "prompt": row.prompt,
         "split": row.eval_split,
-        "questions": questions,
+        "questions": questions(row),
         "seeds": [int(content_key(["eval", recipe.seed, row.prompt, number])[:8], 16) >> 1 for number in seeds],
     }
+
+
+def questions(row: Row) -> list[dict[str, Any]]:
+    """What is asked about a row, as the column `questions` of evaluation prompts holds it."""
+    return [
+        {"dimension": dimension, **{name: question[name] for name in ("question", "expected", "gate")}}
+        for dimension, asked in row.asks.items()
+        for question in asked
+    ]
+
+
+def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of one stage: what came in is what was left and what fell.
+
+    Args:
+        stage: its name.
+        left: the source of each row that goes on.
+        fallen: the rejects.
+    """
+    out, reasons = Counter(left), Counter((one["source"], one["reason"]) for one in fallen)
+    lines = []
+    for source in sorted({*out, *(source for source, _ in reasons)}):
+        rejected = {reason: number for (of, reason), number in sorted(reasons.items()) if of == source}
+        came = out[source] + sum(rejected.values())
+        lines.append({"stage": stage, "source": source, "in": came, "out": out[source], "rejected": rejected})
+    return lines
 
 
 def reward_summary(rows: list[dict[str, Any]], dimension: str) -> dict[str, Any]:

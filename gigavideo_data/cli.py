@@ -224,27 +224,65 @@ def score(
     combine: Annotated[
         list[str] | None, typer.Option(metavar="DIMENSION=RULE", help="Instead of its own rule.")
     ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Ask the judge that this recipe names.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change it there.")] = None,
+    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
     out: Annotated[Path | None, typer.Option(help="Write the result as a dataset of its own.")] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Write it over DATASET.")] = False,
+    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish the result on the Hub.")] = None,
+    tag: Tag = None,
+    private: Private = False,
     as_json: Json = False,
 ) -> None:
-    """Show how rewards move under other rules, without asking any judge again."""
-    if not recompute:
-        raise RecipeError("score: say what to do; --recompute makes new rewards from the stored answers")
+    """Reward a dataset's videos anew: by other rules, without asking any judge, or by another judge."""
+    if recompute == bool(recipe):
+        raise RecipeError(
+            "score: say what to do; --recompute makes new rewards from the stored answers, --recipe R asks its judge"
+        )
     if out and in_place:
         raise RecipeError("score: --out and --in-place exclude each other; give one")
     if in_place and not dataset.is_dir():
         raise RecipeError(f"score: {dataset} is no folder here; --out writes the result as a dataset of its own")
-    rules = dict(_pair(text) for text in combine or [])
-
-    from gigavideo_data import rescore
-
     written = dataset if in_place else out
-    moved = rescore.recompute(_existing(dataset), written, min_mass=min_mass, combine=rules)
-    if not as_json:
-        rescore.show(moved, _console())
-    _say(_console(), f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
-    _data(moved, as_json)
+    if written is None and (recipe or push):
+        raise RecipeError("score: say where the result is to be written: --out DIR or --in-place")
+    if recipe and (combine or min_mass is not None):
+        raise RecipeError("score: --min-mass and --combine go with --recompute; a recipe has its own judge.min_mass")
+    rules = dict(_pair(text) for text in combine or [])
+    place = None
+    if push:
+        from gigavideo_data import hub_write
+
+        place = hub_write.preflight(push, private=private, tag=tag)
+
+    console, folder = _console(), _existing(dataset)
+    if recipe and written:
+        facts = _rejudge(folder, recipe, overrides or [], written, store, console)
+    else:
+        from gigavideo_data import rescore
+
+        facts = rescore.recompute(folder, written, min_mass=min_mass, combine=rules)
+        if not as_json:
+            rescore.show(facts, console)
+    _say(console, f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
+    if place and written:
+        facts |= _push(written, place, tag, console)
+    _data(facts, as_json)
+
+
+def _rejudge(
+    folder: Path, recipe: str, overrides: list[str], out: Path, store: Path, console: Console
+) -> dict[str, Any]:
+    from gigavideo_data.progress import Progress
+    from gigavideo_data.recipe import load
+    from gigavideo_data.rejudge import rejudge
+
+    resolved = load(recipe, overrides)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Progress(console) as progress:
+        facts = rejudge(folder, resolved, out, store, progress)
+    _say(console, f"{facts['judged']} of {facts['rows']} rows judged, {facts['fell']} fell; look at {out}/report.html")
+    return facts
 
 
 @app.command()

@@ -51,6 +51,11 @@ def read_rows(folder: Path) -> list[Row]:
     return [row for batch in read_data(folder, columns) for row in batch.to_pylist()]
 
 
+def read_all(folder: Path, schema: pa.Schema, part: str) -> list[Row]:
+    """Every row of one small part of a dataset."""
+    return [row for batch in read_data(folder, schema.names, part) for row in batch.to_pylist()]
+
+
 def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[pa.RecordBatch]:
     """Stream one part of a dataset in small batches, every page checked against its checksum.
 

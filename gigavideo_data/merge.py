@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data import folder_read, versions
-from gigavideo_data.assemble import reward_summary
+from gigavideo_data.assemble import ledger_lines, reward_summary
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
 from gigavideo_data.publish import write_dataset
@@ -114,18 +114,7 @@ def _ledger(manifests: list[dict[str, Any]], rows: list[Row], fallen: list[Row])
         total = lines.setdefault((line["stage"], line["source"]), empty)
         total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
         total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))
-    for source in sorted({row["source"] for row in (*rows, *fallen)}):
-        left = sum(row["source"] == source for row in rows)
-        reasons = Counter(row["reason"] for row in fallen if row["source"] == source)
-        came = left + reasons.total()
-        lines["merge", source] = {
-            "stage": "merge",
-            "source": source,
-            "in": came,
-            "out": left,
-            "rejected": dict(sorted(reasons.items())),
-        }
-    return list(lines.values())
+    return [*lines.values(), *ledger_lines("merge", (row["source"] for row in rows), fallen)]
 
 
 def _cost(folders: Iterable[Path]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -152,16 +154,20 @@ class Build:
         return self.pass_on("extend", drafts, outcomes) + captions
 
     def questions(self, rows: list[Row]) -> list[Row]:
-        """Yes/no questions on every target dimension that a prompt states something of; none, and no video is made."""
-        may_show = [self._may_show(row) for row in rows]
-        asked = zip(rows, may_show, strict=True)
+        """Yes/no questions on every target dimension that a prompt states something of; none, and no video is made.
+
+        A dimension that a row has questions on already is not asked about again, be they none.
+        """
+        wanted = [[dimension for dimension in self.may_show(row) if dimension not in row.asks] for row in rows]
+        asked = zip(rows, wanted, strict=True)
         items = [self._question_item(row, dimension) for row, dimensions in asked for dimension in dimensions]
         outcomes: list[Row | Record] = []
         records = iter(self.runner.records(items))
-        for row, dimensions in zip(rows, may_show, strict=True):
+        for row, dimensions in zip(rows, wanted, strict=True):
             of_row = {dimension: next(records) for dimension in dimensions}
-            asks = {d: r["questions"] for d, r in of_row.items() if r.get("questions")}
-            needed = of_row[row.dimension] if row.dimension else {}
+            new = {d: r["questions"] for d, r in of_row.items() if r.get("questions")}
+            asks = {d: questions for d, questions in row.asks.items() if questions} | new
+            needed = of_row.get(row.dimension, {}) if row.dimension else {}
             if "rejected" in needed:
                 outcomes.append(needed)
             elif not asks or (row.dimension and row.dimension not in asks):
@@ -170,7 +176,7 @@ class Build:
                 outcomes.append(replace(row, asks=asks))
         return self.pass_on("questions", rows, outcomes)
 
-    def _may_show(self, row: Row) -> list[str]:
+    def may_show(self, row: Row) -> list[str]:
         """Target dimensions that a row is asked about: its own and those its videos can show; of a caption, all."""
         own = load_dimension(row.dimension) if row.dimension else None
         if own is None or own.shows is None:
@@ -318,6 +324,15 @@ def build(
         HubError: a model's commit cannot be found out.
     """
     check_subjects(recipe)
+    with at_work(recipe, out, store_root, progress, retry_rejected=retry_rejected) as work:
+        return _build(work, out)
+
+
+@contextmanager
+def at_work(
+    recipe: Recipe, out: Path, store_root: Path, progress: Progress, *, retry_rejected: bool = False
+) -> Iterator[Build]:
+    """A build with its store and its Ray, alone in `out`; its models are those commits of the Hub that answer now."""
     check_out(out)
     recipe = pinned(recipe)
     lock_file = out / ".gv" / "lock"
@@ -327,7 +342,7 @@ def build(
             store = Store(store_root)
             store.create()
             with ray_for_build(recipe.limits, recipe.scale) as ray:
-                return _build(Build(recipe, Runner(store, ray, progress, retry_rejected=retry_rejected)), out)
+                yield Build(recipe, Runner(store, ray, progress, retry_rejected=retry_rejected))
     except Timeout:
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None
 
@@ -358,13 +373,23 @@ def _build(work: Build, out: Path) -> BuildResult:
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     write_dataset(out, rows, prompts, work.rejects, manifest, cost)
     report.write_report(out)
-    failed = [reject for reject in work.rejects if reject["reason"] not in LEFT_OUT]
-    if len(failed) > recipe.limits.max_rejected * max(1, len(failed) + len(made)):
-        raise RejectedError(
-            f"{len(failed)} of {len(failed) + len(made)} rows were rejected, more than limits.max_rejected = "
-            f"{recipe.limits.max_rejected:g} allows. The dataset is in {out}; its rejects say why."
-        )
+    check_rejected(work, len(made), out)
     return BuildResult(len(rows), len(work.rejects), out, cost)
+
+
+def check_rejected(work: Build, num_made: int, out: Path) -> None:
+    """Say so if too many rows failed.
+
+    Raises:
+        RejectedError: more than `limits.max_rejected` of them.
+    """
+    failed = sum(reject["reason"] not in LEFT_OUT for reject in work.rejects)
+    allowed = work.recipe.limits.max_rejected
+    if failed > allowed * max(1, failed + num_made):
+        raise RejectedError(
+            f"{failed} of {failed + num_made} rows were rejected, more than limits.max_rejected = {allowed:g} allows. "
+            f"The dataset is in {out}; its rejects say why."
+        )
 
 
 def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:

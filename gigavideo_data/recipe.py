@@ -344,11 +344,15 @@ class Recipe(_Part):
     @cached_property
     def hash(self) -> str:
         """16 hex digits that name everything the rows depend on."""
-        plain = {key: value for key, value in self.resolved().items() if key not in ("limits", "scale")}
-        for part in (plain["writer"], plain["judge"]):
-            del part["vllm"]
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_of(self.resolved())
+
+
+def hash_of(resolved: dict[str, Any]) -> str:
+    """The hash of a resolved recipe, as a manifest holds it."""
+    plain = {key: value for key, value in resolved.items() if key not in ("limits", "scale")}
+    plain |= {name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge")}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def judge_of(dimension: str, judge: Judge, specialists: Specialists) -> AnyJudge:

@@ -100,14 +100,14 @@ def auc(own: Sequence[float], foreign: Sequence[float]) -> float | None:
 
 
 def mean_sem(values: list[float]) -> dict[str, float | None]:
-    """Mean and its standard error; None where there are too few values."""
+    """Mean and its standard error to six decimals, which is what a float32 column keeps; None for too few values."""
     if not values:
         return {"mean": None, "sem": None}
     mean = sum(values) / len(values)
     if len(values) == 1:
-        return {"mean": mean, "sem": None}
+        return {"mean": round(mean, 6), "sem": None}
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return {"mean": mean, "sem": sqrt(variance / len(values))}
+    return {"mean": round(mean, 6), "sem": round(sqrt(variance / len(values)), 6)}
 
 
 def _unscorable(reason: str | None) -> Reward:

@@ -13,7 +13,7 @@ class Row:
     """One row on its way through the stages.
 
     `objects` are the things that the base prompt names, if its writer told; `asks` maps each dimension that the prompt
-    shows to its questions.
+    shows to its questions; `known` is the id of a row that comes from a dataset.
     """
 
     source: str  # synthetic, twin, real or eval
@@ -33,10 +33,13 @@ class Row:
     answers: list[dict[str, Any]] = field(default_factory=list)
     measurements: list[dict[str, Any]] = field(default_factory=list)
     rewards: list[dict[str, Any]] = field(default_factory=list)
+    known: str | None = None
 
     @property
     def id(self) -> str:
         """The row's name in the dataset, as soon as it has one; before that, its prompt's."""
+        if self.known:
+            return self.known
         if self.generator is not None and self.generator["backend"] != "files":
             return row_id(self.prompt, self.generator, self.seed)
         if self.clip is not None:

@@ -120,13 +120,20 @@ class Store:
         Raises:
             OSError: as `write_durably`.
         """
-        names = {}
-        for name, data in (blobs or {}).items():
-            names[name] = hashlib.sha256(data).hexdigest() + Path(name).suffix
-            if not self._whole(names[name]):
-                write_durably(self._blob(names[name]), data)
+        names = {name: self.keep(data, Path(name).suffix) for name, data in (blobs or {}).items()}
         write_durably(self._record(stage, key), canonical({**record, "blobs": names} if names else record))
         self._attempts(stage, key).unlink(missing_ok=True)
+
+    def keep(self, data: bytes, suffix: str) -> str:
+        """Make a blob durable; its name, by its content.
+
+        Raises:
+            OSError: as `write_durably`.
+        """
+        name = hashlib.sha256(data).hexdigest() + suffix
+        if not self._whole(name):
+            write_durably(self._blob(name), data)
+        return name
 
     def forget(self, stage: str, key: str) -> None:
         """Remove a record and its count of attempts, so that its row is made again."""
