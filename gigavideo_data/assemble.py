@@ -12,6 +12,8 @@ from gigavideo_data.row import Row
 from gigavideo_data.schema import prompt_id, split_of
 from gigavideo_data.store import Store, content_key
 
+VIDEO_FACTS = ("video_sha256", "num_frames", "height", "width", "fps")
+
 
 def judge_id(engine: dict[str, Any]) -> str:
     """Key into a row's `judges`."""
@@ -40,7 +42,7 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         "base_prompt": row.base_prompt,
         "prompt": row.prompt,
         "video": {"bytes": store.blob(row.clip["blobs"]["video.mp4"]), "path": f"{row.id}.mp4"},
-        **{name: row.clip[name] for name in ("video_sha256", "num_frames", "height", "width", "fps")},
+        **{name: row.clip[name] for name in VIDEO_FACTS},
         **scores(row, recipe.dimensions, judges),
         "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
         "origin": row.origin,

@@ -125,6 +125,7 @@ def _load(manifest: dict, on_hub: OnHub | None) -> str:
         (f"`{config}`", ", ".join(f"`{split}`" for split in splits), CONFIG_NOTES[config])
         for config, splits in _configs(manifest["files"]).items()
     ]
+    withheld = manifest.get("withheld", False)
     return f"""## How to load it
 
 ```python
@@ -132,19 +133,36 @@ from datasets import Video, load_dataset
 
 rows = load_dataset({path}{which}, split="train")  # {where}
 rows = rows.cast_column("video", Video(decode=False))  # MP4 bytes; without this line torchcodec decodes them
-rows[0]["prompt"], rows[0]["reward"], rows[0]["video"]["bytes"]
+rows[0]["prompt"], rows[0]["reward"], rows[0]["video"{"" if withheld else '"]["bytes'}"]
 ```
 
 {_table(("config", "splits", "what it holds"), lines)}
 
-To check the files and every clip, and to train on them:
+{_withheld(name) if withheld else _whole(name)}
+
+The columns are those of format {manifest["format"]}, described one by one in `gigavideo_data/schema.py`."""
+
+
+def _whole(name: str) -> str:
+    return f"""To check the files and every clip, and to train on them:
 
 ```sh
 gv-data verify {name}
 gv-train --dataset {name}
+```"""
+
+
+def _withheld(name: str) -> str:
+    return f"""**The generated videos are withheld**: their `video` is null. Whoever may run the models that made
+them makes them again, with the settings and seeds in `generator`; then the set can be trained on:
+
+```sh
+gv-data remake {name} --out remade
+gv-train --dataset remade
 ```
 
-The columns are those of format {manifest["format"]}, described one by one in `gigavideo_data/schema.py`."""
+A video that comes out otherwise on another machine has another `video_sha256`. Its row is not scored then;
+`gv-data score remade --recipe RECIPE --in-place` judges such rows, and only them."""
 
 
 def _made(manifest: dict) -> str:

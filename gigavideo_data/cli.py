@@ -12,6 +12,7 @@ import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -102,6 +103,7 @@ def push_(
     tag: Tag = None,
     private: Private = False,
     model: Annotated[bool, typer.Option("--model", help="The folder is a model that gv-train wrote.")] = False,
+    scores_only: Annotated[bool, typer.Option("--scores-only", help="Without the generated videos.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a dataset on the Hub as one commit with a version. Interrupted, the same command goes on."""
@@ -109,6 +111,8 @@ def push_(
     from gigavideo_data.progress import Progress
 
     console = _console()
+    if model and scores_only:
+        raise RecipeError("push: --model and --scores-only exclude each other; give one")
     if model:
         with Progress(console) as progress:
             done = hub_write.push_model(dataset, repo, progress, private=private, tag=tag)
@@ -116,7 +120,15 @@ def push_(
         _data(_facts(done), as_json)
         return
     place = hub_write.preflight(repo, private=private, tag=tag)
-    _data(_push(_existing(dataset), place, tag, console), as_json)
+    if not scores_only:
+        _data(_push(_existing(dataset), place, tag, console), as_json)
+        return
+
+    from gigavideo_data.remake import withhold
+
+    with TemporaryDirectory() as scratch:
+        withhold(_existing(dataset), Path(scratch))
+        _data(_push(Path(scratch), place, tag, console), as_json)
 
 
 def _push(dataset: Path, place: Place, tag: str | None, console: Console) -> dict[str, Any]:
@@ -248,7 +260,7 @@ def score(
         raise RecipeError("score: say where the result is to be written: --out DIR or --in-place")
     if recipe and (combine or min_mass is not None):
         raise RecipeError("score: --min-mass and --combine go with --recompute; a recipe has its own judge.min_mass")
-    rules = dict(_pair(text) for text in combine or [])
+    rules = dict(_pair(text, "--combine", "mechanics=mean") for text in combine or [])
     place = None
     if push:
         from gigavideo_data import hub_write
@@ -283,6 +295,33 @@ def _rejudge(
         facts = rejudge(folder, resolved, out, store, progress)
     _say(console, f"{facts['judged']} of {facts['rows']} rows judged, {facts['fell']} fell; look at {out}/report.html")
     return facts
+
+
+@app.command()
+def remake(
+    dataset: Folder,
+    out: Annotated[Path, typer.Option(help="The folder of the dataset with its videos.")],
+    models: Annotated[list[str] | None, typer.Option("--model", metavar="NAME=FOLDER", help="Where it lies.")] = None,
+    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Of scale or limits.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the withheld videos of a dataset again. Interrupted, the same command goes on."""
+    folders = dict(_pair(text, "--model", "Wan2.1=models/Wan2.1") for text in models or [])
+    folder, console = _existing(dataset), _console()
+
+    from gigavideo_data.folder_read import read_manifest
+    from gigavideo_data.pipeline import at_work
+    from gigavideo_data.progress import Progress
+    from gigavideo_data.recipe import running
+    from gigavideo_data.remake import remake as make_again
+
+    recipe = running(read_manifest(folder)["dimensions"], overrides or [])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Progress(console) as progress, at_work(recipe, out, store, progress) as work:
+        facts = make_again(folder, out, folders, work)
+    _say(console, f"{facts['made']} videos made again, {facts['others']} of them others, {facts['fell']} fell; {out}")
+    _data(facts, as_json)
 
 
 @app.command()
@@ -412,11 +451,11 @@ def _existing(dataset: Path) -> Path:
     return folder
 
 
-def _pair(text: str) -> tuple[str, str]:
-    dimension, equals, rule = text.partition("=")
+def _pair(text: str, option: str, example: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
     if not equals:
-        raise RecipeError(f"--combine {text}: must look like dimension=rule, such as mechanics=mean")
-    return dimension, rule
+        raise RecipeError(f"{option} {text}: must look like {example}")
+    return name, value
 
 
 def _first_comment(path: Path) -> str:

@@ -59,6 +59,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         "ledger": _ledger(manifests, rows, fallen),
         "judge_check": [check for manifest in manifests for check in manifest["judge_check"]],
         "rewards": {name: reward_summary(rows, name) for name in dimensions},
+        **({"withheld": True} if any(row["video"] is None for row in rows) else {}),
     }
     write_dataset(out, rows, prompts, rejects, manifest, _cost(folders))
     reasons = Counter(row["reason"] for row in fallen)

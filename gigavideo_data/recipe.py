@@ -387,6 +387,18 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
     return validate(Recipe, document)
 
 
+def running(dimensions: Sequence[str], overrides: Sequence[str]) -> Recipe:
+    """A recipe for work on a dataset that is there already: its dimensions, and where and within what limits it runs.
+
+    Raises:
+        RecipeError: an override makes no sense.
+    """
+    document = Document({"name": "dataset", "dimensions": list(dimensions)}, "--set")
+    for text in overrides:
+        document = override(document, text)
+    return validate(Recipe, document)
+
+
 def shipped() -> dict[str, Path]:
     """Return the recipes that come with the project, by name."""
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)

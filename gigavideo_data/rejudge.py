@@ -18,8 +18,8 @@ from typing import Any
 
 from gigavideo_data import assemble, inspect
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.folder_read import WITHHELD, read_all, read_data, read_manifest, read_rows
 from gigavideo_data.folder_read import Row as Columns
-from gigavideo_data.folder_read import read_all, read_data, read_manifest, read_rows
 from gigavideo_data.judges.protocol import turn
 from gigavideo_data.pipeline import Build, at_work, check_rejected
 from gigavideo_data.progress import Progress
@@ -105,11 +105,13 @@ def _keep_clips(folder: Path, store: Store, progress: Progress, total: int) -> N
     """Put the clips where judges find them.
 
     Raises:
-        DatasetError: a clip is not the one whose sum its row gives.
+        DatasetError: they are withheld, or one is not that whose sum its row gives.
     """
     progress.start("clips", total=total)
     for batch in read_data(folder, ["id", "video.bytes", "video_sha256"]):
         for row in batch.to_pylist():
+            if row["video"] is None:
+                raise DatasetError(f"{folder}: {WITHHELD}")
             if store.keep(row["video"]["bytes"], ".mp4") != f"{row['video_sha256']}.mp4":
                 raise DatasetError(f"{folder}: row {row['id']}: its clip is not that of video_sha256. Do not use it.")
             progress.advance()
@@ -125,7 +127,7 @@ def _row(columns: Columns, work: Build) -> Row:
 
 def _held_out(prompt: Columns, manifest: dict[str, Any], work: Build) -> Row:
     """An evaluation prompt with the same."""
-    specialists = Specialists.model_validate(manifest["recipe"]["specialists"])
+    specialists = Specialists.model_validate(manifest["recipe"].get("specialists", {}))
     kinds = [judge_of(question["dimension"], Judge(), specialists).backend for question in prompt["questions"]]
     asks = _understood(zip(prompt["questions"], kinds, strict=True), work)
     return Row(
@@ -189,7 +191,7 @@ def _real(before: list[Columns], rows: list[Row]) -> list[Row]:
 
 def _on_its_way(columns: Columns, asks: dict[str, list[dict[str, Any]]]) -> Row:
     names = ("source", "base_prompt", "dimension", "sample", "pair_id", "prompt", "answers", "measurements")
-    clip = {name: columns[name] for name in ("video_sha256", "num_frames", "height", "width", "fps")}
+    clip = {name: columns[name] for name in assemble.VIDEO_FACTS}
     return Row(**{name: columns[name] for name in names}, clip=clip, asks=asks, known=columns["id"])
 
 

@@ -44,6 +44,7 @@ function step(video, frames) {
   video.currentTime = ((middle % length) + length) % length;
 }
 function drawClip(clip, prompt, label) {
+  if (!(clip.id in clips)) return make("p", "about", "This video is not in the set.");
   const video = make("video");
   Object.assign(video, { muted: true, loop: true, playsInline: true, preload: "auto", width: clip.width, height: clip.height, tabIndex: -1 });
   Object.assign(video.dataset, { clip: clip.id, frames: clip.num_frames, fps: clip.fps });

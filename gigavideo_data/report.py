@@ -127,7 +127,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for batch in folder_read.read_data(folder, CLIP_COLUMNS):
         lengths = pc.binary_length(pc.struct_field(batch["video"], "bytes")).to_pylist()
-        sizes |= {name: -(-n // 3) * 4 for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
+        sizes |= {name: -(-(n or 0) // 3) * 4 for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
     return sizes
 
 
@@ -136,7 +136,7 @@ def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
     clips: dict[str, str] = {}
     for batch in folder_read.read_data(folder, CLIP_COLUMNS):
         for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
-            if name in ids:
+            if name in ids and video.is_valid:
                 clips[name] = base64.b64encode(video["bytes"].as_py()).decode("ascii")
     return dict(sorted(clips.items()))
 
@@ -170,7 +170,7 @@ def render(
         facts=facts,
         recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
         stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
-        num_embedded=len({clip["id"] for card in cards for clip in card["clips"]}),
+        num_embedded=len({clip["id"] for card in cards for clip in card["clips"]} & clips.keys()),
         compared=compared,
         reach=_reach(compared["comparisons"]) if compared else 1.0,
         embed_mb=EMBED_BYTES // 1_000_000,

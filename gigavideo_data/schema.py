@@ -60,7 +60,7 @@ ROW_SCHEMA = _schema(
         "dimension": STRING,  # what the prompt was written for; null for captions
         "base_prompt": STRING,  # short form
         "prompt": STRING,  # what training conditions on
-        "video": VIDEO,  # MP4; bytes always, path is a bare file name
+        "video": VIDEO,  # MP4; bytes always, path is a bare file name; null where a set withholds generated videos
         "video_sha256": STRING,
         "num_frames": INT,
         "height": INT,  # px
@@ -161,7 +161,7 @@ ROWS = Contract(
     nullable=frozenset(
         f"{parent}{name}"
         for parent, names in {
-            "": ("pair_id", "dimension", "reason", "reward", "generator", "origin"),
+            "": ("pair_id", "dimension", "video", "reason", "reward", "generator", "origin"),
             "rewards.": ("value", "reason"),
             "judges.": ("revision", "frames", "fps", "template"),
             "generator.": tuple(set(ROW_SCHEMA.field("generator").type.names) - {"backend", "model"}),
@@ -332,6 +332,8 @@ def _row_problems(row: dict) -> Iterator[str]:
             yield f"{name} is {value}, but its status is {status}"
         if status == "unscorable" and not reason:
             yield f"{name} is unscorable without a reason"
+    if row["video"] is None and row["source"] == "real":
+        yield "video is null on a real row: only generated videos can be withheld, since they can be made again"
     if (row["source"] == "synthetic") != (row["pair_id"] is None):
         yield f"pair_id is {row['pair_id']} on a {row['source']} row: synthetic rows have none, twin and real rows one"
     if (row["source"] == "synthetic") != (row["dimension"] is not None):

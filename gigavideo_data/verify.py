@@ -48,6 +48,7 @@ class _Manifest(BaseModel):
     rows: dict[str, NonNegativeInt]
     files: dict[str, _File]
     ledger: list[_LedgerLine]
+    withheld: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def verify_folder(path: Path) -> Verified:
                 for table in _read(path / name, name, manifest.files[name]):
                     check_table(table, name, contract)
                     _check_across(config, table, name, split, seen)
+                    _check_withheld(config, table, name, withheld=manifest.withheld)
                     rows[split] += table.num_rows
     for split, count in manifest.rows.items():
         if rows[split] != count:
@@ -168,6 +170,11 @@ def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Se
             seen.rejected.update(zip(*columns, strict=True))
 
 
+def _check_withheld(config: str, table: pa.Table, name: str, *, withheld: bool) -> None:
+    if config in ("default", "preview") and table["video"].null_count and not withheld:
+        raise DatasetError(f"{name}: rows without their videos, but the manifest withholds none. Build the set again.")
+
+
 def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
     for row in table.to_pylist():
         where = f"{name}: row {row['id']}"
@@ -178,7 +185,8 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
             raise DatasetError(
                 f"{where} (split {row['split']}): its prompt or pair is in two splits. Build the set again."
             )
-        _check_clip(row, where)
+        if row["video"] is not None:
+            _check_clip(row, where)
         seen.clip_sums[row["id"]] = row["video_sha256"]
         seen.sources[row["source"]] += 1
 
@@ -202,7 +210,7 @@ def _check_clip(row: dict, where: str) -> None:
 
 def _check_preview(table: pa.Table, name: str, seen: _Seen) -> None:
     for row in table.to_pylist():
-        sums = {row["video_sha256"], hashlib.sha256(row["video"]["bytes"]).hexdigest()}
+        sums = {row["video_sha256"]} | ({hashlib.sha256(row["video"]["bytes"]).hexdigest()} if row["video"] else set())
         if sums != {seen.clip_sums.get(row["id"])}:
             raise DatasetError(f"{name}: row {row['id']} is not the one in data/. Build the set again.")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import read_data, read_manifest
+from gigavideo_data.folder_read import WITHHELD, read_data, read_manifest
 from gigavideo_data.hub_read import Version
 from gigavideo_data.schema import ROW_SCHEMA, check_table
 
@@ -37,9 +37,12 @@ def read(folder: Path, version: Version | None = None) -> Dataset:
         version: what it was fetched as.
 
     Raises:
-        DatasetError: it is no finished dataset of a format we read, breaks the contract, or has no rows to train on.
+        DatasetError: it is no finished dataset of a format we read, breaks the contract, withholds its videos, or has
+            no rows to train on.
     """
     manifest = read_manifest(folder)
+    if manifest.get("withheld"):
+        raise DatasetError(f"{folder}: {WITHHELD}")
     digest, rows = hashlib.sha256(), []
     for shard in sorted((folder / "data").glob("*.parquet")):
         with shard.open("rb") as file:

@@ -143,7 +143,7 @@ def make_manifest(rows: list[dict], rejects: list[dict]) -> dict:
         ]
     return {
         "name": "tiny",
-        "recipe": {"name": "tiny", "dimensions": [DIMENSION], "judge": {"min_mass": 0.5}},
+        "recipe": {"name": "tiny", "dimensions": [DIMENSION], "judge": {"min_mass": 0.5}, "generators": []},
         "recipe_hash": "0123456789abcdef",
         "code_version": "0.1.0",
         "target_model": "miniature",

@@ -2,6 +2,7 @@
 
 GV_CALLS       file that gets one line per call
 GV_KILL_WORD   a prompt with this word kills the worker, as the out-of-memory killer would
+GV_OTHER_WORD  a prompt with this word is drawn otherwise, as on another machine
 GV_SLEEP_S     time per call
 GV_FILE_LIMIT  from the first call on, the worker can write no larger file: what a full disk looks like
 """
@@ -38,7 +39,8 @@ class OracleGenerator:
         time.sleep(float(os.environ.get("GV_SLEEP_S", "0")))
         scene = parse(prompt)
         assert scene is not None, prompt
-        digest = hashlib.sha256(f"{prompt}{seed}".encode()).digest()
+        other_machine = os.environ.get("GV_OTHER_WORD", "\0") in prompt
+        digest = hashlib.sha256(f"{prompt}{seed}{'!' * other_machine}".encode()).digest()
         if digest[0] % 3 == 0:
             other = "cyan" if scene.things[0].color != "cyan" else "red"
             scene = replace(scene, things=(replace(scene.things[0], color=other), *scene.things[1:]))
