@@ -72,8 +72,13 @@ def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[
     if not shards:
         raise DatasetError(f"{folder}: no Parquet files under {part}/. Build or download the dataset again.")
     for shard in shards:
-        try:
-            with pq.ParquetFile(shard, page_checksum_verification=True) as file:
-                yield from file.iter_batches(BATCH_ROWS, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names what is damaged.") from error
+        yield from read_shard(shard, columns)
+
+
+def read_shard(shard: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The same of one file."""
+    try:
+        with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+            yield from file.iter_batches(BATCH_ROWS, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names what is damaged.") from error

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from gigavideo_data.errors import HubError
+from gigavideo_data.errors import GigaVideoError, HubError
 
 ASK_S, DEADLINE_S = 20.0, 300.0  # for which a question, and a call that changes something, is tried again
 RETRIED = (408, 429, 500, 502, 503, 504)
@@ -32,7 +32,7 @@ def patiently(
     for wait_s in _waits():
         try:
             return call(*args, **kwargs)
-        except (HubError, LocalTokenNotFoundError):
+        except (GigaVideoError, LocalTokenNotFoundError):
             raise
         except Exception as error:  # the network edge
             if not _may_pass(error):

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from gigavideo_data import versions
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
@@ -21,6 +24,7 @@ from gigavideo_data.schema import FILE_NAME
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+MAX_GROUP_BYTES = 1 << 30
 MAX_FILE_BYTES = 4 << 30  # no set of ours has shards as large; larger ones are refused before they are fetched
 BESIDE = ("README.md", "cost.json")  # of a set, what its manifest does not list
 
@@ -86,22 +90,66 @@ def fetch(version: Version, progress: Progress) -> Path:
         DatasetError: the set is of another format, or lists what it must not.
         HubError: a file is missing or not the one that is listed.
     """
+    folder, files = listed(version)
+    fetch_files(version, list(files), progress)
+    for name in BESIDE:
+        _file(version, name)
+    return folder
+
+
+def listed(version: Version) -> tuple[Path, dict[str, Any]]:
+    """The folder of a version's manifest, and the files that it lists, found on the Hub with the sizes it says.
+
+    Raises:
+        DatasetError: the set is of another format, or lists what it must not.
+        HubError: a file is missing there, or of another size.
+    """
+    folder = _manifest(version)
+    files: dict[str, Any] = read_manifest(folder)["files"]
+    _check_listed(version, files)
+    return folder, files
+
+
+def fetch_files(version: Version, names: list[str], progress: Progress) -> None:
+    """Fetch some of the listed files into the manifest's folder, and compare their sums.
+
+    Raises:
+        HubError: one is not the file that is listed.
+    """
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # one of ours for all files
-    folder = _manifest(version)
-    listed = read_manifest(folder)["files"]
-    _check_listed(version, listed)
-    progress.start("download", total=sum(file["bytes"] for file in listed.values()), in_bytes=True)
-    for name, file in listed.items():
+    files = read_manifest(_manifest(version))["files"]
+    progress.start("download", total=sum(files[name]["bytes"] for name in names), in_bytes=True)
+    for name in names:
         attempts: tuple[dict[str, bool], ...] = ({}, {"force_download": True})  # damaged on the way, or in the cache
-        if all(_sha256(_file(version, name, **more)) != file["sha256"] for more in attempts):
+        if all(_sha256(_file(version, name, **more)) != files[name]["sha256"] for more in attempts):
             raise HubError(f"{version}: {name} is not the file that its manifest lists; do not use this version")
-        progress.advance(file["bytes"])
-    for name in BESIDE:
-        _file(version, name)
+        progress.advance(files[name]["bytes"])
     progress.finish()
-    return folder
+
+
+def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
+    """Some columns of a shard, by ranged requests: the clips between them are not fetched.
+
+    Raises:
+        DatasetError: a group of rows is larger than any of ours.
+        HubError: the Hub does not give them, or it is no Parquet file.
+    """
+    from huggingface_hub import HfFileSystem
+
+    def read() -> pa.Table:
+        path = f"datasets/{version.repo}@{version.sha}/{name}"
+        with (
+            HfFileSystem().open(path, cache_type="none") as remote,
+            pq.ParquetFile(remote, pre_buffer=True, page_checksum_verification=True) as file,
+        ):
+            groups = [file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)]
+            if max(groups, default=0) > MAX_GROUP_BYTES:
+                raise DatasetError(f"{version}: {name} has a row group of more than {MAX_GROUP_BYTES >> 20} MiB.")
+            return file.read(columns=columns)
+
+    return patiently(f"{version}: {name}", read)
 
 
 def _manifest(version: Version) -> Path:

@@ -15,13 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gigavideo_data import hub_repo, versions
+from gigavideo_data import hub_read, hub_repo, versions
 from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versions_told
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
-from gigavideo_data.hub_edge import patiently
+from gigavideo_data.hub_read import Version
 from gigavideo_data.hub_repo import Local, Place
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import FILE_NAME, ROW_SCHEMA
@@ -29,6 +30,7 @@ from gigavideo_data.store import canonical
 from gigavideo_data.verify import verify_folder
 from gigavideo_data.versions import Changes
 
+COLUMNS = [name for name in ROW_SCHEMA.names if name not in versions.PROVENANCE]
 BESIDE = ("manifest.json", "cost.json")  # of a set, what its manifest does not list; its card is written for the Hub
 MODEL_TAG = "gigavideo"  # in the card of a model that gv-train wrote
 # What a model is made of; pickles, code and whatever else lies in the folder stay here.
@@ -121,15 +123,12 @@ def _row_sums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """A sum of each row's values, by id."""
     sums: dict[str, str] = {}
     for name in _shards(manifest):
-        with pq.ParquetFile(folder / name) as file:
-            sums |= _sums_of(file)
+        sums |= _sums_of(pq.read_table(folder / name, columns=COLUMNS))
     return sums
 
 
 def _rows_at(place: Place, sha: str, folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """The same of a published version: of its shards only columns without clips are read, and equal ones not at all."""
-    from huggingface_hub import HfFileSystem
-
     where = f"{place.repo}@{sha[:8]}"
     old = _manifest_at(place, sha)
     here = {file["sha256"]: name for name, file in manifest["files"].items()}
@@ -139,16 +138,9 @@ def _rows_at(place: Place, sha: str, folder: Path, manifest: dict[str, Any]) -> 
             raise HubError(f"{where}: its manifest names a file {name!r}; this is no set of ours")
         same = here.get(old["files"][name]["sha256"])
         if same:
-            with pq.ParquetFile(folder / same) as file:
-                sums |= _sums_of(file)
+            sums |= _sums_of(pq.read_table(folder / same, columns=COLUMNS))
             continue
-
-        def read(name: str = name) -> dict[str, str]:
-            path = f"datasets/{place.repo}@{sha}/{name}"
-            with HfFileSystem().open(path) as remote, pq.ParquetFile(remote) as file:
-                return _sums_of(file)
-
-        sums |= patiently(f"{where}: {name}", read)
+        sums |= _sums_of(hub_read.read_columns(Version(place.repo, sha[:8], sha), name, COLUMNS))
     return sums
 
 
@@ -172,9 +164,8 @@ def _shards(manifest: dict[str, Any]) -> list[str]:
     return sorted(name for name in manifest["files"] if name.startswith("data/"))
 
 
-def _sums_of(file: pq.ParquetFile) -> dict[str, str]:
-    columns = [name for name in ROW_SCHEMA.names if name not in versions.PROVENANCE]
-    rows = (row for batch in file.iter_batches(256, columns=columns) for row in batch.to_pylist())
+def _sums_of(table: pa.Table) -> dict[str, str]:
+    rows = (row for batch in table.to_batches(256) for row in batch.to_pylist())
     return {row["id"]: hashlib.sha256(canonical(row)).hexdigest() for row in rows}
 
 

@@ -251,22 +251,23 @@ def check_format(version: str, where: str) -> None:
         )
 
 
-def check_table(table: pa.Table, where: str, contract: Contract = ROWS) -> None:
+def check_table(table: pa.Table, where: str, contract: Contract = ROWS, unread: tuple[str, ...] = ()) -> None:
     """Check a table against its contract, value by value.
 
     Args:
         table: as read from Parquet.
         where: name used in messages.
         contract: the kind of table.
+        unread: columns that were left out in reading; nothing is said of them.
 
     Raises:
         DatasetError: names the columns, or the first few rows and what is wrong with them.
     """
-    _check_columns(table.schema, where, contract)
+    _check_columns(table.schema, where, contract, unread)
     problems, rows = [], table.to_pylist()
     for row in rows:
         name = "/".join(str(row[column]) for column in contract.key)
-        problems += [f"{name}: {problem}" for problem in _problems(row, contract)]
+        problems += [f"{name}: {problem}" for problem in _problems(row, contract, unread)]
     keys = Counter(tuple(row[column] for column in contract.key) for row in rows) if contract.key else {}
     problems += [f"{'/'.join(map(str, key))}: stands {count} times" for key, count in keys.items() if count > 1]
     if problems:
@@ -275,27 +276,28 @@ def check_table(table: pa.Table, where: str, contract: Contract = ROWS) -> None:
         raise DatasetError(f"{where} breaks the contract (format {FORMAT_VERSION}):\n  {shown}{more}\nBuild it again.")
 
 
-def _check_columns(schema: pa.Schema, where: str, contract: Contract) -> None:
+def _check_columns(schema: pa.Schema, where: str, contract: Contract, unread: tuple[str, ...]) -> None:
     version = (schema.metadata or {}).get(FORMAT_KEY, b"").decode(errors="replace")
     if not version:
         raise DatasetError(f"{where}: no gigavideo_format in the Parquet metadata. This is not a set of gigavideo.")
     check_format(version, where)
-    names = contract.schema.names
+    names = [name for name in contract.schema.names if name not in unread]
     extra_allowed = version != FORMAT_VERSION  # a later minor format may add columns
     if set(names) - set(schema.names) or (set(schema.names) - set(names) and not extra_allowed):
         raise DatasetError(f"{where} (format {version}): {_columns_differ(schema.names, names)}")
     wrong = [
         f"{field.name} is {schema.field(field.name).type}, expected {field.type}"
-        for field in contract.schema
+        for field in map(contract.schema.field, names)
         if schema.field(field.name).type != field.type
     ]
     if wrong:
         raise DatasetError(f"{where} (format {version}): {'; '.join(wrong)}. Build the set again.")
 
 
-def _problems(row: dict, contract: Contract) -> Iterator[str]:
+def _problems(row: dict, contract: Contract, unread: tuple[str, ...]) -> Iterator[str]:
     for field in contract.schema:
-        yield from _field_problems(field.name, row[field.name], field.type, contract)
+        if field.name not in unread:
+            yield from _field_problems(field.name, row[field.name], field.type, contract)
     if contract is ROWS:
         yield from _row_problems(row)
 
@@ -322,7 +324,7 @@ def _row_problems(row: dict) -> Iterator[str]:
     """Rules between the fields of one row."""
     if not ID.fullmatch(row["id"] or ""):
         yield "id is not 32 hexadecimal digits"
-    if row["video"] and row["video"]["path"] is not None and not BARE_NAME.fullmatch(row["video"]["path"]):
+    if row.get("video") and row["video"]["path"] is not None and not BARE_NAME.fullmatch(row["video"]["path"]):
         yield f"video.path is {row['video']['path']!r}, expected a bare file name such as {row['id']}.mp4"
     for name, status, value, reason in [
         ("reward", row["status"], row["reward"], row["reason"]),
@@ -332,7 +334,7 @@ def _row_problems(row: dict) -> Iterator[str]:
             yield f"{name} is {value}, but its status is {status}"
         if status == "unscorable" and not reason:
             yield f"{name} is unscorable without a reason"
-    if row["video"] is None and row["source"] == "real":
+    if "video" in row and row["video"] is None and row["source"] == "real":
         yield "video is null on a real row: only generated videos can be withheld, since they can be made again"
     if (row["source"] == "synthetic") != (row["pair_id"] is None):
         yield f"pair_id is {row['pair_id']} on a {row['source']} row: synthetic rows have none, twin and real rows one"

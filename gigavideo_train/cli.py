@@ -19,8 +19,7 @@ import typer
 from gigavideo_data.errors import RunError, run_and_exit
 
 if TYPE_CHECKING:
-    from gigavideo_data.hub_read import Version
-    from gigavideo_data.progress import Progress
+    from gigavideo_train.dataset import Dataset
     from gigavideo_train.distributed import World
 
 app = typer.Typer(
@@ -55,7 +54,6 @@ def train(
 
     from gigavideo_data.progress import Progress
     from gigavideo_train import plan
-    from gigavideo_train.dataset import read
     from gigavideo_train.distributed import world
 
     settings = [f"strategy={strategy}"] if strategy else []
@@ -64,8 +62,7 @@ def train(
     first = int(os.environ.get("RANK", "0")) == 0
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
     with world() as joined, Progress(console) as progress:
-        folder, version = _found(dataset, joined, progress)
-        planned = plan.make(read(folder, version), model, config, [*settings, *(overrides or [])])
+        planned = plan.make(_found(dataset, joined), model, config, [*settings, *(overrides or [])])
         facts = plan.facts(planned)
         plan.show(facts, console)
         if not dry_run:
@@ -81,11 +78,11 @@ def train(
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
-def _found(dataset: str, joined: World, progress: Progress) -> tuple[Path, Version | None]:
-    """A dataset's folder, and its version where it is one of the Hub: found out once for all processes."""
+def _found(name: str, joined: World) -> Dataset:
+    """A dataset's rows; which version of the Hub a name means is found out once for all processes."""
     from gigavideo_data import hub_read
+    from gigavideo_train import dataset
 
-    if Path(dataset).is_dir() or not hub_read.is_name(dataset):
-        return Path(dataset), None
-    version = joined.agreed(lambda: hub_read.resolve(dataset))
-    return hub_read.fetch(version, progress), version
+    if Path(name).is_dir() or not hub_read.is_name(name):
+        return dataset.read(Path(name))
+    return dataset.read_version(joined.agreed(lambda: hub_read.resolve(name)))

@@ -1,4 +1,7 @@
-"""Read a published set for training: the contract checked, the rows without their clips, the clips one by one."""
+"""Read a published set for training: the contract checked, the rows without their clips, the clips one by one.
+
+Of a set on the Hub only those shards are fetched whose clips are asked for; of the others the columns beside the clip.
+"""
 
 from __future__ import annotations
 
@@ -10,58 +13,132 @@ from typing import Any
 
 import pyarrow as pa
 
-from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import WITHHELD, read_data, read_manifest
+from gigavideo_data import hub_read
+from gigavideo_data.errors import DatasetError, HubError
+from gigavideo_data.folder_read import WITHHELD, read_manifest, read_shard
 from gigavideo_data.hub_read import Version
+from gigavideo_data.progress import Progress
 from gigavideo_data.schema import ROW_SCHEMA, check_table
+
+CLIP = "video"
+BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
+TRAIN = "data/train-"
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set that keeps its contract: `rows` of the train split, without clips; `identity` names its exact content."""
+    """A set that keeps its contract.
+
+    Attributes:
+        folder: where its files lie; of a set on the Hub, those that were fetched.
+        manifest: as published.
+        identity: names the exact content of its rows.
+        rows: of the train split, without clips.
+        shards: row id -> name of the file that holds its clip.
+        version: on the Hub, where it came from there.
+    """
 
     folder: Path
     manifest: dict[str, Any]
     identity: str
     rows: list[Row]
-    version: Version | None = None  # on the Hub, where it came from there
+    shards: dict[str, str]
+    version: Version | None = None
 
 
-def read(folder: Path, version: Version | None = None) -> Dataset:
+def read(folder: Path) -> Dataset:
     """Read and check a dataset folder.
-
-    Args:
-        folder: the dataset.
-        version: what it was fetched as.
 
     Raises:
         DatasetError: it is no finished dataset of a format we read, breaks the contract, withholds its videos, or has
             no rows to train on.
     """
     manifest = read_manifest(folder)
+    names = sorted(name for name in manifest["files"] if name.startswith("data/"))
+    sums = []
+    for name in names:
+        with (folder / name).open("rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").digest())
+    train = [name for name in names if name.startswith(TRAIN)]
+    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in train})
+
+
+def read_version(version: Version) -> Dataset:
+    """The same of a version on the Hub, of which only the manifest and the columns beside the clips are fetched.
+
+    Raises:
+        DatasetError: as for a folder, or it lists what it must not.
+        HubError: the Hub does not give it, or not as it is listed.
+    """
+    folder, listed = hub_read.listed(version)
+    names = sorted(name for name in listed if name.startswith("data/"))
+    sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
+    train = [name for name in names if name.startswith(TRAIN)]
+    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in train}
+    return _dataset(folder, read_manifest(folder), sums, tables, version)
+
+
+def _dataset(
+    folder: Path,
+    manifest: dict[str, Any],
+    sums: list[bytes],
+    tables: dict[str, pa.Table],
+    version: Version | None = None,
+) -> Dataset:
+    where = str(version or folder)
     if manifest.get("withheld"):
-        raise DatasetError(f"{folder}: {WITHHELD}")
-    digest, rows = hashlib.sha256(), []
-    for shard in sorted((folder / "data").glob("*.parquet")):
-        with shard.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    for batch in read_data(folder, ROW_SCHEMA.names):
-        table = pa.Table.from_batches([batch])
-        check_table(table, str(folder))
-        rows += table.drop_columns("video").to_pylist()
-    rows = [row for row in rows if row["split"] == "train"]
+        raise DatasetError(f"{where}: {WITHHELD}")
+    rows: list[Row] = []
+    shards: dict[str, str] = {}
+    for name, table in tables.items():
+        check_table(table, f"{where}: {name}", unread=(CLIP,))
+        found = [row for row in table.to_pylist() if row["split"] == "train"]
+        shards |= {row["id"]: name for row in found}
+        rows += found
     if not rows:
         raise DatasetError(
-            f"{folder}: its split train is empty. Build a larger set, or one with a smaller validation_share."
+            f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
-    return Dataset(folder, manifest, digest.hexdigest()[:32], rows, version)
+    return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], rows, shards, version)
 
 
-def clips(folder: Path, ids: set[str]) -> Iterator[tuple[str, bytes]]:
-    """MP4 bytes of the rows named, in the order of the files."""
-    for batch in read_data(folder, ["id", "video.bytes"]):
-        for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
-            if name in ids:
-                yield name, video["bytes"].as_py()
+def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
+    """Fetch the shards with the clips of some rows, where they lie on the Hub; the sum of each is checked.
+
+    Raises:
+        HubError: a shard is not the one that is listed, or holds other rows than were read of it before.
+    """
+    if dataset.version is None or not ids:
+        return
+    files, names = dataset.manifest["files"], sorted({dataset.shards[name] for name in ids})
+    num_bytes, total = (sum(files[name]["bytes"] for name in some) / 1e6 for some in (names, files))
+    found = f"clips lie in {len(names)} of {len(files)} files"
+    progress.note(f"{dataset.version}: {found}, {num_bytes:.1f} of {total:.1f} MB")
+    hub_read.fetch_files(dataset.version, names, progress)
+    rows = {row["id"]: row for row in dataset.rows}
+    for name in names:
+        for row in _beside_clips(dataset.folder / name).to_pylist():
+            if row["split"] == "train" and row != rows.get(row["id"]):
+                raise HubError(f"{dataset.version}: {name} holds another row {row['id']} than was read of it before.")
+
+
+def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
+    """MP4 bytes of the rows named, in the order of the files, which must have been fetched.
+
+    Raises:
+        DatasetError: a row has no clip.
+    """
+    for shard in sorted({dataset.shards[name] for name in ids}):
+        for batch in read_shard(dataset.folder / shard, ["id", "video.bytes"]):
+            for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
+                if name in ids and not video.is_valid:
+                    raise DatasetError(f"{shard}: row {name} has no clip. Do not use this set.")
+                if name in ids:
+                    yield name, video["bytes"].as_py()
+
+
+def _beside_clips(path: Path) -> pa.Table:
+    batches = list(read_shard(path, BESIDE_CLIP))
+    return pa.Table.from_batches(batches) if batches else ROW_SCHEMA.empty_table().drop_columns(CLIP)

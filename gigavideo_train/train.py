@@ -31,7 +31,7 @@ from gigavideo_data.progress import Progress
 from gigavideo_train import checkpoint, flow, objective
 from gigavideo_train.batches import batches, num_steps
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.dataset import clips
+from gigavideo_train.dataset import clips, fetch
 from gigavideo_train.distributed import World
 from gigavideo_train.families.table import family_of
 from gigavideo_train.latents import Cache
@@ -292,12 +292,13 @@ def _encode(
     world.wait()  # everybody has looked before anybody writes
     pipeline.vae.to(world.device)
     pipeline.text_encoder.to(world.device)
+    fetch(plan.dataset, mine, progress)
     progress.start(
         "encode", total=len({row["id"] for row in rows}), cached=len({row["id"] for row in rows}) - len(wanted)
     )
     for prompt in world.share(prompts):
         tensors.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, max_tokens))
-    for name, data in clips(plan.dataset.folder, mine):
+    for name, data in clips(plan.dataset, mine):
         frames_THWC = video.decode(data, name).frames_THWC
         tensors.clips.make(wanted[name], partial(family.encode_video, pipeline, frames_THWC))
         progress.advance(world.size)

@@ -314,6 +314,8 @@ class _Handler(BaseHTTPRequestHandler):
             first, last = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
             data, status = data[first : last + 1], 206
+        if self.command == "GET":
+            self.hub.given[path] += len(data)
         if self.met and self.met.body == "cut":
             headers["Content-Length"], data = str(len(data)), data[: len(data) // 2]
             self.close_connection = True

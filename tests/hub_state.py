@@ -6,6 +6,7 @@ import hashlib
 import re
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -91,6 +92,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, str]] = []
         self.sent = 0  # bytes of LFS objects that came in
+        self.given: Counter[str] = Counter()  # bytes that went out, by file
         self.lock = threading.RLock()
         self.endpoint = ""
 

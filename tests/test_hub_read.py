@@ -1,15 +1,18 @@
 """Versions of the Hub consumed: pinned to a commit, compared with their manifest, and refused by name if hostile."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hub_clients import gv_data, gv_train
 from hub_server import serving
 from hub_state import Fault, File, Hub
-from rows import make_rows, write_set
-from train_set import training_set
+from rows import FPS, make_rows, write_set
+from train_set import row, rows, training_set
 
+from gigavideo_data import publish, video
 from gigavideo_data.hub_read import is_name
 
 REPO = "org/ds"
@@ -147,6 +150,41 @@ def test_a_shard_that_is_not_as_large_as_listed_is_refused_before_it_is_fetched(
     change(hub, "v1.0.0", manifest)
     code, _, said = gv_data(hub, tmp_path, "inspect", REPO)
     assert (code, "more than 4 GiB" in said) == (1, True), said
+
+
+def test_of_a_set_only_the_shards_with_kept_clips_are_fetched(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "SHARD_BYTES", 1)  # a row each
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (9, 320, 320, 3), np.uint8)
+    large = video.encode(frames_THWC, FPS)
+    facts = {"num_frames": 9, "height": 320, "width": 320, "video_sha256": hashlib.sha256(large).hexdigest()}
+    bad = [row(seed, reward=0.1) | facts for seed in (90, 91)]
+    bad = [one | {"video": {"bytes": large, "path": f"{one['id']}.mp4"}} for one in bad]
+    put(hub, training_set(tmp_path / "set", [*rows(), *bad]), "v1.0.0")
+    arguments = ("--dataset", f"{REPO}@v1.0.0", "--set", "max_steps=1", "--set", "epochs=9", "--json")
+    code, printed, said = gv_train(hub, tmp_path, *arguments, "--dry-run")
+    assert code == 0, said
+    files = manifest_of(hub, "v1.0.0")["files"]
+    data = [name for name in files if name.startswith("data/train-")]
+    not_kept = [name for name in data if files[name]["bytes"] > len(large)]
+    assert len(not_kept) == len(bad)
+    assert all(0 < hub.given[name] < files[name]["bytes"] / 2 for name in not_kept), hub.given
+    hub.given.clear()
+
+    code, printed, said = gv_train(hub, tmp_path, *arguments)
+    assert code == 0, said
+    kept = sum(line["kept"] * (2 if line["source"] == "twin" else 1) for line in json.loads(printed)["units"])
+    assert all(hub.given[name] < files[name]["bytes"] / 2 for name in not_kept)
+    assert f"clips lie in {kept} of {len(files)} files" in said
+
+    assert "clips lie in" not in gv_train(hub, tmp_path, *arguments, "--out", "again")[2], "all are encoded already"
+
+
+def test_a_shard_that_is_swapped_after_its_rows_were_read_is_refused(hub, tmp_path):
+    put(hub, training_set(tmp_path / "set"), "v1.0.0")
+    hub.faults = [Fault("GET", r"/resolve/.*train-.*parquet", body="swap", times=99)]
+    code, _, said = gv_train(hub, tmp_path, "--dataset", REPO, "--set", "max_steps=1")
+    assert (code, "Traceback" in said) == (4, False), said
+    assert not (tmp_path / "runs" / "train" / "ds" / "model").exists()
 
 
 def test_a_model_is_trained_from_a_version_and_says_which(hub, tmp_path):

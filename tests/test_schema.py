@@ -84,7 +84,7 @@ def test_a_misspelt_column_is_not_dropped_silently():
         ({"prompt": None}, "prompt is null"),
         ({"id": "../x"}, "id is not 32 hexadecimal digits"),
         ({"pair_id": "p"}, "pair_id is p on a synthetic row"),
-        ({"video": None}, "video is null"),
+        ({"video": None, "source": "real"}, "video is null on a real row"),
         ({"video": {"bytes": None, "path": "a.mp4"}}, "video.bytes is null"),
         ({"judges": []}, "judge miniature is not among the row's judges"),
     ],
