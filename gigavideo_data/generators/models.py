@@ -75,7 +75,8 @@ def model_folder(model: str, revision: str | None = None) -> Path:
     if model == "miniature":
         return Path(str(importlib.resources.files("gigavideo_data.miniature"))) / "base"
     if on_the_hub(model):
-        return folder_of(model, revision)
+        index = json.loads(file_of(model, revision, "model_index.json").read_text("utf-8"))
+        return folder_of(model, revision, [name for name, kind in index.items() if isinstance(kind, list) and kind[0]])
     folder = Path(model).expanduser()
     if not (folder / "model_index.json").is_file():
         raise RecipeError(
@@ -141,7 +142,8 @@ def folder_revision(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".jinja")):
         digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:  # weights may be larger than memory
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
