@@ -269,8 +269,8 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(dataset: Path, 
     assert "did you mean 'epochs'" in refused(dataset, out, epoch="1")
     other = tmp_path / "other"
     other.mkdir()
-    (other / "model_index.json").write_text('{"_class_name": "LTXPipeline"}')
-    assert "LTXPipeline cannot be trained yet" in refused(dataset, out, "--model", str(other))
+    (other / "model_index.json").write_text('{"_class_name": "HunyuanVideoPipeline"}')
+    assert "HunyuanVideoPipeline cannot be trained yet" in refused(dataset, out, "--model", str(other))
     assert not out.exists()
 
 

@@ -20,6 +20,7 @@ from gigavideo_data.errors import RecipeError
 
 FAMILIES = {
     "WanPipeline": "gigavideo_train.families.wan",
+    "LTXPipeline": "gigavideo_train.families.ltx",
 }
 
 
