@@ -20,6 +20,8 @@ from gigavideo_train.encode import Tensors, encode
 from gigavideo_train.families import wan
 from gigavideo_train.families.pipeline import load
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
@@ -37,11 +39,11 @@ def planned(dataset: Path, *overrides: str) -> planning.Plan:
     return planning.make(read(dataset), None, None, list(overrides))
 
 
-def encoded(plan: planning.Plan, pipeline: Any, cache: Path) -> tuple[Tensors, str]:
+def encoded(plan: planning.Plan, pipeline: Any, cache: Path, device: torch.device = CPU) -> tuple[Tensors, str]:
     """The tensors, and what is said of them."""
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = encode(plan, pipeline, wan, cache, World(0, 1, torch.device("cpu")), progress)
+        tensors = encode(plan, pipeline, wan, cache, World(0, 1, device), progress)
     return tensors, said.getvalue()
 
 
@@ -72,6 +74,20 @@ def test_what_is_kept_is_encoded_once_and_for_every_strategy(
     assert "9 of 9 were there" in said
 
 
+def test_an_encoder_is_on_the_device_only_while_it_works(
+    dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[tuple[str, str]] = []
+    for name in ("text_encoder", "vae"):
+        encoder = getattr(pipeline, name)
+        monkeypatch.setattr(encoder, "to", lambda device, name=name: moves.append((name, str(device))), raising=False)
+        monkeypatch.setattr(encoder, "cpu", lambda name=name: moves.append((name, "cpu")), raising=False)
+    expected = [("text_encoder", "cuda:3"), ("text_encoder", "cpu"), ("vae", "cuda:3"), ("vae", "cpu")]
+    for _ in range(2):  # the second time, all is there
+        encoded(planned(dataset), pipeline, tmp_path / "cache", torch.device("cuda", 3))
+        assert moves == expected
+
+
 def test_an_interrupted_encoding_goes_on(
     dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +115,7 @@ def test_texts_are_kept_at_their_length_and_told_as_the_pipeline_tells_them(
     plan = planned(dataset)
     tensors, _ = encoded(plan, pipeline, tmp_path / "cache")
     rows = [unit.row for unit in plan.units]
-    told = tensors.told(rows, torch.device("cpu"))
+    told = tensors.told(rows, CPU)
     tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
     lengths = [min(len(tokenizer(each["prompt"]).input_ids), plan.profile.max_tokens) for each in rows]
     assert [len(tensors.prompts.get(each["prompt"])) for each in rows] == lengths
@@ -112,6 +128,6 @@ def test_texts_are_kept_at_their_length_and_told_as_the_pipeline_tells_them(
         )
     torch.testing.assert_close(told.text_BLD, text_BLD)
     (pair,) = [unit.real for unit in plan.units if unit.real]
-    faster = tensors.told([rows[0], pair | {"fps": 30.0}], torch.device("cpu"))
+    faster = tensors.told([rows[0], pair | {"fps": 30.0}], CPU)
     assert faster.fps_B.tolist() == [8.0, 30.0]
     assert tensors.latents([pair]).shape == (1, 8, 1, 12, 12)
