@@ -27,8 +27,9 @@ from gigavideo_train import plan as planning
 from gigavideo_train.batches import batches
 from gigavideo_train.dataset import read
 from gigavideo_train.distributed import world
+from gigavideo_train.encode import Tensors
 from gigavideo_train.flow import Schedule, draws
-from gigavideo_train.train import Tensors, train
+from gigavideo_train.train import train
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from train_set import row, training_set
@@ -47,8 +48,8 @@ def by_hand(plan: planning.Plan, tensors: Tensors, steps: int) -> float:
         if step == steps:
             return statistics.median(took[1:])
         began = time.perf_counter()
-        clean = torch.stack([tensors.latents(unit.row) for unit in batch.units])
-        prompt = torch.stack([tensors.text(unit.row) for unit in batch.units])
+        rows = [unit.row for unit in batch.units]
+        clean, prompt = tensors.latents(rows), tensors.told(rows, torch.device("cpu")).text_BLD
         sigma, noise = draws([unit.id for unit in batch.units], clean.shape[1:], 0, batch.epoch, schedule)
         s = sigma.view(-1, 1, 1, 1, 1)
         velocity = model((1 - s) * clean + s * noise, 1000 * sigma, prompt, return_dict=False)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,18 @@ def file_of(model: str, revision: str | None, file: str) -> Path:
     return Path(_asked(f"{model}: {file}", hf_hub_download, model, file, revision=revision))
 
 
-def folder_of(model: str, revision: str | None) -> Path:
-    """All of a model that `MODEL_FILES` names.
+def folder_of(model: str, revision: str | None, parts: Iterable[str]) -> Path:
+    """A pipeline's own files: all that `MODEL_FILES` names in the folders of its parts, and what is JSON.
+
+    Weights beside those folders are of other programs: with LTX-Video they are many times the pipeline.
 
     Raises:
         HubError: as `commit_of`.
     """
     from huggingface_hub import snapshot_download
 
-    return Path(_asked(model, snapshot_download, model, revision=revision, allow_patterns=list(MODEL_FILES)))
+    patterns = ["*.json", *(f"{part}/{file}" for part in parts for file in MODEL_FILES)]
+    return Path(_asked(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
 
 
 def _asked(what: str, call: Callable[..., str], *args: Any, **kwargs: Any) -> str:

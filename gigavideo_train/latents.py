@@ -8,7 +8,7 @@ Written whole or not at all, so runs may share a cache and a killed one leaves n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -32,6 +32,10 @@ class Cache:
 
     def get(self, source: str) -> torch.Tensor:
         return load_file(self._path(source))["x"]
+
+    def size(self, sources: Iterable[str]) -> int:
+        """Bytes on disk that sources take."""
+        return sum(self._path(source).stat().st_size for source in sources)
 
     def make(self, source: str, encode: Callable[[], torch.Tensor]) -> None:
         """Encode and keep."""

@@ -10,6 +10,8 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from gigavideo_data.generators.models import SIGN
+from gigavideo_data.recipe import published_name
+from gigavideo_train.families.table import family_name
 from gigavideo_train.plan import Plan
 
 SCORES = """<!-- scores -->
@@ -51,8 +53,8 @@ def card(plan: Plan, steps: int) -> str:
     """The model card: what it was tuned on, how, and how to load it."""
     version = plan.dataset.version
     origin = f"`{version}`, commit `{version.sha}`, content " if version else ""
-    manifest, config, base = plan.dataset.manifest, plan.config, Path(plan.model).name
-    is_lora = config.tune == "lora"
+    manifest, config, base = plan.dataset.manifest, plan.config, published_name(plan.model)
+    is_lora, kind = config.tune == "lora", family_name(plan.model_folder)
     data = ModelCardData(
         license=manifest["license"],
         library_name="diffusers",
@@ -60,9 +62,9 @@ def card(plan: Plan, steps: int) -> str:
         tags=["gigavideo", "text-to-video", *(["lora"] if is_lora else [])],
     )
     load = (
-        'pipeline = WanPipeline.from_pretrained("BASE")\npipeline.load_lora_weights(".")'
+        f'pipeline = {kind}.from_pretrained("BASE")\npipeline.load_lora_weights(".")'
         if is_lora
-        else 'pipeline = WanPipeline.from_pretrained(".")'
+        else f'pipeline = {kind}.from_pretrained(".")'
     )
     settings = json.dumps(json.loads(config.model_dump_json()), indent=1)
     return f"""---
@@ -83,7 +85,7 @@ labels, on what it did badly: {", ".join(config.dimensions or manifest["dimensio
 | steps | {steps} of {config.batch_size} units at learning rate {config.lr:g}, shift {plan.shift:g} |
 
 ```python
-from diffusers import WanPipeline
+from diffusers import {kind}
 
 {load}
 ```

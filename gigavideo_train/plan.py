@@ -71,7 +71,7 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
     profile = profile_of(model)
     config = settings.load(profile.name, config_file, overrides)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
-    shift = config.shift or sampler_of(model)["shift"] or 1.0
+    shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     return Plan(dataset, selection, config, model, folder, profile, shift)
 
 

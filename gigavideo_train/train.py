@@ -19,28 +19,27 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gigavideo_data import video
 from gigavideo_data.errors import RunError
-from gigavideo_data.generators.models import folder_revision
 from gigavideo_data.progress import Progress
 from gigavideo_train import checkpoint, flow, objective
 from gigavideo_train.batches import batches, num_steps
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.dataset import clips, fetch
+from gigavideo_train.dataset import Row
 from gigavideo_train.distributed import World
+from gigavideo_train.encode import Tensors, encode
+from gigavideo_train.families.condition import Condition
+from gigavideo_train.families.pipeline import load
 from gigavideo_train.families.table import family_of
-from gigavideo_train.latents import Cache
 from gigavideo_train.log import Metrics
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
 from gigavideo_train.units import Unit
 
-Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # noisy, sigma, text -> velocity
+Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of noisy latents, sigma, what is told
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
     config = plan.config
     family = family_of(plan.model_folder)
     torch.manual_seed(config.seed)  # only a LoRA's first weights are drawn from it
-    pipeline = family.load(plan.model_folder)
-    tensors = _encode(plan, pipeline, family, cache_root, world, progress)
+    pipeline = load(plan.model_folder)
+    tensors = encode(plan, pipeline, family, cache_root, world, progress)
     transformer = pipeline.transformer.to(world.device).train()
     _make_trainable(transformer, config, family)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
@@ -92,13 +91,13 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
     total = num_steps(plan.units, config.epochs, config.batch_size, config.max_steps)
     flops: dict[torch.Size, int] = {}  # of one sample's forward pass, by the shape of its latents
 
-    def velocity(model: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    def velocity(model: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, told: Condition) -> torch.Tensor:
         with autocast:
             if noisy.shape[1:] not in flops:
                 with FlopCounterMode(display=False) as counter, torch.no_grad():
-                    family.velocity(model, noisy, sigma, text)
+                    family.velocity(pipeline, model, noisy, sigma, told)
                 flops[noisy.shape[1:]] = counter.get_total_flops() // len(noisy)
-            return family.velocity(model, noisy, sigma, text).float()
+            return family.velocity(pipeline, model, noisy, sigma, told).float()
 
     model = partial(velocity, transformer)
     reference = _reference(transformer, config, velocity)
@@ -179,27 +178,27 @@ def _losses(
 ) -> Losses:
     """Losses of one process's share of a batch."""
     config, device = plan.config, world.device
-    text_BLD = torch.stack([tensors.text(unit.row) for unit in units]).to(device)
+    told = tensors.told([unit.row for unit in units], device)
 
-    def noised(rows: list[dict[str, Any]], names: list[str]) -> tuple[torch.Tensor, ...]:
-        clean_BCFHW = torch.stack([tensors.latents(row) for row in rows])
+    def noised(rows: list[Row], names: list[str]) -> tuple[torch.Tensor, ...]:
+        clean_BCFHW = tensors.latents(rows)
         sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], config.seed, epoch, schedule)
         noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
         return tuple(x.to(device) for x in (clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B))
 
     names = [unit.id for unit in units]
     clean, noise, noisy, sigma_B = noised([unit.row for unit in units], names)
-    predicted = velocity(noisy, sigma_B, text_BLD)
+    predicted = velocity(noisy, sigma_B, told)
     match_B = objective.matching(predicted, flow.target(clean, noise))
     forwards = Counter({clean.shape[1:]: len(units)})
 
     if config.strategy == "dpo":
         loser_clean, loser_noise, loser_noisy, _ = noised([unit.loser or unit.row for unit in units], names)
         loser_target = flow.target(loser_clean, loser_noise)
-        loser_B = objective.matching(velocity(loser_noisy, sigma_B, text_BLD), loser_target)
+        loser_B = objective.matching(velocity(loser_noisy, sigma_B, told), loser_target)
         with torch.no_grad():
-            kept_B = objective.matching(reference(noisy, sigma_B, text_BLD), flow.target(clean, noise))
-            kept_loser_B = objective.matching(reference(loser_noisy, sigma_B, text_BLD), loser_target)
+            kept_B = objective.matching(reference(noisy, sigma_B, told), flow.target(clean, noise))
+            kept_loser_B = objective.matching(reference(loser_noisy, sigma_B, told), loser_target)
         return Losses(
             objective.preference(match_B, loser_B, kept_B, kept_loser_B, config.dpo_beta),
             torch.zeros_like(match_B),
@@ -212,11 +211,11 @@ def _losses(
         return Losses(match_B, kl_B, forwards)
     rows = [real for unit in units if (real := unit.real) is not None]
     if config.kl == "moment":  # on the twin's own forward pass
-        real = torch.stack([tensors.latents(row) for row in rows]).to(device)
+        real = tensors.latents(rows).to(device)
         found_B = objective.kl_moment(flow.tweedie(predicted, noisy, sigma_B)[at], real, sigma_B[at])
     else:
         real, real_noise, real_noisy, real_sigma_B = noised(rows, [row["id"] for row in rows])
-        real_velocity = velocity(real_noisy, real_sigma_B, text_BLD[at])
+        real_velocity = velocity(real_noisy, real_sigma_B, tensors.told(rows, device))
         forwards[real.shape[1:]] += len(at)
         if config.estimate == "endpoint":
             estimate = flow.endpoint(real_velocity, real_noise)
@@ -256,54 +255,3 @@ def _reference(transformer: torch.nn.Module, config: TrainConfig, velocity: Call
             transformer.enable_adapters()
 
     return without_adapter
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """The encoded form of rows, in a cache that names the encoders."""
-
-    clips: Cache
-    prompts: Cache
-
-    @classmethod
-    def of(cls, plan: Plan, root: Path) -> Tensors:
-        """Those of a plan's model."""
-        vae, text = (folder_revision(plan.model_folder / part) for part in ("vae", "text_encoder"))
-        return cls(Cache(root, f"latents {vae}"), Cache(root, f"text {text} {plan.profile.max_tokens}"))
-
-    def latents(self, row: dict[str, Any]) -> torch.Tensor:
-        """(C, F, H, W)"""
-        return self.clips.get(row["video_sha256"])
-
-    def text(self, row: dict[str, Any]) -> torch.Tensor:
-        """(L, D)"""
-        return self.prompts.get(row["prompt"])
-
-
-def _encode(
-    plan: Plan, pipeline: Any, family: ModuleType, cache_root: Path, world: World, progress: Progress
-) -> Tensors:
-    """Encode what the cache lacks, each process its share; only clips that are trained on."""
-    tensors, max_tokens = Tensors.of(plan, cache_root), plan.profile.max_tokens
-    rows = [row for unit in plan.units for row in (unit.row, unit.real, unit.loser) if row is not None]
-    prompts = sorted({row["prompt"] for row in rows if not tensors.prompts.has(row["prompt"])})
-    wanted = {row["id"]: row["video_sha256"] for row in rows if not tensors.clips.has(row["video_sha256"])}
-    mine = set(world.share(sorted(wanted)))
-    world.wait()  # everybody has looked before anybody writes
-    pipeline.vae.to(world.device)
-    pipeline.text_encoder.to(world.device)
-    fetch(plan.dataset, mine, progress)
-    progress.start(
-        "encode", total=len({row["id"] for row in rows}), cached=len({row["id"] for row in rows}) - len(wanted)
-    )
-    for prompt in world.share(prompts):
-        tensors.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, max_tokens))
-    for name, data in clips(plan.dataset, mine):
-        frames_THWC = video.decode(data, name).frames_THWC
-        tensors.clips.make(wanted[name], partial(family.encode_video, pipeline, frames_THWC))
-        progress.advance(world.size)
-    progress.finish()
-    pipeline.vae.cpu()
-    pipeline.text_encoder.cpu()
-    world.wait()
-    return tensors

@@ -4,9 +4,9 @@ from gigavideo_train.batches import batches, num_steps
 from gigavideo_train.units import Unit
 
 
-def unit(name: int, num_frames: int = 17) -> Unit:
-    row = {"id": f"{name:032x}", "source": "synthetic", "num_frames": num_frames, "height": 48, "width": 48}
-    return Unit(row)
+def unit(name: int, num_frames: int = 17, height: int = 48, real_frames: int | None = None) -> Unit:
+    row = {"id": f"{name:032x}", "source": "synthetic", "num_frames": num_frames, "height": height, "width": 48}
+    return Unit(row, real=row | {"num_frames": real_frames} if real_frames else None)
 
 
 UNITS = [unit(i, 17 if i % 3 else 9) for i in range(20)]
@@ -27,10 +27,15 @@ def test_the_order_is_a_function_of_the_seed_and_not_of_the_list() -> None:
     assert [[u.id for u in b.units] for b in batches(UNITS, 1, 4, seed=6)] != first
 
 
-def test_a_batch_holds_clips_of_one_shape() -> None:
-    for batch in batches(UNITS, 2, 4, seed=0):
-        assert len({u.row["num_frames"] for u in batch.units}) == 1
+def test_a_batch_holds_clips_of_one_shape_and_their_real_ones_of_one_shape_too() -> None:
+    mixed = [*UNITS, *(unit(20 + i, height=32) for i in range(9))]
+    mixed += [unit(30 + i, real_frames=(5, 9, 17)[i % 3]) for i in range(20)]
+    made = list(batches(mixed, 1, 4, seed=0))
+    for batch in made:
+        assert len({(u.row["num_frames"], u.row["height"]) for u in batch.units}) == 1
+        assert len({u.real and u.real["num_frames"] for u in batch.units}) == 1
         assert len(batch.units) <= 4
+    assert Counter(u.id for b in made for u in b.units) == Counter(u.id for u in mixed)
 
 
 def test_steps_are_counted_with_small_last_batches() -> None:

@@ -85,8 +85,12 @@ def test_the_latents_that_are_kept_are_those_that_were_decoded(tiny):
         elif name == "hunyuan":
             pipeline.vae.enable_tiling()
             decoded_1CTHW = pipeline.vae.decode(latents_1CFHW / pipeline.vae.config.scaling_factor).sample
-        else:  # mean 0 and spread 1 in both
-            decoded_1CTHW = pipeline.vae.decode(latents_1CFHW).sample
+        else:
+            mean, std = (
+                torch.tensor(of_channels[: latents_1CFHW.shape[1]]).view(1, -1, 1, 1, 1)
+                for of_channels in (tiny_pipelines.MEAN, tiny_pipelines.STD)
+            )
+            decoded_1CTHW = pipeline.vae.decode(latents_1CFHW * std + mean).sample
     frames_THWC = ((decoded_1CTHW[0].clamp(-1, 1) + 1) * 127.5).permute(1, 2, 3, 0).numpy()
     np.testing.assert_allclose(made.frames_THWC, frames_THWC, atol=0.5 + 1e-3)
 

@@ -176,9 +176,14 @@ def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> None:
 
 def test_two_processes_compute_what_one_does(dataset: Path, reference: Path, tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    process = start(dataset, tmp_path / "two", launcher=launcher)
+    process = start(dataset, tmp_path / "two", "--cache", str(tmp_path / "latents"), launcher=launcher)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+    encoded = sorted((tmp_path / "latents").rglob("*.safetensors"))
+    assert len(encoded) == 8 + 7, "clips and prompts of what is kept; one clip is twin and real one"
+    for path in encoded:
+        alone = dataset.parent / "latents" / path.relative_to(tmp_path / "latents")
+        torch.testing.assert_close(load_file(path)["x"], load_file(alone)["x"])
     assert losses(tmp_path / "two") == pytest.approx(losses(reference), rel=1e-4)
     # AdamW takes steps of one size, even along gradients that are rounding noise, so single weights may differ.
     ours, theirs = weights(tmp_path / "two"), weights(reference)
@@ -264,8 +269,8 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(dataset: Path, 
     assert "did you mean 'epochs'" in refused(dataset, out, epoch="1")
     other = tmp_path / "other"
     other.mkdir()
-    (other / "model_index.json").write_text('{"_class_name": "LTXPipeline"}')
-    assert "LTXPipeline cannot be trained yet" in refused(dataset, out, "--model", str(other))
+    (other / "model_index.json").write_text('{"_class_name": "HunyuanVideoPipeline"}')
+    assert "HunyuanVideoPipeline cannot be trained yet" in refused(dataset, out, "--model", str(other))
     assert not out.exists()
 
 

@@ -50,6 +50,9 @@ LATENTS_CFHW = {
     "cogvideox1.5": (4, 3, 4, 6),
     "ltx": (8, 3, 1, 2),
 }
+# Of the channels of latents, by which Wan and LTX-Video normalise them: all different, and far from 0 and 1.
+MEAN = [0.4, -0.3, 0.2, 0.5, -0.6, 0.1, -0.2, 0.3]
+STD = [0.5, 1.5, 0.8, 2.0, 0.6, 1.2, 0.7, 1.8]
 
 
 def build(name: str, folder: Path) -> Path:
@@ -72,7 +75,7 @@ def _wan22() -> WanPipeline:
     """Wan 2.2 TI2V 5B: a time for each token, and an autoencoder that works on patches."""
     vae = AutoencoderKLWan(
         base_dim=4, decoder_base_dim=4, z_dim=6, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
-        latents_mean=[0.0] * 6, latents_std=[1.0] * 6, is_residual=True, in_channels=12, out_channels=12,
+        latents_mean=MEAN[:6], latents_std=STD[:6], is_residual=True, in_channels=12, out_channels=12,
         patch_size=2, scale_factor_spatial=16,
     )  # fmt: skip
     transformer = WanTransformer3DModel(
@@ -124,7 +127,12 @@ def _ltx() -> LTXPipeline:
         latent_channels=8, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
         layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1, 1),
     )  # fmt: skip
-    return LTXPipeline(FlowMatchEulerDiscreteScheduler(), vae, _t5(), _tokenizer(), transformer)
+    vae.latents_mean, vae.latents_std = torch.tensor(MEAN), torch.tensor(STD)
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )  # fmt: skip
+    return LTXPipeline(scheduler, vae, _t5(), _tokenizer(), transformer)
 
 
 BUILDERS: dict[str, Callable[[], Any]] = {

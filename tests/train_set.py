@@ -16,19 +16,30 @@ from gigavideo_data.miniature.world import render
 REWARDS = (0.9, 0.7, 0.3, 0.95, None, 0.8, 0.6)  # of the synthetic rows; pairs have 0.75
 
 
+SIZE = (48, 48)  # height and width, px
+
+
 @cache
-def _rendered(seed: int, num_frames: int) -> tuple[str, bytes]:
+def _rendered(seed: int, num_frames: int, size: tuple[int, int] = SIZE) -> tuple[str, bytes]:
     rng = np.random.default_rng(seed)
     scene = sample_scene("mechanics", rng)
-    return describe(scene, full=True), video.encode(render(scene, rng)[:num_frames], FPS)
+    frames_THWC = render(scene, rng)[:num_frames]
+    if size != SIZE:
+        frames_THWC = video.filling(frames_THWC, *size)
+    return describe(scene, full=True), video.encode(frames_THWC, FPS)
 
 
 def row(
-    seed: int, source: str = "synthetic", reward: float | None = 0.75, num_frames: int = 5, prompt: int = 0
+    seed: int,
+    source: str = "synthetic",
+    reward: float | None = 0.75,
+    num_frames: int = 5,
+    prompt: int = 0,
+    size: tuple[int, int] = SIZE,
 ) -> dict:
     """One row; rows of one `prompt` (by default each has its own) are samples of it."""
     text, _ = _rendered(prompt or seed, num_frames)
-    _, data = _rendered(seed, num_frames)
+    _, data = _rendered(seed, num_frames, size)
     made = make_row(seed, source, reward, split="train")
     if prompt:
         made |= {"prompt_id": make_row(prompt)["prompt_id"], "sample": seed}
@@ -37,8 +48,8 @@ def row(
         "video": {"bytes": data, "path": f"{made['id']}.mp4"},
         "video_sha256": hashlib.sha256(data).hexdigest(),
         "num_frames": num_frames,
-        "height": 48,
-        "width": 48,
+        "height": size[0],
+        "width": size[1],
     }
 
 

@@ -20,7 +20,8 @@ from gigavideo_data.recipe import Generator, on_the_hub, published_name
 class Profile:
     """What a model makes by default: px, frames, Hz, the longest prompt in tokens, sampling steps and guidance.
 
-    The number of frames is one more than a multiple of `stride`.
+    The number of frames is one more than a multiple of `stride`. `shift` is that of a scheduler that works it out from
+    the size; others name it in their configuration.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Profile:
     steps: int
     guidance: float
     stride: int = 4
+    shift: float | None = None
 
 
 # By shipped name or Hub id. Sizes, lengths, steps and guidance of the models' own model cards and pipelines.
@@ -46,7 +48,18 @@ PROFILES = {
             "hunyuanvideo-community/HunyuanVideo", 720, 1280, 129, fps=24.0, max_tokens=256, steps=50, guidance=6.0
         ),
         Profile("zai-org/CogVideoX1.5-5B", 768, 1360, 81, fps=16.0, max_tokens=226, steps=50, guidance=6.0),
-        Profile("Lightricks/LTX-Video", 512, 704, 161, fps=25.0, max_tokens=128, steps=50, guidance=3.0, stride=8),
+        Profile(  # the shift: exp(0.95 + 1.1 (7392 - 1024) / 3072), of a video's 7392 patches
+            "Lightricks/LTX-Video",
+            512,
+            704,
+            161,
+            fps=25.0,
+            max_tokens=128,
+            steps=50,
+            guidance=3.0,
+            stride=8,
+            shift=25.3,
+        ),
     )
 }
 # How prompts are to be worded (see `extension.STYLES`), by what a model's name holds.
@@ -75,7 +88,8 @@ def model_folder(model: str, revision: str | None = None) -> Path:
     if model == "miniature":
         return Path(str(importlib.resources.files("gigavideo_data.miniature"))) / "base"
     if on_the_hub(model):
-        return folder_of(model, revision)
+        index = json.loads(file_of(model, revision, "model_index.json").read_text("utf-8"))
+        return folder_of(model, revision, [name for name, kind in index.items() if isinstance(kind, list) and kind[0]])
     folder = Path(model).expanduser()
     if not (folder / "model_index.json").is_file():
         raise RecipeError(
@@ -141,7 +155,8 @@ def folder_revision(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".jinja")):
         digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:  # weights may be larger than memory
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

@@ -1,4 +1,13 @@
-"""Which module trains which diffusers pipeline: a literal table."""
+"""Which module trains which diffusers pipeline: a literal table.
+
+A family is a module that says with these names how its pipeline makes videos; the loop asks it nothing else. `pipeline`
+is what `pipeline.load` gives; it is asked for its settings alone where a transformer is given beside it.
+
+    LORA_TARGETS                                                 linear layers that a LoRA stands beside
+    encode_video(pipeline, frames_THWC) -> latents_CFHW          float32 on the CPU, as the transformer sees them
+    encode_prompt(pipeline, prompt, max_tokens) -> text_LD       float32 on the CPU, a row for each token, no padding
+    velocity(pipeline, transformer, noisy_BCFHW, sigma_B, told)  noise - clean, shaped as its input; told: a Condition
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,10 @@ from types import ModuleType
 
 from gigavideo_data.errors import RecipeError
 
-FAMILIES = {"WanPipeline": "gigavideo_train.families.wan"}
+FAMILIES = {
+    "WanPipeline": "gigavideo_train.families.wan",
+    "LTXPipeline": "gigavideo_train.families.ltx",
+}
 
 
 def family_name(folder: Path) -> str:

@@ -1,45 +1,30 @@
-"""Wan text-to-video pipelines: load, encode, predict the velocity, save.
+"""Wan text-to-video: 2.1, and 2.2 TI2V 5B, whose transformer takes a time for each token.
 
-The VAE's latents are normalised with the mean and standard deviation that its configuration holds, exactly as the
-pipeline undoes it before decoding; the text embedding is the pipeline's own, zeros beyond the last token.
+Latents are normalised with the mean and standard deviation in the autoencoder's configuration. The text is the
+pipeline's own: zeros follow its last token, unmasked, up to the longest prompt.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-import transformers
-from diffusers import WanPipeline
+
+from gigavideo_train.families.condition import Condition
+from gigavideo_train.families.pipeline import pixels
 
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
 
 
-def load(folder: Path) -> WanPipeline:
-    """The whole pipeline from a local folder, float32, on the CPU."""
-    diffusers.utils.logging.disable_progress_bar()  # of loading: seconds, and in the way of ours
-    transformers.utils.logging.disable_progress_bar()
-    pipeline = WanPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
-    for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
-        part.requires_grad_(False)
-    pipeline.vae.eval()
-    pipeline.text_encoder.eval()
-    return pipeline
-
-
 @torch.inference_mode()
-def encode_video(pipeline: WanPipeline, frames_THWC: np.ndarray) -> torch.Tensor:
-    """Latents (C, F, H, W) float32, normalised, of uint8 RGB frames; the posterior's mode.
-
-    The number of frames is cut to 4n + 1, which is what the VAE holds.
-    """
-    vae = pipeline.vae
-    num_frames = (len(frames_THWC) - 1) // 4 * 4 + 1
-    video_THWC = torch.from_numpy(frames_THWC[:num_frames]).to(vae.device)
-    video_1CFHW = video_THWC.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    latents_CFHW = vae.encode(video_1CFHW.to(vae.dtype)).latent_dist.mode()[0].float()
+def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
+    """Latents (C, F, H, W) float32 of uint8 RGB frames: the posterior's mode, normalised."""
+    vae, patch = pipeline.vae, pipeline.transformer.config.patch_size
+    multiple = pipeline.vae_scale_factor_spatial * patch[1]
+    video_1CTHW = pixels(frames_THWC, pipeline.vae_scale_factor_temporal, multiple, vae)
+    latents_CFHW = vae.encode(video_1CTHW).latent_dist.mode()[0].float()
     mean, std = (
         torch.tensor(v, device=vae.device).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
     )
@@ -47,14 +32,27 @@ def encode_video(pipeline: WanPipeline, frames_THWC: np.ndarray) -> torch.Tensor
 
 
 @torch.inference_mode()
-def encode_prompt(pipeline: WanPipeline, prompt: str, max_tokens: int) -> torch.Tensor:
-    """Text embedding (L, D) float32, L = `max_tokens`."""
-    text_1LD, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False, max_sequence_length=max_tokens)
-    return text_1LD[0].float().cpu()
+def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
+    """Embedding (L, D) float32 of a prompt's tokens, `max_tokens` at most."""
+    text_1LD, _ = pipeline.encode_prompt(
+        prompt,
+        do_classifier_free_guidance=False,
+        max_sequence_length=max_tokens,
+        device=pipeline.text_encoder.device,
+    )
+    text_LD = text_1LD[0].float().cpu()
+    return text_LD[: int(text_LD.any(1).nonzero().max()) + 1]
 
 
 def velocity(
-    transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, text_BLD: torch.Tensor
+    pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, told: Condition
 ) -> torch.Tensor:
     """The predicted noise - clean, shaped as `noisy_BCFHW`. Wan counts time from 0 to 1000."""
-    return transformer(noisy_BCFHW, 1000 * sigma_B, text_BLD, return_dict=False)[0]
+    timestep = 1000 * sigma_B
+    if pipeline.config.expand_timesteps:
+        patch = transformer.config.patch_size
+        num_tokens = math.prod(side // size for side, size in zip(noisy_BCFHW.shape[2:], patch, strict=True))
+        timestep = timestep[:, None].expand(-1, num_tokens)
+    return transformer(
+        hidden_states=noisy_BCFHW, timestep=timestep, encoder_hidden_states=told.text_BLD, return_dict=False
+    )[0]

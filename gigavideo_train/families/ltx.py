@@ -1,0 +1,66 @@
+"""LTX-Video: a transformer that sees latents as a row of patches, and knows their places in seconds and pixels.
+
+Its text encoder sees the padding too, so an embedding depends on `max_tokens`; its transformer is told by a mask what
+is padding, and takes no notice of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gigavideo_train.families.condition import Condition
+from gigavideo_train.families.pipeline import pixels
+
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
+
+
+@torch.inference_mode()
+def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
+    """Latents (C, F, H, W) float32 of uint8 RGB frames: the posterior's mode, normalised."""
+    vae = pipeline.vae
+    multiple = pipeline.vae_spatial_compression_ratio * pipeline.transformer_spatial_patch_size
+    video_1CTHW = pixels(frames_THWC, pipeline.vae_temporal_compression_ratio, multiple, vae)
+    latents_1CFHW = vae.encode(video_1CTHW).latent_dist.mode().float()
+    return pipeline._normalize_latents(latents_1CFHW, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)[
+        0
+    ].cpu()
+
+
+@torch.inference_mode()
+def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
+    """Embedding (L, D) float32 of a prompt's tokens, `max_tokens` at most."""
+    text_1LD, mask_1L, *_ = pipeline.encode_prompt(
+        prompt,
+        do_classifier_free_guidance=False,
+        max_sequence_length=max_tokens,
+        device=pipeline.text_encoder.device,
+    )
+    return text_1LD[mask_1L].float().cpu()
+
+
+def velocity(
+    pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, told: Condition
+) -> torch.Tensor:
+    """The predicted noise - clean, shaped as `noisy_BCFHW`. LTX-Video counts time from 0 to 1000."""
+    patch = pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size
+    frames, height, width = noisy_BCFHW.shape[2:]
+    side_px = pipeline.vae_spatial_compression_ratio
+    predicted_BND = transformer(
+        hidden_states=pipeline._pack_latents(noisy_BCFHW, *patch),
+        encoder_hidden_states=told.text_BLD,
+        timestep=1000 * sigma_B,
+        encoder_attention_mask=told.mask_BL,
+        num_frames=frames,
+        height=height,
+        width=width,
+        rope_interpolation_scale=(
+            (pipeline.vae_temporal_compression_ratio / told.fps_B).view(-1, 1, 1, 1, 1),
+            side_px,
+            side_px,
+        ),
+        return_dict=False,
+    )[0]
+    return pipeline._unpack_latents(predicted_BND, frames, height, width, *patch)
