@@ -110,9 +110,10 @@ def _keep_clips(folder: Path, store: Store, progress: Progress, total: int) -> N
     progress.start("clips", total=total)
     for batch in read_data(folder, ["id", "video.bytes", "video_sha256"]):
         for row in batch.to_pylist():
-            if row["video"] is None:
-                raise DatasetError(f"{folder}: {WITHHELD}")
-            if store.keep(row["video"]["bytes"], ".mp4") != f"{row['video_sha256']}.mp4":
+            data = row["video"] and row["video"]["bytes"]
+            if data is None:
+                raise DatasetError(f"{folder}: row {row['id']}: {WITHHELD}")
+            if store.keep(data, ".mp4") != f"{row['video_sha256']}.mp4":
                 raise DatasetError(f"{folder}: row {row['id']}: its clip is not that of video_sha256. Do not use it.")
             progress.advance()
     progress.finish()
@@ -196,7 +197,7 @@ def _on_its_way(columns: Columns, asks: dict[str, list[dict[str, Any]]]) -> Row:
 
 
 def _video(columns: Columns, store: Store) -> dict[str, Any]:
-    return {"bytes": store.blob(f"{columns['video_sha256']}.mp4"), "path": f"{columns['id']}.mp4"}
+    return {"bytes": store.on_disk(f"{columns['video_sha256']}.mp4"), "path": f"{columns['id']}.mp4"}
 
 
 def _prompts(prompts: list[Columns], held_out: list[Row]) -> list[Columns]:

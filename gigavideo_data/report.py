@@ -136,8 +136,9 @@ def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
     clips: dict[str, str] = {}
     for batch in folder_read.read_data(folder, CLIP_COLUMNS):
         for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
-            if name in ids and video.is_valid:
-                clips[name] = base64.b64encode(video["bytes"].as_py()).decode("ascii")
+            data = video["bytes"].as_py() if name in ids and video.is_valid else None
+            if data is not None:
+                clips[name] = base64.b64encode(data).decode("ascii")
     return dict(sorted(clips.items()))
 
 

@@ -171,8 +171,12 @@ def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Se
 
 
 def _check_withheld(config: str, table: pa.Table, name: str, *, withheld: bool) -> None:
-    if config in ("default", "preview") and table["video"].null_count and not withheld:
-        raise DatasetError(f"{name}: rows without their videos, but the manifest withholds none. Build the set again.")
+    if config not in ("default", "preview") or withheld:
+        return
+    for row in table.select(["id"]).filter(table["video"].is_null()).to_pylist():
+        raise DatasetError(
+            f"{name}: row {row['id']} has no video, but the manifest withholds none. Build the set again."
+        )
 
 
 def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:

@@ -133,10 +133,12 @@ def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
     for shard in sorted({dataset.shards[name] for name in ids}):
         for batch in read_shard(dataset.folder / shard, ["id", "video.bytes"]):
             for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
-                if name in ids and not video.is_valid:
+                if name not in ids:
+                    continue
+                data = video["bytes"].as_py() if video.is_valid else None
+                if data is None:
                     raise DatasetError(f"{shard}: row {name} has no clip. Do not use this set.")
-                if name in ids:
-                    yield name, video["bytes"].as_py()
+                yield name, data
 
 
 def _beside_clips(path: Path) -> pa.Table:

@@ -42,19 +42,20 @@ def gv_data(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES)
 
 def python(hub: Hub, folder: Path, code: str) -> str:
     """Run code as a stranger would, without a token and with a cache of its own, and return what it printed."""
-    status, printed, said = _as_stranger(hub, folder, code)
+    status, printed, said = run(hub, folder, sys.executable, "-c", code)
     assert status == 0, said
     return printed
 
 
 def gv_train(hub: Hub, folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Run `gv-train` to its end, as a stranger: exit code, stdout, stderr."""
-    return _as_stranger(hub, folder, "from gigavideo_train.cli import main; main()", *arguments)
+    return run(hub, folder, sys.executable, "-c", "from gigavideo_train.cli import main; main()", *arguments)
 
 
-def _as_stranger(hub: Hub, folder: Path, code: str, *arguments: str) -> tuple[int, str, str]:
-    run = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+def run(hub: Hub, folder: Path, *command: str) -> tuple[int, str, str]:
+    """Run a command as a stranger: exit code, stdout, stderr."""
+    done = subprocess.run(
+        command,
         cwd=folder,
         env=environment(hub, folder / "stranger", token=None),
         capture_output=True,
@@ -62,4 +63,4 @@ def _as_stranger(hub: Hub, folder: Path, code: str, *arguments: str) -> tuple[in
         timeout=240,
         check=False,
     )
-    return run.returncode, run.stdout, run.stderr
+    return done.returncode, done.stdout, done.stderr
