@@ -41,7 +41,7 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         "dimension": row.dimension,
         "base_prompt": row.base_prompt,
         "prompt": row.prompt,
-        "video": {"bytes": store.blob(row.clip["blobs"]["video.mp4"]), "path": f"{row.id}.mp4"},
+        "video": {"bytes": store.on_disk(row.clip["blobs"]["video.mp4"]), "path": f"{row.id}.mp4"},
         **{name: row.clip[name] for name in VIDEO_FACTS},
         **scores(row, recipe.dimensions, judges),
         "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from gigavideo_data.card import CARD_TAG, card_text
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.schema import EVAL_PROMPTS, FORMAT_VERSION, REJECTS, ROWS, Contract, in_order, to_table
-from gigavideo_data.store import sync
+from gigavideo_data.store import Blob, sync
 from gigavideo_data.verify import verify_folder
 
 SHARD_BYTES = 500_000_000
@@ -40,7 +40,8 @@ def write_dataset(
 
     Args:
         out: folder of the set; made if missing.
-        rows: dicts with the columns of ROW_SCHEMA, video = {"bytes": MP4, "path": "<id>.mp4"}.
+        rows: dicts with the columns of ROW_SCHEMA, video = {"bytes": MP4, "path": "<id>.mp4"}; the bytes may be a Blob,
+            which is read when its row is written.
         eval_prompts: dicts with the columns of EVAL_PROMPT_SCHEMA.
         rejects: dicts with the columns of REJECT_SCHEMA, one for each rejection the ledger counts.
         manifest: everything but `format`, `rows` and `files`, which are filled in here.
@@ -122,7 +123,7 @@ def _write_file(root: Path, name: str, rows: list[dict], contract: Contract) -> 
         write_page_checksum=True,
     ) as writer:
         for group in _packed(rows, ROW_GROUP_BYTES):
-            writer.write_table(to_table(group, contract), row_group_size=len(group))
+            writer.write_table(to_table([_read(row) for row in group], contract), row_group_size=len(group))
     sync(path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -155,6 +156,11 @@ def _packed(rows: list[dict], limit: int) -> Iterator[list[dict]]:
 def _weight(row: dict) -> int:
     video = row.get("video") or {}
     return TEXT_ROW_BYTES + len(video.get("bytes") or b"")
+
+
+def _read(row: dict) -> dict:
+    clip = (row.get("video") or {}).get("bytes")
+    return row | {"video": row["video"] | {"bytes": clip.read()}} if isinstance(clip, Blob) else row
 
 
 def _preview(rows: list[dict]) -> list[dict]:

@@ -18,7 +18,7 @@ from typing import Any
 from gigavideo_data import assemble
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import Row as Columns
-from gigavideo_data.folder_read import read_all, read_manifest
+from gigavideo_data.folder_read import read_all, read_data, read_manifest
 from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.pipeline import Build, check_rejected
@@ -50,7 +50,11 @@ def withhold(folder: Path, out: Path) -> None:
         DatasetError: the folder is no finished dataset.
     """
     manifest = read_manifest(folder) | {"withheld": True}
-    rows = [row if row["source"] == "real" else row | {"video": None} for row in read_all(folder, ROW_SCHEMA, "data")]
+    rows = [
+        row if row["source"] == "real" else row | {"video": None}
+        for batch in read_data(folder, ROW_SCHEMA.names)  # a batch at a time: the videos are larger than memory
+        for row in batch.to_pylist()
+    ]
     cost = json.loads((folder / "cost.json").read_text("utf-8"))
     write_dataset(out, rows, *_beside(folder), manifest, cost)
 
@@ -88,7 +92,7 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
         elif "rejected" in record:
             fallen.append(_reject(row, record))
         else:
-            clip = work.runner.store.blob(record["blobs"]["video.mp4"])
+            clip = work.runner.store.on_disk(record["blobs"]["video.mp4"])
             facts = {name: record[name] for name in assemble.VIDEO_FACTS}
             same = record["video_sha256"] == row["video_sha256"]
             video = {"video": {"bytes": clip, "path": f"{row['id']}.mp4"}}

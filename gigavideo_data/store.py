@@ -63,6 +63,20 @@ def sync(path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Blob:
+    """Bytes that stay on disk until they are asked for: the videos of a set are larger than memory."""
+
+    file: Path
+
+    def __len__(self) -> int:
+        return self.file.stat().st_size
+
+    def read(self) -> bytes:
+        """All of them."""
+        return self.file.read_bytes()
+
+
+@dataclass(frozen=True)
 class Store:
     """A store folder. Cheap to make, so that every worker has its own."""
 
@@ -143,6 +157,10 @@ class Store:
     def blob(self, name: str) -> bytes:
         """The bytes of a blob named in a record."""
         return self._blob(name).read_bytes()
+
+    def on_disk(self, name: str) -> Blob:
+        """The same, not read yet."""
+        return Blob(self._blob(name))
 
     def _whole(self, name: str) -> bool:
         try:
