@@ -1,4 +1,4 @@
-"""Wan text-to-video pipelines: load, encode, predict the velocity, save.
+"""Wan text-to-video pipelines: load, encode, decode, predict the velocity.
 
 The VAE's latents are normalised with the mean and standard deviation that its configuration holds, exactly as the
 pipeline undoes it before decoding; the text embedding is the pipeline's own, zeros beyond the last token.
@@ -44,6 +44,16 @@ def encode_video(pipeline: WanPipeline, frames_THWC: np.ndarray) -> torch.Tensor
         torch.tensor(v, device=vae.device).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
     )
     return ((latents_CFHW - mean) / std).cpu()
+
+
+def decode(pipeline: WanPipeline, latents_CFHW: torch.Tensor) -> torch.Tensor:
+    """Frames (T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them, and differentiable."""
+    vae = pipeline.vae
+    mean, std = (
+        torch.tensor(v).to(latents_CFHW).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    video_CTHW = vae.decode((latents_CFHW * std + mean)[None].to(vae.dtype), return_dict=False)[0][0]
+    return (video_CTHW.float().permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
 
 
 @torch.inference_mode()
