@@ -43,7 +43,7 @@ class SoftMiniatureJudge:
         del fps  # this judge counts in frames
         sight = _FloatSight(frames_THWC.detach().cpu().numpy())
         alpha = dict(zip(COLORS, _alpha(frames_THWC).unbind(-1), strict=True))
-        return torch.stack([_ask(sight, alpha, text.strip()) for text in asked]).to(frames_THWC)
+        return torch.stack([_ask(sight, alpha, text.strip()).to(frames_THWC) for text in asked])
 
 
 @dataclass(frozen=True)
