@@ -33,6 +33,10 @@ ENGINES: dict[str, dict[str, tuple[str, str]]] = {
         "camera": ("gigavideo_data.judges.camera", "CameraJudge"),
         "counting": ("gigavideo_data.judges.counting", "CountingJudge"),
     },
+    "soft judge": {  # those that gradients flow through
+        "miniature": ("gigavideo_data.miniature.soft_judge", "SoftMiniatureJudge"),
+        "transformers": ("gigavideo_data.judges.transformers", "TransformersJudge"),
+    },
 }
 
 # Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.

@@ -40,7 +40,7 @@ def train(
     dataset: Annotated[str, typer.Option(help="A folder, or owner/name[@version] on the Hub.")],
     model: Annotated[str | None, typer.Option(help="Name or pipeline folder.  [default: the dataset's target]")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/train/<dataset>]")] = None,
-    strategy: Annotated[str | None, typer.Option(help="sft, sft-filtered, reweight or dpo.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="One of docs/training.md.  [default: reweight]")] = None,
     dimensions: Annotated[str | None, typer.Option(help="Names with commas.  [default: the dataset's targets]")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings (gigavideo_train/config.py).")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
+from gigavideo_data.recipe import Model, published_name
 from gigavideo_data.typed_yaml import Document, override, read, validate
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -34,12 +35,13 @@ class TrainConfig(BaseModel):
     """One run.
 
     `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for hard ones. `shift`: null is the
-    model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes.
+    model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes. `judge`:
+    who scores online; null is the dataset's judge.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    strategy: Literal["sft", "sft-filtered", "reweight", "dpo"] = "reweight"
+    strategy: Literal["sft", "sft-filtered", "reweight", "reweight-online", "backprop-online", "dpo"] = "reweight"
     dimensions: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # null: the dataset's targets
     dimension_weights: dict[str, Positive] = {}
     tau: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -55,6 +57,8 @@ class TrainConfig(BaseModel):
     temperature: Positive = 1.0  # of the softmax reading
     dpo_beta: Positive = 100.0
     dpo_margin: Positive = 0.2
+    judge: Model | None = None  # Hub id or folder of a transformers model
+    backprop_eta: NotNegative = 0.1  # of the reward, against the matching term
 
     tune: Literal["full", "lora"] = "full"
     lora_rank: Count = 16
@@ -76,6 +80,15 @@ class TrainConfig(BaseModel):
     shift: Positive | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     checkpoint_every: Count = 100  # optimiser steps
+
+    @property
+    def online(self) -> bool:
+        """Whether rewards are those of what the model makes while it trains."""
+        return self.strategy in ("reweight-online", "backprop-online")
+
+    @field_serializer("judge")
+    def _published(self, judge: str | None) -> str | None:
+        return judge and published_name(judge)
 
 
 def load(profile: str, path: Path | None, overrides: list[str]) -> TrainConfig:

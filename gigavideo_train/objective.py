@@ -10,6 +10,7 @@ from torch.nn import functional
 
 VARIANCE_FLOOR = 1e-4
 MOMENT_MAX_SIGMA = 0.3  # above it the optimal estimate's variance is far below the data's
+ONLINE_MAX_SIGMA = 0.5  # above it an estimate is too blurred to be judged
 
 
 def matching(velocity_BCFHW: torch.Tensor, target_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -55,6 +56,16 @@ def preference(
     """DPO for flows, (B,), from the `matching` errors of model and frozen reference; log 2 where they agree."""
     margin_B = (winner_B - winner_reference_B) - (loser_B - loser_reference_B)
     return -functional.logsigmoid(-beta / 2 * margin_B)
+
+
+def reweighted(match_B: torch.Tensor, reward_B: torch.Tensor) -> torch.Tensor:
+    """Eq. 3 with the reward of the model's own estimate as weight, (B,); no gradient passes through the weight."""
+    return reward_B.detach() * match_B
+
+
+def backprop(match_B: torch.Tensor, reward_B: torch.Tensor, eta: float) -> torch.Tensor:
+    """Matching, less eta times the reward of the model's own estimate, (B,), through which the gradient passes."""
+    return match_B - eta * reward_B
 
 
 def _moments(latents_BCFHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
+from gigavideo_train.scoring import Scoring, scoring
 from gigavideo_train.units import Selection, Unit, select
 
 NUM_BINS = 10
@@ -36,6 +37,7 @@ class Plan:
     model_folder: Path
     profile: Profile
     shift: float
+    scoring: Scoring | None = None  # of the online strategies
 
     @property
     def units(self) -> list[Unit]:
@@ -49,6 +51,7 @@ class Plan:
             "dataset": self.dataset.identity,
             "model": model_revision(self.model),
             "config": self.config.model_dump(mode="json", exclude=free),
+            **({"judge": self.scoring.judge} if self.scoring else {}),
         }
 
 
@@ -63,7 +66,7 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
-        RecipeError: a setting or the model is not known.
+        RecipeError: a setting or the model is not known, or an online strategy has no judge to ask.
     """
     model = named(model or dataset.manifest["target_model"])
     folder = model_folder(model)
@@ -72,7 +75,8 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
     config = settings.load(profile.name, config_file, overrides)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
-    return Plan(dataset, selection, config, model, folder, profile, shift)
+    scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
+    return Plan(dataset, selection, config, model, folder, profile, shift, scored)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -87,6 +91,7 @@ def facts(plan: Plan) -> dict[str, Any]:
     config = plan.config
     passes_real = config.lambda_kl > 0 and config.kl != "moment"
     forwards = sum(2 if unit.loser or (unit.real and passes_real) else 1 for unit in plan.units)
+    forwards += len(plan.units) * config.online  # the estimate that is judged is a pass of its own
     return {
         "dataset": plan.dataset.identity,
         "version": str(plan.dataset.version) if plan.dataset.version else None,
@@ -94,6 +99,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "recipe": plan.dataset.manifest["recipe_hash"],
         "model": Path(plan.model).name,
         "shift": plan.shift,
+        "judge": plan.scoring.judge if plan.scoring else None,
         "config": json.loads(config.model_dump_json()),
         "units": [
             {
@@ -116,6 +122,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
     """Print a plan's facts."""
     config, weights = facts["config"], facts["weights"]
     what = f"{config['strategy']} of {facts['model']} ({config['tune']})"
+    what += f", judged by {facts['judge']['model']}" if facts["judge"] else ""
     name = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
     console.print(Text(f"{what} on dataset {name}, recipe {facts['recipe']}"))
     table = Table("source", "dimension", "kept", "dropped", title="Units", title_justify="left")

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import load
 from gigavideo_train.families.table import family_of
 from gigavideo_train.log import Metrics
+from gigavideo_train.online import Scorer
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
 from gigavideo_train.units import Unit
@@ -46,12 +47,14 @@ Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of
 class Losses:
     """Per-sample losses (B,) of one batch, and how many samples were passed forward, by the shape of their latents.
 
-    `match_B` is the preference loss for `dpo`; `kl_B` is 0 where there is no real clip.
+    `match_B` is the preference loss for `dpo`, and online the reward is in it; `kl_B` is 0 where there is no real clip.
+    `rewards` are those found online, of the clips that could be scored.
     """
 
     match_B: torch.Tensor
     kl_B: torch.Tensor
     forwards: dict[torch.Size, int]
+    rewards: list[float] = field(default_factory=list)
 
 
 def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progress, *, resume: bool) -> Path:
@@ -101,6 +104,7 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
 
     model = partial(velocity, transformer)
     reference = _reference(transformer, config, velocity)
+    scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
     with Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
         progress.start("train", total=total, cached=done)
@@ -112,18 +116,19 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
             for group in optimizer.param_groups:
                 group["lr"] = lr
             mine = world.share(batch.units)
-            sums = [0.0, 0.0, 0.0, 0.0]
+            sums = [0.0, 0.0, 0.0, 0.0, 0.0, 0]
             if mine:
-                losses = _losses(mine, batch.epoch, tensors, model, reference, schedule, plan, world)
+                losses = _losses(mine, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
                 weight_B = torch.tensor([unit.weight for unit in mine], device=world.device)
                 scale_B = torch.tensor([unit.scale for unit in mine], device=world.device)
                 loss_B = scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
                 (loss_B.sum() / config.batch_size).backward()
                 passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
                 sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
+                sums += [sum(losses.rewards), len(losses.rewards)]
             world.sum_gradients(list(parameters.values()))
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
-            loss, match, kl, work = world.sum(sums)
+            loss, match, kl, work, reward, num_scored = world.sum(sums)
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 raise RunError(
                     f"step {step + 1}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were "
@@ -146,6 +151,7 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
                 lr=lr,
                 grad_norm=grad_norm,
                 model_tflops=work / seconds / 1e12,
+                **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
             )
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
                 if world.is_first:
@@ -172,6 +178,7 @@ def _losses(
     tensors: Tensors,
     velocity: Velocity,
     reference: Velocity,
+    scorer: Scorer | None,
     schedule: flow.Schedule,
     plan: Plan,
     world: World,
@@ -205,10 +212,24 @@ def _losses(
             forwards + Counter({loser_clean.shape[1:]: len(units)}),
         )
 
+    rewards: list[float] = []
+    if scorer:  # at the sample's own noise level, or the highest that can be judged, on the same line to the same noise
+        judged_B = sigma_B.clamp(max=objective.ONLINE_MAX_SIGMA)
+        judged = flow.interpolate(clean, noise, judged_B)
+        with torch.set_grad_enabled(config.strategy == "backprop-online"):
+            estimate = flow.tweedie(velocity(judged, judged_B, told), judged, judged_B)
+            reward_B, known_B = scorer.rewards(estimate, [unit.row for unit in units])
+        if config.strategy == "backprop-online":
+            match_B = objective.backprop(match_B, reward_B, config.backprop_eta)
+            forwards[judged.shape[1:]] += len(units)
+        else:
+            match_B = objective.reweighted(match_B, reward_B)
+        rewards = reward_B[known_B].tolist()
+
     at = [i for i, unit in enumerate(units) if unit.real is not None and config.lambda_kl > 0]
     kl_B = torch.zeros_like(match_B)
     if not at:
-        return Losses(match_B, kl_B, forwards)
+        return Losses(match_B, kl_B, forwards, rewards)
     rows = [real for unit in units if (real := unit.real) is not None]
     if config.kl == "moment":  # on the twin's own forward pass
         real = tensors.latents(rows).to(device)
@@ -225,7 +246,7 @@ def _losses(
             found_B = objective.kl_gaussian(estimate, real)
         else:
             found_B = objective.kl_softmax(estimate, real, config.temperature)
-    return Losses(match_B, kl_B.index_copy(0, torch.tensor(at, device=device), found_B), forwards)
+    return Losses(match_B, kl_B.index_copy(0, torch.tensor(at, device=device), found_B), forwards, rewards)
 
 
 def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:

@@ -137,7 +137,7 @@ def _threshold(rows: list[Row]) -> float:
 
 
 def _why_dropped(unit: Unit, tau: float, config: TrainConfig) -> str | None:
-    if config.strategy == "sft":
+    if config.strategy == "sft" or config.online:
         return None
     if unit.reward is None:
         return "unscorable"
@@ -165,7 +165,7 @@ def _preferences(units: list[Unit], margin: float) -> list[Unit]:
 
 def _weighed(units: list[Unit], config: TrainConfig) -> list[Unit]:
     """Each unit with its w; `group` drops units that stand alone."""
-    if config.strategy in ("sft", "sft-filtered"):
+    if config.strategy in ("sft", "sft-filtered") or config.online:
         return units
     groups = defaultdict(list)
     for unit in units:

@@ -180,6 +180,17 @@ def test_the_pipeline_decodes_an_encoded_video_as_its_autoencoder_alone_does(tin
     np.testing.assert_allclose(made_1THWC[0], expected_THWC, atol=1e-3)
 
 
+def test_latents_are_decoded_as_the_pipeline_decodes_them_and_gradients_come_back(tiny: Tiny) -> None:
+    clean, noise = encoded(tiny)
+    made_1THWC, _ = sampled(tiny, clean, noise, "np")
+    latents_CFHW = clean[0].clone().requires_grad_()
+    frames_THWC = tiny.family.decode(tiny.pipeline, latents_CFHW)
+    np.testing.assert_allclose(frames_THWC.detach().numpy(), made_1THWC[0], atol=1e-3)
+    (slope_CFHW,) = torch.autograd.grad(frames_THWC.mean(), latents_CFHW)
+    assert slope_CFHW.isfinite().all()
+    assert (slope_CFHW != 0).float().mean() > 0.9
+
+
 def test_samples_of_one_batch_do_not_see_each_others_text_time_or_frame_rate(tiny: Tiny) -> None:
     clean, noise = (torch.cat(pair) for pair in zip(encoded(tiny, 0), encoded(tiny, 1), strict=True))
     sigma, prompts, fps = torch.tensor([0.3, 0.8]), [PROMPT, "a blue square"], [8.0, 24.0]

@@ -89,3 +89,12 @@ def test_preference_starts_at_log_2_and_falls_when_the_winner_gains() -> None:
     worse = objective.preference(error, error, error, error + 0.1, beta=50.0)
     assert (better < start).all()
     assert (worse > start).all()
+
+
+def test_a_weight_found_online_is_no_way_for_gradients_but_a_reward_is() -> None:
+    error, reward = torch.tensor([0.4, 0.7]), torch.tensor([0.5, 0.0], requires_grad=True)
+    assert not objective.reweighted(error, reward).requires_grad
+    assert objective.reweighted(error, reward).tolist() == pytest.approx([0.2, 0.0])
+    assert objective.backprop(error, reward, eta=0.1).tolist() == pytest.approx([0.35, 0.7])
+    (slope,) = torch.autograd.grad(objective.backprop(error, reward, eta=0.1).sum(), reward)
+    assert slope.tolist() == pytest.approx([-0.1, -0.1])  # minimising it raises the reward

@@ -4,6 +4,7 @@ import hashlib
 from math import log
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import qwen_vl
@@ -13,7 +14,7 @@ from gigavideo_data import video
 from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.judges import asking
-from gigavideo_data.judges.transformers import FAMILIES, TransformersJudge, to_patches
+from gigavideo_data.judges.transformers import FAMILIES, TransformersJudge, shrink, to_patches
 from gigavideo_data.recipe import Judge
 from gigavideo_data.stages import run_row
 from gigavideo_data.store import Store
@@ -131,3 +132,44 @@ def test_the_stage_keeps_what_the_model_answers_about_the_decoded_clip(model, tm
     clip = video.decode(data)
     told = [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": {}} for a in one.answer(clip.frames_THWC, clip.fps, asked)]
     assert record["answers"] == told
+
+
+@pytest.mark.parametrize("size", [(241, 417), (28, 42), (14, 21), (27, 41), (20, 84), (1, 1)])
+def test_frames_are_shrunk_as_opencv_shrinks_them(size):
+    height, width = size
+    frames_THWC = np.random.default_rng(1).integers(0, 256, (2, 480, 832, 3) if height > 200 else (2, 56, 84, 3))
+    there = [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in frames_THWC.astype(np.float32)]
+    here = shrink(torch.from_numpy(frames_THWC).float(), height, width)
+    torch.testing.assert_close(here, torch.from_numpy(np.stack(there)), rtol=0, atol=2e-3)  # of 255 levels
+
+
+def test_what_flows_through_torch_is_the_answer(model):
+    asked = ["Is there a cat?", "Is there a dog?"]
+    fits, too_large = FRAMES_THWC[:, :, :56], np.random.default_rng(1).integers(0, 255, (9, 96, 128, 3), np.uint8)
+    fits = fits if "qwen2_5" in model.name else np.pad(fits, ((0, 0), (4, 4), (4, 4), (0, 0)))  # whole merged patches
+    for frames_THWC, tolerance in ((fits, 1e-6), (too_large, 2e-5)):  # what is shrunk is rounded for `answer` alone
+        one = judge(model, max_side_px=72)
+        answers = one.answer(frames_THWC, 8.0, asked)
+        p_Q2 = one.probabilities(torch.from_numpy(frames_THWC.copy()).float(), 8.0, asked)
+        torch.testing.assert_close(p_Q2, torch.tensor([(a.p_yes, a.p_no) for a in answers]), rtol=0, atol=tolerance)
+
+
+def test_gradients_reach_the_frames_from_the_answer(model):
+    """Against a central difference along the gradient, in float64, through shrinking and rounding to patches."""
+    one = judge(model, max_side_px=72)
+    one.network.double()
+    generator = torch.Generator().manual_seed(0)
+    frames_THWC = (255 * torch.rand(9, 96, 128, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+
+    def log_odds(frames_THWC):
+        p_yes, p_no = one.probabilities(frames_THWC, 8.0, ["Is there a cat?"])[0]
+        return torch.log(p_yes / p_no)
+
+    (slope_THWC,) = torch.autograd.grad(log_odds(frames_THWC), frames_THWC)
+    assert slope_THWC.isfinite().all()
+    looked_at = slope_THWC[asking.chosen(9, 4)]
+    assert (looked_at != 0).float().mean() > 0.9
+    along = slope_THWC / slope_THWC.norm()
+    with torch.no_grad():
+        rise = log_odds(frames_THWC + 5 * along) - log_odds(frames_THWC - 5 * along)
+    assert rise.item() / 10 == pytest.approx(slope_THWC.norm().item(), rel=0.01)

@@ -58,6 +58,8 @@ def test_filtered_has_equal_weights_and_sft_takes_everything_unscorable_ones_too
     assert {u.id for u in filtered.units} == {u.id for u in chosen(rows()).units}
     assert len(everything.units) == 9
     assert not everything.dropped
+    for strategy in ("reweight-online", "backprop-online"):  # their rewards are found while training
+        assert chosen(rows(), strategy=strategy) == everything
     assert everything.effective_size == pytest.approx(9)
 
 

@@ -40,15 +40,20 @@ def chosen(num_frames: int, wanted: int) -> list[int]:
     return frames + frames[-1:] * (len(frames) % 2)
 
 
+def fitted(height: int, width: int, max_side_px: int) -> tuple[int, int]:
+    """Height and width that a frame is shown at: its own, or smaller, with a longer side of `max_side_px`."""
+    scale = min(1.0, max_side_px / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def shown(frames_THWC: np.ndarray, wanted: int, max_side_px: int) -> np.ndarray:
     """The frames that a judge is shown (uint8 RGB), none with a longer side than `max_side_px`."""
     frames_THWC = frames_THWC[chosen(len(frames_THWC), wanted)]
-    height, width = frames_THWC.shape[1:3]
-    scale = max_side_px / max(height, width)
-    if scale >= 1:
+    _, whole_height, whole_width, _ = frames_THWC.shape
+    height, width = fitted(whole_height, whole_width, max_side_px)
+    if (height, width) == (whole_height, whole_width):
         return frames_THWC
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.stack([cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA) for frame_HWC in frames_THWC])
+    return np.stack([cv2.resize(frame_HWC, (width, height), interpolation=cv2.INTER_AREA) for frame_HWC in frames_THWC])
 
 
 def spellings(tokenizer: Any) -> dict[int, str]:

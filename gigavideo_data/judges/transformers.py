@@ -1,7 +1,7 @@
 """A multimodal judge in this process, by transformers: Qwen2.5-VL and Qwen3-VL.
 
 Frames become patches in torch here rather than in the model's own processor: no torchvision is needed, the frames that
-a judge saw are ours to choose, and gradients could flow through. What is said is the model's own chat template.
+a judge saw are ours to choose, and gradients flow through. What is said is the model's own chat template.
 """
 
 from __future__ import annotations
@@ -65,25 +65,40 @@ class TransformersJudge:
         dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
         self.tokenizer: Any = AutoTokenizer.from_pretrained(engine["load"], **where)
         loaded = AutoModelForImageTextToText.from_pretrained(engine["load"], dtype=dtype, use_safetensors=True, **where)
-        self.network: Any = loaded.eval().to(self.device)
+        self.network: Any = loaded.eval().requires_grad_(False).to(self.device)
         self.pad_id = self.tokenizer.convert_tokens_to_ids(PAD)
         self.spellings = asking.spellings(self.tokenizer)
 
     @torch.inference_mode()
     def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
         """Answer questions about one clip; its frames are made ready once."""
-        chosen = asking.chosen(len(frames_THWC), self.settings["frames"])
         shown_THWC = torch.from_numpy(asking.shown(frames_THWC, self.settings["frames"], self.settings["max_side_px"]))
-        patches_ND, grid = to_patches(shown_THWC.to(self.device), self.vision, self.family)
+        p_Q2 = self._ask(shown_THWC.to(self.device), len(frames_THWC), fps, asked)
+        return [Answer(p_yes, p_no) for p_yes, p_no in p_Q2.tolist()]
+
+    def probabilities(self, frames_THWC: torch.Tensor, fps: float, asked: list[str]) -> torch.Tensor:
+        """The same as `SoftJudge` has it. `answer` rounds frames that it made smaller to whole levels; this does not.
+
+        Gradients hold the activations of one pass of the model per question.
+        """
+        num_frames, height, width, _ = frames_THWC.shape
+        chosen_THWC = frames_THWC[asking.chosen(num_frames, self.settings["frames"])].to(self.device)
+        shown_THWC = shrink(chosen_THWC, *asking.fitted(height, width, self.settings["max_side_px"]))
+        return self._ask(shown_THWC, num_frames, fps, asked)
+
+    def _ask(self, shown_THWC: torch.Tensor, num_frames: int, fps: float, asked: list[str]) -> torch.Tensor:
+        """P(yes) and P(no), (Q, 2), from the frames shown of a clip of `num_frames`."""
+        chosen = asking.chosen(num_frames, self.settings["frames"])
+        patches_ND, grid = to_patches(shown_THWC, self.vision, self.family)
         inputs: dict[str, Any] = {
             "pixel_values_videos": patches_ND.to(self.network.dtype),
             "video_grid_thw": torch.tensor([grid], device=self.device),
         }
         times_s = [frame / fps for frame in chosen]
         if not self.family.timed:
-            seconds_per_patch = self.vision.temporal_patch_size * len(frames_THWC) / fps / len(chosen)
+            seconds_per_patch = self.vision.temporal_patch_size * num_frames / fps / len(chosen)
             inputs["second_per_grid_ts"] = torch.tensor([seconds_per_patch], device=self.device)
-        return [self._ask(self._text(question, grid, times_s), inputs) for question in asked]
+        return torch.stack([self._read(self._text(question, grid, times_s), inputs) for question in asked])
 
     def _text(self, question: str, grid: tuple[int, int, int], times_s: list[float]) -> str:
         """The whole conversation, with as many places as the video takes.
@@ -107,14 +122,27 @@ class TransformersJudge:
         pairs = list(pairwise(times_s))[::2]
         return said.replace(place, "".join(f"<{(a + b) / 2:.1f} seconds>{START}{pads}{END}" for a, b in pairs))
 
-    def _ask(self, text: str, inputs: dict[str, Any]) -> Answer:
+    def _read(self, text: str, inputs: dict[str, Any]) -> torch.Tensor:
+        """P(yes) and P(no) of the first token of the answer, (2,), summed over the spellings of the words."""
         tokens_1L = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], device=self.device)
         kinds_1L = (tokens_1L == self.pad_id).int() * VIDEO_TOKEN
-        logits_V = self.network(input_ids=tokens_1L, mm_token_type_ids=kinds_1L, logits_to_keep=1, **inputs).logits[
-            0, -1
-        ]
-        logprobs_V = torch.log_softmax(logits_V.float(), -1)
-        return asking.read((word, float(logprobs_V[token])) for token, word in self.spellings.items())
+        outputs = self.network(input_ids=tokens_1L, mm_token_type_ids=kinds_1L, logits_to_keep=1, **inputs)
+        p_V = torch.softmax(outputs.logits[0, -1].float(), -1)
+        spelled = ([token for token, word in self.spellings.items() if word == wanted] for wanted in asking.WORDS)
+        return torch.stack([p_V[tokens].sum() for tokens in spelled]).clamp(max=1)
+
+
+def shrink(frames_THWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Frames made smaller by the mean over the area that each new pixel covers: OpenCV's INTER_AREA, not rounded."""
+    for axis, size in ((1, height), (2, width)):
+        if size != frames_THWC.shape[axis]:
+            old = torch.arange(frames_THWC.shape[axis], dtype=torch.float64, device=frames_THWC.device)
+            new = torch.arange(size, dtype=torch.float64, device=frames_THWC.device)[:, None]
+            scale = len(old) / size
+            cover_NO = torch.minimum((new + 1) * scale, old + 1) - torch.maximum(new * scale, old)
+            share_NO = cover_NO.clamp(min=0) / scale
+            frames_THWC = torch.tensordot(share_NO.to(frames_THWC), frames_THWC, ([1], [axis])).movedim(0, axis)
+    return frames_THWC
 
 
 def to_patches(frames_THWC: torch.Tensor, vision: Any, family: Family) -> tuple[torch.Tensor, tuple[int, int, int]]:

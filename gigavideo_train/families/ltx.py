@@ -29,6 +29,16 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
     ].cpu()
 
 
+def decode(pipeline: Any, latents_CFHW: torch.Tensor) -> torch.Tensor:
+    """Frames (T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them, and differentiable."""
+    vae = pipeline.vae
+    mean, std = (tensor.to(latents_CFHW.device) for tensor in (vae.latents_mean, vae.latents_std))
+    latents_1CFHW = pipeline._denormalize_latents(latents_CFHW[None], mean, std, vae.config.scaling_factor)
+    at = torch.zeros(1, device=latents_CFHW.device) if vae.config.timestep_conditioning else None
+    video_CTHW = vae.decode(latents_1CFHW.to(vae.dtype), at, return_dict=False)[0][0]
+    return (video_CTHW.float().permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
+
+
 @torch.inference_mode()
 def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
     """Embedding (L, D) float32 of a prompt's tokens, `max_tokens` at most."""

@@ -31,6 +31,16 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
     return ((latents_CFHW - mean) / std).cpu()
 
 
+def decode(pipeline: Any, latents_CFHW: torch.Tensor) -> torch.Tensor:
+    """Frames (T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them, and differentiable."""
+    vae = pipeline.vae
+    mean, std = (
+        torch.tensor(v).to(latents_CFHW).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    video_CTHW = vae.decode((latents_CFHW * std + mean)[None].to(vae.dtype), return_dict=False)[0][0]
+    return (video_CTHW.float().permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
+
+
 @torch.inference_mode()
 def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
     """Embedding (L, D) float32 of a prompt's tokens, `max_tokens` at most."""
