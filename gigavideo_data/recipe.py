@@ -350,7 +350,9 @@ class Recipe(_Part):
 def hash_of(resolved: dict[str, Any]) -> str:
     """The hash of a resolved recipe, as a manifest holds it."""
     plain = {key: value for key, value in resolved.items() if key not in ("limits", "scale")}
-    plain |= {name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge")}
+    plain |= {
+        name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge") if name in plain
+    }
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -157,7 +157,7 @@ def _understood(asked: Iterable[tuple[Columns, str]], work: Build) -> dict[str, 
             unfit.add(dimension)
         kept = {name: question[name] for name in ("question", "expected", "gate")}
         asks.setdefault(dimension, []).append(kept | {"negated": turn(question["question"])})
-    known = work.recipe.dimensions if asks else ()
+    known = dict.fromkeys((*work.recipe.dimensions, *asks)) if asks else ()
     return {dimension: asks.get(dimension, []) for dimension in known if dimension not in unfit}
 
 

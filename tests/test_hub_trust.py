@@ -78,6 +78,20 @@ def test_the_token_is_written_nowhere(hub, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_set_of_the_hub_judged_again_is_its_next_version(hub, tmp_path):
+    put(hub, training_set(tmp_path / "set"), "v1.0.0")
+    judge = ("--recipe", "quickstart", "--set", "limits.replicas=1")
+    code, printed, said = gv_data(hub, tmp_path, "score", REPO, *judge, "--out", "set", "--push", REPO, "--json")
+    assert code == 0, said
+    facts = json.loads(printed)
+    judged = sum(one["source"] != "real" for one in rows())
+    assert (facts["judged"], facts["tag"], facts["changes"]) == (judged, "v2.0.0", f"{judged} rows changed")
+    assert set(hub.repo(REPO).tags) == {"v1.0.0", "v2.0.0"}
+    manifest = json.loads(hub.repo(REPO).at("v2.0.0").files["manifest.json"].data)
+    assert manifest["recipe_hash"] == facts["recipe"]
+
+
+@pytest.mark.slow
 def test_two_processes_train_from_a_name_that_is_resolved_once(hub, tmp_path):
     put(hub, training_set(tmp_path / "set"), "v1.0.0")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gigavideo_train")
