@@ -68,11 +68,12 @@ def build(
     from gigavideo_data.publish import check_out
 
     check_out(out)  # a folder that cannot take the set fails before the slow imports
-    place = None
+    place = ahead = None
     if push:
         from gigavideo_data import hub_write
 
         place = hub_write.preflight(push, private=private, tag=tag)
+        ahead = hub_write.Ahead(place)
 
     from gigavideo_data import pipeline
 
@@ -80,7 +81,7 @@ def build(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
     try:
         with Progress(console) as progress:
-            result = pipeline.build(resolved, out, store, progress, retry_rejected=retry_rejected)
+            result = pipeline.build(resolved, out, store, progress, retry_rejected=retry_rejected, ahead=ahead)
     except KeyboardInterrupt:
         _say(console, "interrupted; finished work is kept, and the same command goes on from there")
         raise
@@ -92,7 +93,7 @@ def build(
     _say(console, f"{result.rows} rows, {result.rejected} rejected, in {out}; look at {report}")
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
     if place:
-        facts |= _push(out, place, tag, console)
+        facts |= _push(out, place, tag, console, verified=True)
     _data(facts, as_json)
 
 
@@ -128,15 +129,15 @@ def push_(
 
     with TemporaryDirectory() as scratch:
         withhold(_existing(dataset), Path(scratch))
-        _data(_push(Path(scratch), place, tag, console), as_json)
+        _data(_push(Path(scratch), place, tag, console, verified=True), as_json)
 
 
-def _push(dataset: Path, place: Place, tag: str | None, console: Console) -> dict[str, Any]:
+def _push(dataset: Path, place: Place, tag: str | None, console: Console, *, verified: bool = False) -> dict[str, Any]:
     from gigavideo_data import hub_write
     from gigavideo_data.progress import Progress
 
     with Progress(console) as progress:
-        done = hub_write.push(dataset, place, progress, tag)
+        done = hub_write.push(dataset, place, progress, tag, verified=verified)
     _say(console, f"published {_told(done)}")
     _say(console, f'    load_dataset("{done.repo}", revision="{done.tag}")')
     return _facts(done)
@@ -202,9 +203,12 @@ def inspect_(dataset: Folder, as_json: Json = False) -> None:
 @app.command()
 def verify(dataset: Folder, as_json: Json = False) -> None:
     """Check a dataset: sums, contract, ledger, and every clip decoded."""
+    from gigavideo_data.progress import Progress
     from gigavideo_data.verify import verify_folder
 
-    verified = verify_folder(_existing(dataset))
+    folder = _existing(dataset)
+    with Progress(_console()) as progress:
+        verified = verify_folder(folder, progress)
     _say(_console(), f"ok: {dataset} ({', '.join(f'{name} {rows}' for name, rows in verified.rows.items())})")
     _data({"rows": verified.rows}, as_json)
 
@@ -278,7 +282,7 @@ def score(
             rescore.show(facts, console)
     _say(console, f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
     if place and written:
-        facts |= _push(written, place, tag, console)
+        facts |= _push(written, place, tag, console, verified=True)
     _data(facts, as_json)
 
 

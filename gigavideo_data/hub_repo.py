@@ -162,6 +162,20 @@ def _equal(file: Local, remote: Any) -> bool:
     return bool(file.sha256 == remote.lfs.sha256 if remote.lfs else file.blob_id == remote.blob_id)
 
 
+def send(place: Place, name: str, file: Local) -> None:
+    """Send a large file ahead of its commit; one that is there is not sent again, and small ones go with the commit.
+
+    Raises:
+        HubError: the Hub refused, or did not answer.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # one of ours for all files, instead of two of the client's for each
+    one = [CommitOperationAdd(name, file.path)]
+    patiently(f"{place.repo}: {name}", partial(HfApi().preupload_lfs_files, place.repo, one, repo_type=place.kind))
+
+
 def commit(
     place: Place, head: str, files: Files, gone: Iterable[str], message: tuple[str, str], progress: Progress
 ) -> tuple[str, int]:
@@ -182,9 +196,7 @@ def commit(
         HubError: the Hub refused, or holds something else than was sent.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()  # one of ours for all files, instead of two of the client's for each
     api, changed = HfApi(), differing(place, head, files)
     there = listed(place, head)
     deleted = sorted(name for name in gone if name in there and name not in files)
@@ -193,8 +205,7 @@ def commit(
     num_bytes = sum(files[name].size for name in changed)
     progress.start("upload", total=num_bytes, in_bytes=True)
     for name in changed:  # one by one, so that progress is seen and an interruption costs one file
-        one = [CommitOperationAdd(name, files[name].path)]
-        patiently(f"{place.repo}: {name}", partial(api.preupload_lfs_files, place.repo, one, repo_type=place.kind))
+        send(place, name, files[name])
         progress.advance(files[name].size)
     progress.finish()
     title, description = message

@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -53,20 +56,54 @@ def preflight(repo: str, *, private: bool = False, tag: str | None = None) -> Pl
     return hub_repo.preflight(repo, card_tag=CARD_TAG, private=private, tag=tag)
 
 
-def push(folder: Path, place: Place, progress: Progress, tag: str | None = None) -> Published:
+class Ahead:
+    """Sends the files of a set while others are still written and checked.
+
+    They belong to no version until a commit names them. What fails here is sent again by `push`, which then tells.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._files: Queue[tuple[str, Path]] = Queue()
+        self._thread = Thread(target=self._work, daemon=True)  # a build that fails does not wait for it
+
+    def send(self, name: str, path: Path) -> None:
+        """Have a finished file sent."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._files.put((name, path))
+
+    def wait(self) -> None:
+        """Until all is sent, or failed: the files may be moved then."""
+        self._files.join()
+
+    def _work(self) -> None:
+        while True:
+            name, path = self._files.get()
+            with suppress(HubError):
+                hub_repo.made(self._place)
+                hub_repo.send(self._place, name, Local(path))
+            self._files.task_done()
+
+
+def push(
+    folder: Path, place: Place, progress: Progress, tag: str | None = None, *, verified: bool = False
+) -> Published:
     """Publish a dataset.
 
     Args:
-        folder: a complete dataset; it is verified first.
+        folder: a complete dataset.
         place: as `preflight` found it.
-        progress: shows megabytes.
+        progress: shows what is verified, and megabytes.
         tag: version; None is the next one, by what changed since the newest.
+        verified: it was, just now.
 
     Raises:
         DatasetError: the folder is not whole.
         HubError: the Hub refused, somebody else committed meanwhile, or the tag is taken.
     """
-    verify_folder(folder)
+    if not verified:
+        verify_folder(folder, progress)
     manifest = read_manifest(folder)
     head, last = hub_repo.made(place), versions.newest(place.tags)
     earlier = _versions_at(place, place.tags[last]) if last else ()

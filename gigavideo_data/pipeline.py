@@ -27,6 +27,7 @@ from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.generators.models import family_of, found_at, settings_of
+from gigavideo_data.hub_write import Ahead
 from gigavideo_data.intake import about, intake
 from gigavideo_data.pinned import pinned
 from gigavideo_data.progress import Progress
@@ -305,7 +306,13 @@ class Build:
 
 
 def build(
-    recipe: Recipe, out: Path, store_root: Path, progress: Progress, *, retry_rejected: bool = False
+    recipe: Recipe,
+    out: Path,
+    store_root: Path,
+    progress: Progress,
+    *,
+    retry_rejected: bool = False,
+    ahead: Ahead | None = None,
 ) -> BuildResult:
     """Build a dataset.
 
@@ -315,6 +322,7 @@ def build(
         store_root: folder of finished work; any number of builds at a time.
         progress: where to show it.
         retry_rejected: try the rows again that earlier builds gave up.
+        ahead: gets each shard as soon as it is closed.
 
     Raises:
         RunError: another build works in `out`, or the run cannot go on; finished rows are kept.
@@ -325,7 +333,7 @@ def build(
     """
     check_subjects(recipe)
     with at_work(recipe, out, store_root, progress, retry_rejected=retry_rejected) as work:
-        return _build(work, out)
+        return _build(work, out, ahead)
 
 
 @contextmanager
@@ -347,7 +355,7 @@ def at_work(
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None
 
 
-def _build(work: Build, out: Path) -> BuildResult:
+def _build(work: Build, out: Path, ahead: Ahead | None) -> BuildResult:
     recipe, began = work.recipe, time.monotonic()
     asked = work.questions(work.extend(work.prompts()))
     evaluation = [row for row in asked if row.source == "eval"]
@@ -371,7 +379,7 @@ def _build(work: Build, out: Path) -> BuildResult:
         "rewards": {name: assemble.reward_summary(rows, name) for name in recipe.dimensions},
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
-    write_dataset(out, rows, prompts, work.rejects, manifest, cost)
+    write_dataset(out, rows, prompts, work.rejects, manifest, cost, work.runner.progress, ahead)
     report.write_report(out)
     check_rejected(work, len(made), out)
     return BuildResult(len(rows), len(work.rejects), out, cost)

@@ -18,9 +18,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 
 from gigavideo_data.card import CARD_TAG, card_text
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.hub_write import Ahead
+from gigavideo_data.progress import Progress
 from gigavideo_data.schema import EVAL_PROMPTS, FORMAT_VERSION, REJECTS, ROWS, Contract, in_order, to_table
 from gigavideo_data.store import Blob, sync
 from gigavideo_data.verify import verify_folder
@@ -34,7 +37,14 @@ TEXT_ROW_BYTES = 4096  # what a row weighs without its clip, for the limits abov
 
 
 def write_dataset(
-    out: Path, rows: list[dict], eval_prompts: list[dict], rejects: list[dict], manifest: dict, cost: dict
+    out: Path,
+    rows: list[dict],
+    eval_prompts: list[dict],
+    rejects: list[dict],
+    manifest: dict,
+    cost: dict,
+    progress: Progress | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
     """Write, verify and put into place a whole set. An older set in `out` is replaced.
 
@@ -46,6 +56,8 @@ def write_dataset(
         rejects: dicts with the columns of REJECT_SCHEMA, one for each rejection the ledger counts.
         manifest: everything but `format`, `rows` and `files`, which are filled in here.
         cost: calls and seconds per stage; no part of the set's identity.
+        progress: shows what is written and verified.
+        ahead: gets each data shard as soon as it is closed.
 
     Raises:
         DatasetError: no rows, or the input breaks the contract. What was in `out` is untouched then.
@@ -58,18 +70,29 @@ def write_dataset(
     staging.mkdir(parents=True)
     by_split = _by_split(rows, ROWS)
     files: dict[str, dict] = {}
+    progress = progress or Progress(Console(quiet=True))
+    progress.start("write", total=len(rows))
     for split, chosen in by_split.items():
-        files |= _write_shards(staging, f"data/{split}", chosen, ROWS)
+        for file in _shards(staging, f"data/{split}", chosen, ROWS):
+            files |= file
+            ((name, facts),) = file.items()
+            progress.advance(facts["rows"])
+            if ahead:
+                ahead.send(name, staging / name)
+    progress.finish()
     files |= _write_file(staging, "preview/preview.parquet", _preview(rows), ROWS)
     for split, prompts in _by_split(eval_prompts, EVAL_PROMPTS).items():
-        files |= _write_shards(staging, f"eval_prompts/{split}", prompts, EVAL_PROMPTS)
+        for file in _shards(staging, f"eval_prompts/{split}", prompts, EVAL_PROMPTS):
+            files |= file
     files |= _write_file(staging, "rejects/rejects.parquet", in_order(rejects, REJECTS), REJECTS)
     counts = {split: len(chosen) for split, chosen in by_split.items()}
     manifest = {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files}
     _write_text(staging / "README.md", card_text(manifest))
     _write_text(staging / "cost.json", _json(cost))
     _write_text(staging / "manifest.json", _json(manifest))
-    verify_folder(staging)
+    verify_folder(staging, progress)
+    if ahead:
+        ahead.wait()
     _move_in(staging, out, list(files))
 
 
@@ -100,12 +123,11 @@ def _by_split(rows: list[dict], contract: Contract) -> dict[str, list[dict]]:
     return groups
 
 
-def _write_shards(root: Path, stem: str, rows: list[dict], contract: Contract) -> dict[str, dict]:
+def _shards(root: Path, stem: str, rows: list[dict], contract: Contract) -> Iterator[dict[str, dict]]:
+    """Write shards one after the other, and give the manifest's entry of each."""
     shards = list(_packed(in_order(rows, contract), SHARD_BYTES)) or [[]]  # an empty split keeps a typed file
-    files: dict[str, dict] = {}
     for number, shard in enumerate(shards):
-        files |= _write_file(root, f"{stem}-{number:05d}-of-{len(shards):05d}.parquet", shard, contract)
-    return files
+        yield _write_file(root, f"{stem}-{number:05d}-of-{len(shards):05d}.parquet", shard, contract)
 
 
 def _write_file(root: Path, name: str, rows: list[dict], contract: Contract) -> dict[str, dict]:

@@ -89,6 +89,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
             [*read_all(folder, REJECT_SCHEMA, "rejects"), *fallen],
             manifest,
             cost | {"stages": cost["stages"] + work.runner.cost},
+            progress,
         )
         write_report(out)
         check_rejected(work, len(judged), out)

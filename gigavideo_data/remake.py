@@ -105,7 +105,7 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
     prompts, rejects = _beside(folder)
     cost = json.loads((folder / "cost.json").read_text("utf-8"))
     cost |= {"stages": cost["stages"] + work.runner.cost}
-    write_dataset(out, after, prompts, [*rejects, *fallen], manifest, cost)
+    write_dataset(out, after, prompts, [*rejects, *fallen], manifest, cost, work.runner.progress)
     write_report(out)
     work.rejects += fallen
     check_rejected(work, len(missing) - len(fallen), out)

@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from rich.console import Console
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.progress import Progress
 from gigavideo_data.schema import FILE_NAME, LAYOUT, check_format, check_table
 from gigavideo_data.video import decode
 
@@ -71,8 +73,8 @@ class _Seen:
     rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, source, reason
 
 
-def verify_folder(path: Path) -> Verified:
-    """Check a whole set.
+def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
+    """Check a whole set; `progress` shows how many clips were decoded.
 
     Raises:
         DatasetError: the first thing that is wrong, where, and what to do.
@@ -80,6 +82,8 @@ def verify_folder(path: Path) -> Verified:
     manifest = _read_manifest(path)
     _check_listing(path, manifest)
     seen, rows = _Seen(), Counter[str]()
+    progress = progress or Progress(Console(quiet=True))
+    progress.start("verify", total=sum(file.rows for file in manifest.files.values()))
     for config, (contract, splits) in LAYOUT.items():
         for split, pattern in splits.items():
             rows[split] = 0
@@ -89,6 +93,8 @@ def verify_folder(path: Path) -> Verified:
                     _check_across(config, table, name, split, seen)
                     _check_withheld(config, table, name, withheld=manifest.withheld)
                     rows[split] += table.num_rows
+                    progress.advance(table.num_rows)
+    progress.finish()
     for split, count in manifest.rows.items():
         if rows[split] != count:
             raise DatasetError(

@@ -52,12 +52,12 @@ def gv_train(hub: Hub, folder: Path, *arguments: str) -> tuple[int, str, str]:
     return run(hub, folder, sys.executable, "-c", "from gigavideo_train.cli import main; main()", *arguments)
 
 
-def run(hub: Hub, folder: Path, *command: str) -> tuple[int, str, str]:
-    """Run a command as a stranger: exit code, stdout, stderr."""
+def run(hub: Hub, folder: Path, *command: str, token: str | None = None) -> tuple[int, str, str]:
+    """Run a command, without a token as a stranger: exit code, stdout, stderr."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment(hub, folder / "stranger", token=None),
+        env=environment(hub, folder / "stranger", token),
         capture_output=True,
         text=True,
         timeout=240,

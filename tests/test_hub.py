@@ -2,11 +2,12 @@
 
 import json
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from hub_clients import gv_data, python, start
+from hub_clients import gv_data, python, run, start
 from hub_server import READS, WRITES, serving
 from hub_state import Fault, File, Hub
 from rows import make_row, make_rows, write_set
@@ -153,6 +154,38 @@ def test_killed_while_it_sends_it_goes_on_with_what_is_missing(hub, tmp_path):
     publish(hub, tmp_path)
     assert state(hub) == (1, {"v1.0.0": "commit 1"})
     assert not {path.removeprefix("/lfs/") for method, path in hub.asked if method == "PUT"} & sent
+    assert_whole(hub, tmp_path)
+
+
+WRITTEN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows
+from gigavideo_data import hub_write, publish
+publish.SHARD_BYTES = 1  # a row each
+rows, rejects = make_rows(), make_rejects()
+ahead = hub_write.Ahead(hub_write.preflight("org/ds"))
+manifest = make_manifest(rows, rejects)
+publish.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest, COST, ahead=ahead)
+"""
+
+
+@pytest.mark.slow
+def test_shards_are_sent_as_they_are_closed_and_once(hub, tmp_path):
+    hub.faults = [Fault("PUT", "/lfs/", 400)]  # what fails ahead is sent by the push
+    code, _, said = run(hub, tmp_path, sys.executable, "-c", WRITTEN, str(Path(__file__).parent), token=WRITES)
+    assert code == 0, said
+    files = json.loads((tmp_path / "set" / "manifest.json").read_text())["files"]
+    shards = {facts["sha256"] for name, facts in files.items() if name.startswith("data/")}
+    assert len(shards & set(hub.objects)) == len(shards) - 1
+    assert state(hub) == (0, {})
+    sent = set(hub.objects)
+    hub.asked.clear()
+    publish(hub, tmp_path)
+    again = {path.removeprefix("/lfs/") for method, path in hub.asked if method == "PUT"}
+    assert shards - sent <= again
+    assert not again & sent
     assert_whole(hub, tmp_path)
 
 
