@@ -128,7 +128,9 @@ def push_(
     from gigavideo_data.remake import withhold
 
     with TemporaryDirectory() as scratch:
-        withhold(_existing(dataset), Path(scratch))
+        folder = _existing(dataset)
+        with Progress(console) as progress:
+            withhold(folder, Path(scratch), progress)
         _data(_push(Path(scratch), place, tag, console, verified=True), as_json)
 
 

@@ -22,7 +22,7 @@ from gigavideo_data.schema import ROW_SCHEMA, check_format
 BATCH_ROWS = 64  # clips are large: few at a time
 MANIFEST_KEYS = ("format", "name", "recipe", "recipe_hash", "code_version", "target_model", "dimensions", "license",
                  "rows", "files", "ledger", "judge_check", "rewards")  # fmt: skip
-WITHHELD = "its generated videos are withheld. `gv-data remake` makes them again, with the models that made them."
+WITHHELD = "Its generated videos are withheld. `gv-data remake` makes them again, with the models that made them."
 
 Row = dict[str, Any]
 

@@ -27,7 +27,9 @@ def patiently(
         HubError: it refused, or could not be reached in time; the client's own error is its cause.
     """
     from huggingface_hub.errors import LocalTokenNotFoundError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    disable_progress_bars()  # one of ours for all files, instead of the client's for each
     began = time.monotonic()
     for wait_s in _waits():
         try:

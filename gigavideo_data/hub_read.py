@@ -116,9 +116,6 @@ def fetch_files(version: Version, names: list[str], progress: Progress) -> None:
     Raises:
         HubError: one is not the file that is listed.
     """
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()  # one of ours for all files
     files = read_manifest(_manifest(version))["files"]
     progress.start("download", total=sum(files[name]["bytes"] for name in names), in_bytes=True)
     for name in names:

@@ -169,9 +169,7 @@ def send(place: Place, name: str, file: Local) -> None:
         HubError: the Hub refused, or did not answer.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()  # one of ours for all files, instead of two of the client's for each
     one = [CommitOperationAdd(name, file.path)]
     patiently(f"{place.repo}: {name}", partial(HfApi().preupload_lfs_files, place.repo, one, repo_type=place.kind))
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gigavideo_data import judge_check
-from gigavideo_data.folder_read import Row, read_manifest, read_rows
+from gigavideo_data.folder_read import WITHHELD, Row, read_manifest, read_rows
 from gigavideo_data.rewards import mean_sem
 
 NUM_BINS = 20  # of a reward histogram over [0, 1]
@@ -53,6 +53,7 @@ def facts(folder: Path) -> dict[str, Any]:
     cost = folder / "cost.json"
     return {
         **{key: manifest[key] for key in IDENTITY},
+        "withheld": manifest.get("withheld", False),
         "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
         "counts": {
             "rows": len(rows),
@@ -121,6 +122,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(_text(f"made for {facts['target_model']} by {facts['code_version']}, licence {facts['license']}"))
     console.print(_text(f"{counts['rows']} videos of {counts['prompts']} prompts: {_counted(counts['split'])}; "
                         f"{_counted(counts['source'])}; {_counted(counts['status'])}"))  # fmt: skip
+    if facts["withheld"]:
+        console.print(_text(WITHHELD))
     ledger = table("Ledger", "stage", "source", ">in", ">out", ">rejected", "why")
     for line in facts["ledger"]:
         wrong = "" if line["adds_up"] else "DOES NOT ADD UP "

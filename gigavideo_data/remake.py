@@ -22,6 +22,7 @@ from gigavideo_data.folder_read import read_all, read_data, read_manifest
 from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.pipeline import Build, check_rejected
+from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
 from gigavideo_data.recipe import Generator
 from gigavideo_data.report import write_report
@@ -43,8 +44,8 @@ UNJUDGED: dict[str, Any] = {
 Found = tuple[dict[str, Any], dict[str, Any]]  # a generator's settings, and where this machine finds it
 
 
-def withhold(folder: Path, out: Path) -> None:
-    """Write a dataset without its generated videos; real clips stay.
+def withhold(folder: Path, out: Path, progress: Progress | None = None) -> None:
+    """Write a dataset without its generated videos; real clips stay. `progress` shows what is written and verified.
 
     Raises:
         DatasetError: the folder is no finished dataset.
@@ -56,7 +57,7 @@ def withhold(folder: Path, out: Path) -> None:
         for row in batch.to_pylist()
     ]
     cost = json.loads((folder / "cost.json").read_text("utf-8"))
-    write_dataset(out, rows, *_beside(folder), manifest, cost)
+    write_dataset(out, rows, *_beside(folder), manifest, cost, progress)
 
 
 def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> dict[str, Any]:
