@@ -6,7 +6,6 @@ stays in cost.json.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import re
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from huggingface_hub import DatasetCardData
 
 from gigavideo_data.judge_check import verdict
-from gigavideo_data.schema import LAYOUT
+from gigavideo_data.schema import configs_of
 
 VERSIONS = "## Versions"  # the last section of a card on the Hub
 CARD_TAG = "gigavideo-dataset"  # marks a README.md as ours
@@ -69,29 +68,9 @@ def _front_matter(manifest: dict) -> str:
         task_categories=["text-to-video"],
         annotations_creators=["machine-generated"],
         tags=[CARD_TAG, "synthetic", "video", "video-generation", "reward-modeling", *manifest["dimensions"]],
-        configs=[
-            {
-                "config_name": config,
-                **({"default": True} if config == "default" else {}),
-                "data_files": [{"split": split, "path": pattern} for split, pattern in splits.items()],
-            }
-            for config, splits in _configs(manifest["files"]).items()
-        ],
+        configs=configs_of({name: file["rows"] for name, file in manifest["files"].items()}),
     )
     return data.to_yaml() + "\n"
-
-
-def _configs(files: dict[str, dict]) -> dict[str, dict[str, str]]:
-    """Config -> split -> files, where there are rows: one empty split makes `load_dataset` fail on its whole config."""
-    filled = {
-        config: {
-            split: pattern
-            for split, pattern in splits.items()
-            if any(files[name]["rows"] for name in fnmatch.filter(files, pattern))
-        }
-        for config, (_, splits) in LAYOUT.items()
-    }
-    return {config: splits for config, splits in filled.items() if splits}
 
 
 def _what(manifest: dict) -> str:
@@ -121,9 +100,14 @@ def _load(manifest: dict, on_hub: OnHub | None) -> str:
     where = "this folder" if on_hub is None else f"revision {on_hub.tag}, which never changes"
     which = "" if on_hub is None else f', revision="{on_hub.tag}"'
     name = "." if on_hub is None else str(on_hub)
+    configs = configs_of({name: file["rows"] for name, file in manifest["files"].items()})
     lines = [
-        (f"`{config}`", ", ".join(f"`{split}`" for split in splits), CONFIG_NOTES[config])
-        for config, splits in _configs(manifest["files"]).items()
+        (
+            f"`{config['config_name']}`",
+            ", ".join(f"`{part['split']}`" for part in config["data_files"]),
+            CONFIG_NOTES[config["config_name"]],
+        )
+        for config in configs
     ]
     withheld = manifest.get("withheld", False)
     return f"""## How to load it
@@ -133,7 +117,7 @@ from datasets import Video, load_dataset
 
 rows = load_dataset({path}{which}, split="train")  # {where}
 rows = rows.cast_column("video", Video(decode=False))  # MP4 bytes; without this line torchcodec decodes them
-rows[0]["prompt"], rows[0]["reward"], rows[0]["video"{"" if withheld else '"]["bytes'}"]
+rows[0]["prompt"], rows[0]["reward"], rows[0]["video"]{"" if withheld else '["bytes"]'}
 ```
 
 {_table(("config", "splits", "what it holds"), lines)}

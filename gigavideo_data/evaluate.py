@@ -104,7 +104,8 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
         RecipeError: an override makes no sense.
     """
     manifest = read_manifest(source) if source.is_dir() else None
-    files = sorted((source / "eval_prompts").glob(f"{split}-*.parquet")) if manifest else [source]
+    listed = sorted(name for name in manifest["files"] if name.startswith(f"eval_prompts/{split}-")) if manifest else []
+    files = [source / name for name in listed] if manifest else [source]
     rows: list[dict[str, Any]] = []
     for file in files:
         if not file.is_file():
@@ -120,7 +121,10 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
             f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
         )
     recipe = manifest["recipe"] if manifest else {}
-    document = Document({key: recipe[key] for key in Means.model_fields if key in recipe and key != "scale"}, "--set")
+    told = {key: recipe[key] for key in Means.model_fields if key in recipe and key != "scale"}
+    if "judge" in told:  # whom this machine asks, with its key, is not a dataset's to say
+        told["judge"] = {key: value for key, value in told["judge"].items() if key != "endpoint"}
+    document = Document(told, "--set")
     for text in overrides:
         document = override(document, text)
     means = validate(Means, document)

@@ -11,20 +11,90 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.schema import ROW_SCHEMA, check_format
+from gigavideo_data.schema import MAX_PROBLEMS, ROW_SCHEMA, check_format
 
 BATCH_ROWS = 64  # clips are large: few at a time
-MANIFEST_KEYS = ("format", "name", "recipe", "recipe_hash", "code_version", "target_model", "dimensions", "license",
-                 "rows", "files", "ledger", "judge_check", "rewards")  # fmt: skip
 WITHHELD = "Its generated videos are withheld. `gv-data remake` makes them again, with the models that made them."
 
 Row = dict[str, Any]
+
+
+class File(BaseModel):
+    """One file of a dataset."""
+
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
+
+
+class LedgerLine(BaseModel):
+    """What went into a stage of one source, and what came out."""
+
+    stage: str
+    source: str
+    received: NonNegativeInt = Field(alias="in")
+    out: NonNegativeInt
+    rejected: dict[str, NonNegativeInt]
+
+
+class _Judge(BaseModel):
+    min_mass: float
+
+
+class _Recipe(BaseModel):
+    """What is read again of the recipe."""
+
+    judge: _Judge
+    generators: list[dict[str, Any]] = []
+    specialists: dict[str, Any] = {}
+
+
+class _Check(BaseModel):
+    """A line of the judge check."""
+
+    dimension: str
+    videos: NonNegativeInt
+    auc_foreign: float | None
+    yes_bias: float | None
+    inconsistency: float | None
+    real_videos: NonNegativeInt
+    auc_real: float | None
+    real_score: float | None
+
+
+class _Reward(BaseModel):
+    scored: NonNegativeInt
+    unscorable: NonNegativeInt
+    mean: float | None
+    sem: float | None
+
+
+class Manifest(BaseModel):
+    """A manifest.json, as anybody may have written it: whatever is not so is refused before it is used."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: str
+    name: str
+    recipe: _Recipe
+    recipe_hash: str
+    code_version: str
+    target_model: str
+    dimensions: list[str]
+    license: str
+    rows: dict[str, NonNegativeInt]
+    files: dict[str, File]
+    ledger: list[LedgerLine]
+    judge_check: list[_Check]
+    rewards: dict[str, _Reward]
+    withheld: bool = False
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -37,12 +107,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DatasetError(f"{folder}: no manifest.json, so no finished dataset. Run `gv-data build` to its end first.")
     try:
-        manifest = json.loads(path.read_text("utf-8"))
-        check_format(manifest["format"], str(path))
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        check_format(str(manifest["format"]), str(path))
+        Manifest.model_validate(manifest)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:MAX_PROBLEMS])
+        raise DatasetError(f"{path}: {wrong}. Build the dataset again; finished work is kept.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: damaged ({error!r}). Build the dataset again; finished work is kept.") from error
-    if missing := [key for key in MANIFEST_KEYS if key not in manifest]:
-        raise DatasetError(f"{path}: {', '.join(missing)} missing. Build the dataset again; finished work is kept.")
     return manifest
 
 
@@ -68,11 +140,11 @@ def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[
     Raises:
         DatasetError: there is no Parquet file, or one is damaged.
     """
-    shards = sorted((folder / part).glob("*.parquet"))
-    if not shards:
+    names = sorted(name for name in read_manifest(folder)["files"] if name.startswith(f"{part}/"))
+    if not names:
         raise DatasetError(f"{folder}: no Parquet files under {part}/. Build or download the dataset again.")
-    for shard in shards:
-        yield from read_shard(shard, columns)
+    for name in names:
+        yield from read_shard(folder / name, columns)
 
 
 def read_shard(shard: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

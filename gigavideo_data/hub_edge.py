@@ -42,7 +42,7 @@ def patiently(
             if time.monotonic() - began + wait_s > deadline_s:
                 raise HubError(
                     f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}). Run the same "
-                    "command again: what was sent is kept."
+                    "command again: what is done is kept."
                 ) from error
             time.sleep(_asked_to_wait(error) or wait_s)
     raise AssertionError("waits without end")

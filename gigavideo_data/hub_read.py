@@ -24,6 +24,7 @@ from gigavideo_data.schema import FILE_NAME
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+MAX_TEXT_BYTES = 64 << 20  # of the files beside the shards
 MAX_GROUP_BYTES = 1 << 30
 MAX_FILE_BYTES = 4 << 30  # no set of ours has shards as large; larger ones are refused before they are fetched
 BESIDE = ("README.md", "cost.json")  # of a set, what its manifest does not list
@@ -136,6 +137,14 @@ def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
     from huggingface_hub import HfFileSystem
 
     def read() -> pa.Table:
+        try:
+            return read_whole()
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+                raise DatasetError(f"{version}: {name} is damaged ({error}). Do not use this version.") from error
+            raise
+
+    def read_whole() -> pa.Table:
         path = f"datasets/{version.repo}@{version.sha}/{name}"
         with (
             HfFileSystem().open(path, cache_type="none") as remote,
@@ -151,6 +160,9 @@ def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
 
 def _manifest(version: Version) -> Path:
     """The folder of a version's manifest, of a format that is read here."""
+    for name, size in _sizes(version, ["manifest.json", *BESIDE]).items():
+        if size > MAX_TEXT_BYTES:
+            raise DatasetError(f"{version}: {name} has {size} bytes, more than {MAX_TEXT_BYTES >> 20} MiB.")
     folder = _file(version, "manifest.json").parent
     read_manifest(folder)
     return folder
@@ -158,21 +170,26 @@ def _manifest(version: Version) -> Path:
 
 def _check_listed(version: Version, listed: dict[str, Any]) -> None:
     """Compare names and sizes with the Hub's own listing, before a byte is fetched."""
-    from huggingface_hub import HfApi
-
     for name, file in listed.items():
         if not FILE_NAME.fullmatch(name):
             raise DatasetError(f"{version}: lists a file {name!r}, which no set of ours has. Do not use it.")
         if file["bytes"] > MAX_FILE_BYTES:
             raise DatasetError(f"{version}: {name} has {file['bytes']} bytes, more than {MAX_FILE_BYTES >> 30} GiB.")
-    asked: dict[str, Any] = {"repo_type": "dataset", "revision": version.sha}
-    infos = patiently(f"{version}: sizes", HfApi().get_paths_info, version.repo, list(listed), **asked)
-    there = {info.path: info.size for info in infos if hasattr(info, "size")}
+    there = _sizes(version, list(listed))
     for name, file in listed.items():
         if there.get(name) != file["bytes"]:
             raise HubError(
                 f"{version}: {name} has {there.get(name, 'no')} bytes on the Hub, {file['bytes']} are listed"
             )
+
+
+def _sizes(version: Version, names: list[str]) -> dict[str, int]:
+    """Bytes of the files that are there."""
+    from huggingface_hub import HfApi
+
+    asked: dict[str, Any] = {"repo_type": "dataset", "revision": version.sha}
+    infos = patiently(f"{version}: sizes", HfApi().get_paths_info, version.repo, names, **asked)
+    return {info.path: info.size for info in infos if hasattr(info, "size")}
 
 
 def _file(version: Version, name: str, **more: Any) -> Path:

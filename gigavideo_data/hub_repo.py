@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from gigavideo_data import versions
 from gigavideo_data.errors import HubError
-from gigavideo_data.hub_edge import ASK_S, patiently
+from gigavideo_data.hub_edge import ASK_S, DEADLINE_S, patiently
 from gigavideo_data.progress import Progress
 
 Kind = Literal["dataset", "model"]
@@ -95,8 +95,9 @@ def preflight(
     except HubError as error:
         if not isinstance(error.__cause__, RepositoryNotFoundError):
             raise
-        _check_owner(repo.split("/")[0], kind, me)
+        _check_owner(repo, me, new=True)
         return Place(repo, kind, private, None, {})
+    _check_owner(repo, me, new=False)
     refs = patiently(f"{repo}: tags", partial(api.list_repo_refs, repo, repo_type=kind))
     tags = {one.name: one.target_commit for one in refs.tags}
     place = Place(repo, kind, bool(info.private), str(info.sha), tags)
@@ -108,10 +109,12 @@ def preflight(
     return place
 
 
-def _check_owner(owner: str, kind: Kind, me: dict[str, Any]) -> None:
-    mine = {me["name"]: "write", **{org["name"]: org.get("roleInOrg", "read") for org in me.get("orgs", [])}}
-    if mine.get(owner, "read") == "read":
-        raise HubError(f"{owner}: you may not make {kind}s there; you may as {', '.join(sorted(mine))}")
+def _check_owner(repo: str, me: dict[str, Any], *, new: bool) -> None:
+    """Nobody writes among strangers; in an organisation somebody who may only read may still own a repository."""
+    owner, mine = repo.split("/")[0], {me["name"]: "write"}
+    mine |= {org["name"]: org.get("roleInOrg", "read") for org in me.get("orgs", [])}
+    if owner not in mine or (new and mine[owner] == "read"):
+        raise HubError(f"{repo}: you may not write there; you may as {', '.join(sorted(mine))}")
 
 
 def made(place: Place) -> str:
@@ -162,7 +165,7 @@ def _equal(file: Local, remote: Any) -> bool:
     return bool(file.sha256 == remote.lfs.sha256 if remote.lfs else file.blob_id == remote.blob_id)
 
 
-def send(place: Place, name: str, file: Local) -> None:
+def send(place: Place, name: str, file: Local, deadline_s: float = DEADLINE_S) -> None:
     """Send a large file ahead of its commit; one that is there is not sent again, and small ones go with the commit.
 
     Raises:
@@ -171,7 +174,8 @@ def send(place: Place, name: str, file: Local) -> None:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     one = [CommitOperationAdd(name, file.path)]
-    patiently(f"{place.repo}: {name}", partial(HfApi().preupload_lfs_files, place.repo, one, repo_type=place.kind))
+    ahead = partial(HfApi().preupload_lfs_files, place.repo, one, repo_type=place.kind)
+    patiently(f"{place.repo}: {name}", ahead, deadline_s=deadline_s)
 
 
 def commit(

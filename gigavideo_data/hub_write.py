@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -25,6 +24,7 @@ from gigavideo_data import hub_read, hub_repo, versions
 from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versions_told
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
+from gigavideo_data.hub_edge import ASK_S
 from gigavideo_data.hub_read import Version
 from gigavideo_data.hub_repo import Local, Place
 from gigavideo_data.progress import Progress
@@ -66,6 +66,7 @@ class Ahead:
         self._place = place
         self._files: Queue[tuple[str, Path]] = Queue()
         self._thread = Thread(target=self._work, daemon=True)  # a build that fails does not wait for it
+        self._failed = False
 
     def send(self, name: str, path: Path) -> None:
         """Have a finished file sent."""
@@ -80,10 +81,14 @@ class Ahead:
     def _work(self) -> None:
         while True:
             name, path = self._files.get()
-            with suppress(HubError):
-                hub_repo.made(self._place)
-                hub_repo.send(self._place, name, Local(path))
-            self._files.task_done()
+            try:
+                if not self._failed:
+                    hub_repo.made(self._place)
+                    hub_repo.send(self._place, name, Local(path), deadline_s=ASK_S)
+            except Exception:  # noqa: BLE001 - the network edge: `push` sends the rest, and tells
+                self._failed = True
+            finally:
+                self._files.task_done()
 
 
 def push(
@@ -118,7 +123,11 @@ def push(
         told = files(OnHub(place.repo, last or "", earlier))
         del told["cost.json"]  # what a build took; it is another one each time, of the same set
         if last and not hub_repo.differing(place, place.tags[last], told):
+            if tag:
+                raise HubError(f"{place.repo}: nothing changed since {last}, so {tag} is not made; leave --tag out")
             return Published(place.repo, last, place.tags[last], "nothing changed", 0)
+        if last:
+            _check_same_kind(place, last, manifest)
         before = _rows_at(place, place.tags[last], folder, manifest) if last else {}
         found = versions.changes(before, _row_sums(folder, manifest))
         tag = tag or versions.proposed(place.tags, found)
@@ -128,6 +137,20 @@ def push(
         sha, num_bytes = hub_repo.commit(place, head, ours, _older(place, head), _message(manifest, found), progress)
         hub_repo.tagged(place, tag, sha, str(found))
     return Published(place.repo, tag, sha, str(found), num_bytes)
+
+
+def _check_same_kind(place: Place, last: str, manifest: dict[str, Any]) -> None:
+    """Versions of one set all hold their videos, or all withhold them: the newest is what a name means.
+
+    Raises:
+        HubError: this one is otherwise.
+    """
+    withheld = _manifest_at(place, place.tags[last]).get("withheld", False)
+    if withheld != manifest.get("withheld", False):
+        told = (
+            "withholds its videos, and this set has them" if withheld else "has its videos, and this set withholds them"
+        )
+        raise HubError(f"{place.repo}: {last} {told}; choose another name")
 
 
 def push_model(

@@ -16,7 +16,7 @@ from typing import Any
 from gigavideo_data import folder_read, versions
 from gigavideo_data.assemble import ledger_lines, reward_summary
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import Row
+from gigavideo_data.folder_read import Row, read_all
 from gigavideo_data.publish import write_dataset
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
 
@@ -44,17 +44,26 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
                 f"{folder.name} has {manifest[key]!r}" for folder, manifest in zip(folders, manifests, strict=True)
             )
             raise DatasetError(f"{key} differs ({said}). Sets are joined for one model, under one licence.")
+    if any(_rules(manifest) != _rules(manifests[0]) for manifest in manifests):
+        raise DatasetError(
+            "the sets' rewards follow different rules (judge.min_mass, or those of gv-data score --recompute). "
+            "Recompute them alike first."
+        )
     prompts = _prompts(folders)
     rows, fallen = _rows(folders, {prompt["prompt_id"] for prompt in prompts})
-    rejects = [row for folder in folders for row in _read(folder, REJECT_SCHEMA, "rejects")] + fallen
+    rejects = [row for folder in folders for row in read_all(folder, REJECT_SCHEMA, "rejects")] + fallen
     dimensions = list(dict.fromkeys(name for manifest in manifests for name in manifest["dimensions"]))
     hashes = [manifest["recipe_hash"] for manifest in manifests]
     manifest = {
-        **manifests[0],
+        **{key: value for key, value in manifests[0].items() if key != "withheld"},
         "name": "+".join(dict.fromkeys(manifest["name"] for manifest in manifests)),
         "recipe": {**manifests[0]["recipe"], "dimensions": dimensions},
         "recipe_hash": hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16],
-        "merged": [{key: manifest[key] for key in ("name", "recipe", "recipe_hash")} for manifest in manifests],
+        "merged": [
+            {key: one[key] for key in ("name", "recipe", "recipe_hash")}
+            for manifest in manifests
+            for one in manifest.get("merged", [manifest])
+        ],
         "dimensions": dimensions,
         "ledger": _ledger(manifests, rows, fallen),
         "judge_check": [check for manifest in manifests for check in manifest["judge_check"]],
@@ -71,15 +80,17 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path, schema: Any, part: str = "data") -> list[Row]:
-    return [row for batch in folder_read.read_data(folder, schema.names, part) for row in batch.to_pylist()]
+def _rules(manifest: dict[str, Any]) -> tuple[float, dict[str, str]]:
+    """How answers became rewards."""
+    used = manifest.get("rescored", {})
+    return used.get("min_mass", manifest["recipe"]["judge"]["min_mass"]), used.get("combine", {})
 
 
 def _prompts(folders: Iterable[Path]) -> list[Row]:
     """The evaluation prompts of all sets; each prompt once."""
     found: dict[str, Row] = {}
     for folder in folders:
-        for prompt in _read(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"):
+        for prompt in read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"):
             found.setdefault(prompt["prompt_id"], prompt)
     return list(found.values())
 
@@ -87,14 +98,23 @@ def _prompts(folders: Iterable[Path]) -> list[Row]:
 def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[Row]]:
     """The rows of all sets, and rejects for those that fell."""
     rows: dict[str, Row] = {}
+    splits: dict[str, str] = {}
     fallen: list[Row] = []
     for folder in folders:
-        for row in _read(folder, ROW_SCHEMA):
+        for row in read_all(folder, ROW_SCHEMA, "data"):
             reason = "held_out" if row["prompt_id"] in held_out else "duplicate" if row["id"] in rows else None
+            group = row["pair_id"] or row["prompt_id"]
+            if reason != "held_out" and splits.setdefault(group, row["split"]) != row["split"]:
+                raise DatasetError(
+                    f"{folder}: row {row['id']} is in split {row['split']} there, its prompt in another one elsewhere. "
+                    "Sets are joined that were built with one validation_share."
+                )
             if reason == "duplicate" and _values(row) != _values(rows[row["id"]]):
                 raise DatasetError(
                     f"{folder}: row {row['id']} has other values there. Judge both sets alike first (gv-data score)."
                 )
+            if reason == "duplicate" and rows[row["id"]]["video"] is None:
+                rows[row["id"]] = row  # what one set withholds the other has
             if reason is None:
                 rows[row["id"]] = row
                 continue

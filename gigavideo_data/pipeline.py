@@ -58,6 +58,7 @@ LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "low_suitability",
     "no_clip",
     "other_dimension",
+    "made_elsewhere",
 )
 
 

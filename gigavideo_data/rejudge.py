@@ -55,6 +55,8 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
         RunError: another build works in `out`, or the run cannot go on; finished answers are kept.
     """
     manifest, before = read_manifest(folder), read_rows(folder)
+    if manifest.get("withheld"):
+        raise DatasetError(f"{folder}: {WITHHELD}")
     prompts = read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts")
     with at_work(_used(recipe, inspect.dimensions(manifest, before)), out, store_root, progress) as work:
         _keep_clips(folder, work.runner.store, progress, len(before))

@@ -81,7 +81,7 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
     if not manifest.pop("withheld", False):
         raise DatasetError(f"{folder}: all its videos are there; there is nothing to make again.")
     before = read_all(folder, ROW_SCHEMA, "data")
-    missing = [row for row in before if row["video"] is None and row["generator"]["backend"] != "files"]
+    missing = [row for row in before if row["video"] is None and _made_here(row)]
     found = _generators(manifest, folders)
     items = [_item(row, found) for row in missing]
     made = dict(zip((row["id"] for row in missing), work.runner.records(items), strict=True))
@@ -109,9 +109,15 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
     write_dataset(out, after, prompts, [*rejects, *fallen], manifest, cost, work.runner.progress)
     write_report(out)
     work.rejects += fallen
-    check_rejected(work, len(missing) - len(fallen), out)
+    num_made = sum("rejected" not in record for record in made.values())
+    check_rejected(work, num_made, out)
     others = sum(row["reason"] == OTHER for row in after)
-    return {"rows": len(after), "made": len(missing) - len(fallen), "others": others, "fell": len(fallen)}
+    return {"rows": len(after), "made": num_made, "others": others, "fell": len(fallen)}
+
+
+def _made_here(row: Columns) -> bool:
+    """Whether a model of a recipe made it, and no other program."""
+    return row["generator"] is not None and row["generator"]["backend"] != "files"
 
 
 def _beside(folder: Path) -> tuple[list[Columns], list[Columns]]:

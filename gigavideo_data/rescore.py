@@ -65,6 +65,8 @@ def recompute(
         manifest["rewards"] = {name: _summary(new, name) for name in dimensions}
         if changed_rules or min_mass != manifest["recipe"]["judge"]["min_mass"]:
             manifest["rescored"] = {"min_mass": min_mass, "combine": changed_rules}
+        else:
+            manifest.pop("rescored", None)
         _write(folder, out, new, manifest)
     return {
         "min_mass": min_mass,
@@ -126,7 +128,7 @@ def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
 def _write(folder: Path, out: Path, rows: list[Row], manifest: dict[str, Any]) -> None:
     """Publish the rows again with everything else the folder holds."""
     tables = {
-        name: [row for batch in folder_read.read_data(folder, schema.names, name) for row in batch.to_pylist()]
+        name: folder_read.read_all(folder, schema, name)
         for name, schema in (("eval_prompts", EVAL_PROMPT_SCHEMA), ("rejects", REJECT_SCHEMA))
     }
     cost = json.loads((folder / "cost.json").read_text("utf-8"))

@@ -7,6 +7,7 @@ new column is a new minor format, a column that changes its meaning a new major 
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import math
@@ -200,6 +201,25 @@ LAYOUT: dict[str, tuple[Contract, dict[str, str]]] = {  # config -> its contract
     "eval_prompts": (EVAL_PROMPTS, {"dev": "eval_prompts/dev-*.parquet", "test": "eval_prompts/test-*.parquet"}),
     "rejects": (REJECTS, {"rejects": "rejects/rejects.parquet"}),
 }
+
+
+def configs_of(rows: dict[str, int]) -> list[dict[str, Any]]:
+    """The configs of a card: which files a split has; `rows` are those of each file.
+
+    Without splits that have no rows: one of them makes `load_dataset` fail on its whole config.
+    """
+    configs = []
+    for config, (_, splits) in LAYOUT.items():
+        filled = {
+            split: pattern
+            for split, pattern in splits.items()
+            if any(rows[name] for name in fnmatch.filter(rows, pattern))
+        }
+        if filled:
+            default = {"default": True} if config == "default" else {}
+            files = [{"split": split, "path": pattern} for split, pattern in filled.items()]
+            configs.append({"config_name": config, **default, "data_files": files})
+    return configs
 
 
 def row_id(prompt: str, generator: dict, seed: int) -> str:

@@ -180,6 +180,8 @@ def run_row(
 def _rejection(error: Exception, attempts: int) -> Record:
     """The reason that a row error names, else its kind; the message is kept short and free of newlines."""
     reason, detail = type(error).__name__, str(error)
+    if isinstance(error, OSError) and error.filename:
+        detail = error.strerror or ""  # the path is this machine's own
     if isinstance(error, RowError):
         reason, detail = error.reason, error.detail
     return {"rejected": reason, "detail": " ".join(detail.split())[:300], "attempts": attempts}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -18,39 +17,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 from rich.console import Console
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.folder_read import File, LedgerLine, Manifest, read_manifest
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import FILE_NAME, LAYOUT, check_format, check_table
+from gigavideo_data.schema import FILE_NAME, LAYOUT, check_table, configs_of
 from gigavideo_data.video import decode
 
 MAX_ROW_GROUP_BYTES = 1 << 30  # refused before it is read
-
-
-class _File(BaseModel):
-    sha256: str
-    rows: NonNegativeInt
-    bytes: NonNegativeInt
-
-
-class _LedgerLine(BaseModel):
-    stage: str
-    source: str
-    received: NonNegativeInt = Field(alias="in")
-    out: NonNegativeInt
-    rejected: dict[str, NonNegativeInt]
-
-
-class _Manifest(BaseModel):
-    """The part of the manifest that can be checked."""
-
-    format: str
-    rows: dict[str, NonNegativeInt]
-    files: dict[str, _File]
-    ledger: list[_LedgerLine]
-    withheld: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +54,7 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
     Raises:
         DatasetError: the first thing that is wrong, where, and what to do.
     """
-    manifest = _read_manifest(path)
+    manifest = Manifest.model_validate(read_manifest(path))
     _check_listing(path, manifest)
     seen, rows = _Seen(), Counter[str]()
     progress = progress or Progress(Console(quiet=True))
@@ -101,26 +76,13 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
                 f"{path}: the manifest says {count} {split} rows, {rows[split]} are there. Build it again."
             )
     _check_ledger(manifest.ledger, seen)
+    _check_card(path / "README.md", {name: file.rows for name, file in manifest.files.items()})
     _check_loads(path, rows)
     size_bytes = sum(file.bytes for file in manifest.files.values())
     return Verified(manifest.format, dict(rows), len(seen.clip_sums), size_bytes)
 
 
-def _read_manifest(path: Path) -> _Manifest:
-    where = path / "manifest.json"
-    if not where.is_file():
-        raise DatasetError(
-            f"{path}: no manifest.json, so no complete set. Run the build again: it goes on where it stopped."
-        )
-    try:
-        content = json.loads(where.read_text(encoding="utf-8"))
-        check_format(str(content.get("format")), str(where))
-        return _Manifest.model_validate(content)
-    except (ValidationError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{where}: not a manifest ({error}). Build the set again.") from error
-
-
-def _check_listing(path: Path, manifest: _Manifest) -> None:
+def _check_listing(path: Path, manifest: Manifest) -> None:
     """The folder holds the files of the manifest, all of them and no others that a reader would pick up."""
     patterns = [pattern for _, splits in LAYOUT.values() for pattern in splits.values()]
     for name in manifest.files:
@@ -139,7 +101,7 @@ def _check_listing(path: Path, manifest: _Manifest) -> None:
             )
 
 
-def _read(path: Path, name: str, listed: _File) -> Iterator[pa.Table]:
+def _read(path: Path, name: str, listed: File) -> Iterator[pa.Table]:
     """Compare size and sum with the manifest, then give the row groups one by one."""
     with path.open("rb") as file:
         size, sha256 = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
@@ -225,7 +187,7 @@ def _check_preview(table: pa.Table, name: str, seen: _Seen) -> None:
             raise DatasetError(f"{name}: row {row['id']} is not the one in data/. Build the set again.")
 
 
-def _check_ledger(ledger: list[_LedgerLine], seen: _Seen) -> None:
+def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:
     """Nothing got lost: each line adds up, the rejects are those it counts, and its end is the rows that are here."""
     counted, ends = Counter[tuple[str, str, str]](), {}
     for line in ledger:
@@ -247,6 +209,18 @@ def _check_ledger(ledger: list[_LedgerLine], seen: _Seen) -> None:
             raise DatasetError(
                 f"ledger: ends with {ends.get(source, 'no')} {source} rows, {count} are in data/. Build the set again."
             )
+
+
+def _check_card(card: Path, rows: dict[str, int]) -> None:
+    """The card sends readers to the files of the manifest and to no others: it could name paths and addresses."""
+    from huggingface_hub import DatasetCard
+
+    try:
+        told = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict().get("configs")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DatasetError(f"{card}: no card ({error}). Build the set again.") from error
+    if told != configs_of(rows):
+        raise DatasetError(f"{card}: its configs are not those of the manifest's files. Do not use this set.")
 
 
 def _check_loads(path: Path, rows: Counter[str]) -> None:

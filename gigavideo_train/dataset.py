@@ -73,6 +73,7 @@ def read_version(version: Version) -> Dataset:
         HubError: the Hub does not give it, or not as it is listed.
     """
     folder, listed = hub_read.listed(version)
+    _check_videos(read_manifest(folder), str(version))
     names = sorted(name for name in listed if name.startswith("data/"))
     sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
     train = [name for name in names if name.startswith(TRAIN)]
@@ -88,8 +89,7 @@ def _dataset(
     version: Version | None = None,
 ) -> Dataset:
     where = str(version or folder)
-    if manifest.get("withheld"):
-        raise DatasetError(f"{where}: {WITHHELD}")
+    _check_videos(manifest, where)
     rows: list[Row] = []
     shards: dict[str, str] = {}
     for name, table in tables.items():
@@ -102,6 +102,11 @@ def _dataset(
             f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
     return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], rows, shards, version)
+
+
+def _check_videos(manifest: dict[str, Any], where: str) -> None:
+    if manifest.get("withheld"):
+        raise DatasetError(f"{where}: {WITHHELD}")
 
 
 def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:

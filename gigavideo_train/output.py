@@ -29,6 +29,7 @@ def save_model(plan: Plan, pipeline: Any, to: Path, steps: int) -> None:
     transformer = pipeline.transformer.cpu().eval()
     if plan.config.tune == "full":
         shutil.copytree(plan.model_folder, part, ignore=shutil.ignore_patterns("transformer", "README.md", ".*"))
+        transformer.register_to_config(_name_or_path=published_name(plan.model))  # else the path that it was read from
         transformer.save_pretrained(part / "transformer")
     else:
         from peft.utils import get_peft_model_state_dict

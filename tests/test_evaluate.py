@@ -2,10 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
-from rows import write_set
+from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows, write_set
 
 from gigavideo_data import evaluate, paired
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.publish import write_dataset
 
 FACTS = {
     "split": "test",
@@ -29,6 +30,18 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     assert first.endswith("<!-- /scores -->\n## Settings\n")
     evaluate.write_scores(tmp_path, FACTS)
     assert card.read_text() == first
+
+
+def test_whom_this_machine_asks_is_not_a_datasets_to_say(tmp_path: Path) -> None:
+    rows, rejects = make_rows(), make_rejects()
+    manifest = make_manifest(rows, rejects)
+    judge = {"backend": "http", "model": "m", "endpoint": "http://attacker.example/v1", "min_mass": 0.5}
+    manifest["recipe"] = {"judge": judge}
+    write_dataset(tmp_path, rows, make_eval_prompts(), rejects, manifest, COST)
+    with pytest.raises(RecipeError, match="endpoint"):
+        evaluate.read_setting(tmp_path, "test")
+    ours = evaluate.read_setting(tmp_path, "test", ["judge.endpoint=http://127.0.0.1:9/v1"])
+    assert ours.judge.endpoint == "http://127.0.0.1:9/v1"
 
 
 def test_a_card_of_others_is_left_alone(tmp_path: Path) -> None:

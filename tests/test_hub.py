@@ -157,6 +157,17 @@ def test_killed_while_it_sends_it_goes_on_with_what_is_missing(hub, tmp_path):
     assert_whole(hub, tmp_path)
 
 
+@pytest.mark.slow
+def test_versions_of_one_set_do_not_change_between_whole_and_withheld(hub, tmp_path):
+    write_set(tmp_path / "set")
+    publish(hub, tmp_path)
+    code, _, said = gv_data(hub, tmp_path, "push", "set", REPO, "--scores-only")
+    assert (code, "choose another name" in said) == (4, True), said
+    code, _, said = gv_data(hub, tmp_path, "push", "set", REPO, "--tag", "v5.0.0")
+    assert (code, "nothing changed since v1.0.0" in said) == (4, True), said
+    assert state(hub) == (1, {"v1.0.0": "commit 1"})
+
+
 WRITTEN = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -172,13 +183,14 @@ publish.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest,
 
 
 @pytest.mark.slow
-def test_shards_are_sent_as_they_are_closed_and_once(hub, tmp_path):
-    hub.faults = [Fault("PUT", "/lfs/", 400)]  # what fails ahead is sent by the push
+@pytest.mark.parametrize("fails", [False, True])
+def test_shards_are_sent_as_they_are_closed_and_once(hub, tmp_path, fails):
+    hub.faults = [Fault("PUT", "/lfs/", 400)] * fails  # then no more is tried ahead, and the push sends all
     code, _, said = run(hub, tmp_path, sys.executable, "-c", WRITTEN, str(Path(__file__).parent), token=WRITES)
     assert code == 0, said
     files = json.loads((tmp_path / "set" / "manifest.json").read_text())["files"]
     shards = {facts["sha256"] for name, facts in files.items() if name.startswith("data/")}
-    assert len(shards & set(hub.objects)) == len(shards) - 1
+    assert len(shards & set(hub.objects)) == (0 if fails else len(shards))
     assert state(hub) == (0, {})
     sent = set(hub.objects)
     hub.asked.clear()
@@ -223,13 +235,15 @@ def test_a_tag_that_is_taken_is_refused_before_anything_is_sent(hub, tmp_path):
         (None, REPO, "hf auth login"),
         ("hf_wrong", REPO, "does not accept the token"),
         (READS, REPO, "may only read"),
-        (WRITES, "strangers/ds", "you may not make datasets there"),
+        (WRITES, "strangers/ds", "you may not write there"),
+        (WRITES, "strangers/theirs", "you may not write there"),
         (WRITES, "ds", "owner/name"),
         (WRITES, "org/foreign", "no card of ours"),
     ],
 )
 def test_what_cannot_succeed_is_refused_before_a_model_is_loaded(hub, tmp_path, token, repo, words):
     hub.create("datasets", "org/foreign", private=False)
+    hub.create("datasets", "strangers/theirs", private=False)
     foreign = hub.repo("org/foreign")
     hub.commit(foreign, "card", "", {"README.md": File(b"# Something else", lfs=False)})
     arguments = ("build", "--recipe", "quickstart", "--out", "out", "--push", repo)

@@ -11,6 +11,8 @@ from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_row,
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.merge import merge
 from gigavideo_data.publish import write_dataset
+from gigavideo_data.remake import withhold
+from gigavideo_data.rescore import recompute
 from gigavideo_data.verify import verify_folder
 
 
@@ -54,6 +56,34 @@ def test_what_one_set_holds_back_the_other_may_not_train_on(tmp_path):
     fell = pq.read_table(tmp_path / "joined" / "rejects").to_pylist()
     assert Counter(one["reason"] for one in fell if one["stage"] == "merge") == told["fell"]
     assert next(one for one in fell if one["reason"] == "held_out")["id"] == row["id"]
+
+
+def test_what_one_set_withholds_the_other_gives_in_either_order(tmp_path):
+    whole = write_set(tmp_path / "whole")
+    withhold(whole, tmp_path / "scores")
+    for name, folders in (("a", [whole, tmp_path / "scores"]), ("b", [tmp_path / "scores", whole])):
+        merge(folders, tmp_path / name)
+        assert "withheld" not in json.loads((tmp_path / name / "manifest.json").read_text())
+        assert pq.read_table(tmp_path / name / "data")["video"].null_count == 0
+
+
+def test_sets_joined_twice_know_all_their_recipes(tmp_path):
+    folders = [write_set(tmp_path / str(number), [*make_rows(), make_row(740 + number)]) for number in range(3)]
+    merge(folders[:2], tmp_path / "two")
+    merge([tmp_path / "two", folders[2]], tmp_path / "three")
+    assert len(json.loads((tmp_path / "three" / "manifest.json").read_text())["merged"]) == 3
+    verify_folder(tmp_path / "three")
+
+
+def test_sets_of_other_rules_or_other_splits_are_refused_by_that_name(tmp_path):
+    first = write_set(tmp_path / "a")
+    recompute(first, tmp_path / "strict", min_mass=0.9)
+    with pytest.raises(DatasetError, match="different rules"):
+        merge([first, tmp_path / "strict"], tmp_path / "joined")
+    rows = make_rows()
+    moved = [row | {"split": "train"} for row in rows]
+    with pytest.raises(DatasetError, match="validation_share"):
+        merge([first, write_set(tmp_path / "b", moved)], tmp_path / "joined")
 
 
 def test_sets_that_contradict_each_other_are_refused(tmp_path):

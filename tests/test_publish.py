@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_row,
 
 from gigavideo_data import publish
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.remake import withhold
 from gigavideo_data.schema import LAYOUT, ROW_SCHEMA
 
 
@@ -164,6 +166,16 @@ def test_card_names_what_a_stranger_needs(folder):
     for part in ("## Rewards", "## Ledger", "## Limits", "Do not train on mechanics", "load_dataset", "gv-train"):
         assert part in card.text
     assert "99.0" not in card.text
+
+
+@pytest.mark.parametrize("withheld", [False, True])
+def test_the_example_on_the_card_is_python(folder, tmp_path, withheld):
+    if withheld:
+        withhold(folder, tmp_path / "scores")
+        folder = tmp_path / "scores"
+    (example,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    compile(example, "README.md", "exec")
+    assert ('["video"]["bytes"]' in example) != withheld
 
 
 def test_hostile_text_cannot_break_the_card(tmp_path):

@@ -25,6 +25,16 @@ def shards(folder) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.parquet")}
 
 
+def test_the_recipes_own_rules_can_be_had_back(tmp_path):
+    folder = write_set(tmp_path, honest_rows())
+    before = shards(folder)
+    rescore.recompute(folder, folder, min_mass=0.99)
+    assert rescore.recompute(folder)["min_mass"] == 0.99
+    rescore.recompute(folder, folder, min_mass=0.5)
+    assert "rescored" not in json.loads((folder / "manifest.json").read_text())
+    assert (rescore.recompute(folder)["min_mass"], shards(folder)) == (0.5, before)
+
+
 def test_honest_rewards_do_not_move(tmp_path):
     folder = write_set(tmp_path, honest_rows())
     before = shards(folder)

@@ -99,6 +99,7 @@ def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(re
     from diffusers import WanPipeline
 
     tuned = reference / "model"
+    assert not [p for p in tuned.rglob("*.json") if str(model_folder("miniature").parent) in p.read_text()]
     pipeline = WanPipeline.from_pretrained(tuned, dtype=torch.float32)
     base = WanPipeline.from_pretrained(model_folder("miniature"), dtype=torch.float32)
     changed = [

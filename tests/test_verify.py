@@ -8,7 +8,10 @@ from rows import clip, make_row, make_rows, write_set
 
 from gigavideo_data import schema
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.inspect import facts
+from gigavideo_data.rescore import recompute
 from gigavideo_data.verify import verify_folder
+from gigavideo_train import dataset
 
 TRAIN = "data/train-00000-of-00001.parquet"
 
@@ -65,7 +68,7 @@ def test_unknown_format_comes_first_and_says_what_to_do(folder):
 
 def test_no_manifest_is_no_set(folder):
     (folder / "manifest.json").unlink()
-    assert "Run the build again" in refusal(folder)
+    assert "Run `gv-data build` to its end" in refusal(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "1.0"}', '{"format": "1.0", "rows": 3}', "\xff"])
@@ -187,9 +190,36 @@ def test_rows_that_the_ledger_does_not_know_are_found(folder):
     assert "ledger" in refusal(folder) or "preview" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("files", []),
+        ("files", {"data/train-00000-of-00001.parquet": {"rows": 1, "sha256": "0" * 64}}),
+        ("files", {"data/train-00000-of-00001.parquet": {"rows": 1, "sha256": "x", "bytes": 9}}),
+        ("judge_check", "x"),
+        ("dimensions", None),
+        ("recipe", {}),
+    ],
+)
+def test_a_manifest_of_another_shape_is_refused_wherever_it_is_read(folder, key, value):
+    edit_manifest(folder, **{key: value})
+    for read in (verify_folder, facts, dataset.read, recompute):
+        with pytest.raises(DatasetError, match=key):
+            read(folder)
+
+
+def test_a_shard_that_the_manifest_does_not_list_is_read_by_nobody(folder):
+    before = facts(folder)["counts"]
+    shutil.copy(folder / "data" / "train-00000-of-00001.parquet", folder / "data" / "train-zzz.parquet")
+    assert facts(folder)["counts"] == before
+
+
 def test_a_card_that_load_dataset_cannot_use_is_found(folder):
     card = folder / "README.md"
     card.write_text(card.read_text().replace("config_name: rejects", "config_name: other"))
-    assert "load_dataset finds no rejects" in refusal(folder)
+    assert "its configs are not those of the manifest" in refusal(folder)
+    whole = write_set(folder.parent / "other") / "README.md"
+    card.write_text(whole.read_text().replace("data/train-*.parquet", "https://127.0.0.1:9/a.parquet"))
+    assert "its configs are not those of the manifest" in refusal(folder)
     card.unlink()
     assert "README.md" in refusal(folder)
