@@ -46,7 +46,7 @@ def hostile(name: str, folder: Path) -> dict:
 def test_hostile_rows_are_refused_by_name_and_nothing_of_this_machine_leaves(hub, tmp_path, monkeypatch, name):
     bad = hostile(name, tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(publish, "verify_folder", lambda _: None)
+        patched.setattr(publish, "verify_folder", lambda *_: None)
         put(hub, training_set(tmp_path / "set", [*rows(), bad]), "v1.0.0")
     steps = ("--set", "max_steps=1", "--set", "batch_size=2")
     for code, printed, said in (
