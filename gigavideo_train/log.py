@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,8 @@ class Metrics:
             self._file.close()
 
     def write(self, **values: Any) -> None:
-        """One step."""
+        """One step. What is not finite is null: JSON has no other word for it."""
         if self._file:
-            self._file.write(json.dumps(values, allow_nan=False) + "\n")
+            finite = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in values.items()}
+            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()

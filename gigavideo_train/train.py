@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
 from gigavideo_train import checkpoint, flow, objective
-from gigavideo_train.batches import batches, num_steps
+from gigavideo_train.batches import Batch, batches, num_steps
+from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Row
 from gigavideo_train.distributed import World
@@ -38,6 +39,7 @@ from gigavideo_train.log import Metrics
 from gigavideo_train.online import Scorer
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
+from gigavideo_train.stop import Stop
 from gigavideo_train.units import Unit
 
 Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of noisy latents, sigma, what is told
@@ -72,7 +74,8 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
         The folder of the tuned model, or of its LoRA adapter.
 
     Raises:
-        RunError: the folder holds another run, or a loss or gradient is not finite.
+        RunError: the folder holds another run, or `max_skips` steps in a row had no finite loss and gradient.
+        KeyboardInterrupt: it was told to stop; a checkpoint of the last step is there.
     """
     config = plan.config
     family = family_of(plan.model_folder)
@@ -88,9 +91,6 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
     autocast = torch.autocast("cuda", torch.bfloat16) if world.device.type == "cuda" else nullcontext()
 
-    checkpoints = out / "checkpoints"
-    newest = checkpoint.latest(checkpoints) if resume else None
-    done = checkpoint.load(newest, parameters, optimizer, plan.identity) if newest else 0
     total = num_steps(plan.units, config.epochs, config.batch_size, config.max_steps)
     flops: dict[torch.Size, int] = {}  # of one sample's forward pass, by the shape of its latents
 
@@ -104,12 +104,15 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
 
     model = partial(velocity, transformer)
     reference = _reference(transformer, config, velocity)
+    checkpoints = out / "checkpoints"
+    newest = checkpoint.latest(checkpoints) if resume else None
+    done = checkpoint.load(newest, parameters, optimizer, plan.identity) if newest else Done()
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
-    with Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
-        progress.start("train", total=total, cached=done)
+    with Metrics(out / "metrics.jsonl", done.steps, enabled=world.is_first) as metrics, Stop() as stop:
+        progress.start("train", total=total, cached=done.steps)
         for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
-            if step < done:
+            if step < done.steps:
                 continue
             began = time.perf_counter()
             lr = config.lr * _lr_share(step, total, config)
@@ -128,14 +131,12 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
                 sums += [sum(losses.rewards), len(losses.rewards)]
             world.sum_gradients(list(parameters.values()))
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
-            loss, match, kl, work, reward, num_scored = world.sum(sums)
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                raise RunError(
-                    f"step {step + 1}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were "
-                    f"not touched. First units: {', '.join(unit.id for unit in batch.units[:3])}. Lower --set lr, or "
-                    "look at these clips."
-                )
-            optimizer.step()
+            # Summed over processes, so all of them decide alike.
+            loss, match, kl, work, reward, num_scored, asked = world.sum([*sums, float(stop.asked)])
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            done = done.after(finite=finite)
+            if finite:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             seconds = time.perf_counter() - began
             weights = [unit.weight for unit in batch.units]
@@ -150,19 +151,36 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
                 effective_size=sum(weights) ** 2 / sum(w * w for w in weights),
                 lr=lr,
                 grad_norm=grad_norm,
+                skipped=done.skipped,
                 model_tflops=work / seconds / 1e12,
                 **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
             )
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
+            if not finite:
+                told = _not_finite(done, loss, grad_norm, batch)
+                if done.in_row == config.max_skips:
+                    raise RunError(f"{told} It was so {done.in_row} times in a row. Lower lr, or look at these clips.")
+                progress.note(told)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or asked:
                 if world.is_first:
-                    checkpoint.save(checkpoints, step + 1, parameters, optimizer, plan.identity)
+                    checkpoint.save(checkpoints, done, parameters, optimizer, plan.identity)
                 world.wait()
             progress.advance()
+            if asked:
+                progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
+                raise KeyboardInterrupt
         progress.finish()
     if world.is_first:
         save_model(plan, pipeline, out / "model", steps=total)
     world.wait()
     return out / "model"
+
+
+def _not_finite(done: Done, loss: float, grad_norm: float, batch: Batch) -> str:
+    first = ", ".join(unit.id for unit in batch.units[:3])
+    return (
+        f"step {done.steps}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were not "
+        f"touched. First units: {first}."
+    )
 
 
 def _lr_share(step: int, total: int, config: TrainConfig) -> float:

@@ -152,18 +152,8 @@ def test_kill_9_at_any_moment_leaves_a_checkpoint_that_goes_on_exactly(
     assert losses(out) == losses(tmp_path / "alone")
     assert same(weights(out), weights(tmp_path / "alone"))
     assert losses(out) == pytest.approx(losses(reference), rel=1e-4)
-    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step-{len(losses(out)):08}"]
-
-
-def test_ctrl_c_ends_a_run_with_130_and_keeps_its_checkpoint(dataset: Path, tmp_path: Path) -> None:
-    process = start(dataset, tmp_path / "run", checkpoint_every="1", epochs="1000")
-    wait_for(process, tmp_path / "run" / "checkpoints", "step-*")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert weights(tmp_path / "run")
-    assert not (tmp_path / "run" / "model").exists()
+    kept = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert kept == [f"step-{len(losses(out)) - 1:08}", f"step-{len(losses(out)):08}"]
 
 
 def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> None:
@@ -309,7 +299,7 @@ def test_non_finite_values_never_reach_the_weights(dataset: Path, tmp_path: Path
     poison_cache(dataset.parent / "latents", cache)
     options = arguments(dataset, out, "--resume")
     options[options.index("--cache") + 1] = str(cache)
-    with pytest.raises(GigaVideoError, match="not both finite"):
+    with pytest.raises(GigaVideoError, match=r"not both finite; .* 3 times in a row"):
         CliRunner().invoke(app, options, catch_exceptions=False)
     assert same(weights(out), before)
 

@@ -1,0 +1,130 @@
+"""A run that meets bad numbers, is told to stop, or is gone on with: it ends up where an undisturbed one does."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_train import losses, metrics, run, same, start, wait_for, weights
+from train_set import row, training_set
+
+from gigavideo_data.errors import RunError
+from gigavideo_data.generators.models import model_folder
+from gigavideo_train.stop import Stop
+
+pytestmark = pytest.mark.timeout(600)
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training_set(tmp_path_factory.mktemp("trust") / "set")
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same set, beside a cache in which one clip is not finite: one step of four in an epoch meets it."""
+    made = training_set(tmp_path_factory.mktemp("poisoned") / "set")
+    run(made, made.parent / "first", max_steps="1")
+    clip = next(path for path in sorted((made.parent / "latents").rglob("*")) if is_clip(path))
+    save_file({"x": load_file(clip)["x"] * float("nan")}, clip)
+    return made
+
+
+def is_clip(path: Path) -> bool:
+    return path.suffix == ".safetensors" and load_file(path)["x"].ndim == 4
+
+
+def steps_kept(out: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in (out / "checkpoints").iterdir())
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted_and_a_resumed_run_agrees(
+    poisoned: Path, tmp_path: Path
+) -> None:
+    run(poisoned, tmp_path / "whole")
+    found = metrics(tmp_path / "whole")
+    at = [line["step"] for line in found if line["loss"] is None]
+    assert len(at) == 2, "once in each epoch"
+    assert [line["skipped"] for line in found] == [sum(step <= line["step"] for step in at) for line in found]
+    assert all(line["grad_norm"] is None for line in found if line["step"] in at)
+    assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "whole").values())
+    for cut in (at[0], at[0] + 1):
+        run(poisoned, tmp_path / f"cut {cut}", max_steps=str(cut))
+        run(poisoned, tmp_path / f"cut {cut}", "--resume")
+        assert losses(tmp_path / f"cut {cut}") == losses(tmp_path / "whole")
+        assert same(weights(tmp_path / f"cut {cut}"), weights(tmp_path / "whole"))
+
+
+def test_skipped_steps_leave_the_weights_and_too_many_in_a_row_end_the_run(tmp_path: Path) -> None:
+    dataset = training_set(tmp_path / "set", [row(1)])
+    run(dataset, tmp_path / "first", max_steps="1")
+    for path in filter(is_clip, sorted((tmp_path / "latents").rglob("*"))):
+        save_file({"x": load_file(path)["x"] * float("inf")}, path)
+    out = tmp_path / "out"
+    run(dataset, out, max_steps="2", epochs="9")
+    base = load_file(model_folder("miniature") / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert same(weights(out), {f"weight.{name}": tensor.float() for name, tensor in base.items()})
+    with pytest.raises(RunError, match=r"step 3: .* are not both finite; .* 3 times in a row"):
+        run(dataset, out, "--resume", epochs="9")
+    assert [line["skipped"] for line in metrics(out)] == [1, 2, 3]
+    with pytest.raises(RunError, match="1 times in a row"):
+        run(dataset, tmp_path / "strict", epochs="9", max_skips="1")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_keeps_its_last_step_and_goes_on_exactly(
+    dataset: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    out = tmp_path / "stopped"
+    process = start(dataset, out, epochs="1000", checkpoint_every="2")
+    wait_for(process, out / "checkpoints", "step-*6")
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    done = len(losses(out))
+    assert f"stopped after step {done} of 4000; --resume goes on" in said
+    assert steps_kept(out)[-1] == done
+    assert len(steps_kept(out)) == 2
+    assert not (out / "model").exists()
+    for path, flags in ((out, ["--resume"]), (tmp_path / "alone", [])):
+        assert start(dataset, path, *flags, epochs="1000", max_steps=str(done + 2)).wait(300) == 0
+    assert losses(out) == losses(tmp_path / "alone")
+    assert same(weights(out), weights(tmp_path / "alone"))
+
+
+def test_two_processes_stop_after_the_same_step(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two"
+    process = start(dataset, out, launcher=TWO, epochs="1000", checkpoint_every="2")
+    wait_for(process, out / "checkpoints", "step-*2")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0, said
+    assert f"stopped after step {len(losses(out))} of" in said
+    assert steps_kept(out)[-1] == len(losses(out))
+
+
+def test_the_second_ctrl_c_ends_a_run_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_a_resumed_preference_run_keeps_its_first_reference(tmp_path: Path, tune: str) -> None:
+    made = [row(1, reward=0.2, prompt=40), row(2, reward=0.9, prompt=40)]
+    dataset = training_set(tmp_path / "set", made)
+    settings = {"strategy": "dpo", "tune": tune, "epochs": "4"}
+    run(dataset, tmp_path / "whole", **settings)
+    run(dataset, tmp_path / "cut", **settings, max_steps="2")
+    run(dataset, tmp_path / "cut", "--resume", **settings)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
