@@ -52,7 +52,7 @@ def save(
     optimizer: torch.optim.AdamW,
     facts: dict[str, Any],
 ) -> None:
-    """Write the state after some steps; `facts` must be equal at resume."""
+    """Write the state after some steps; `facts` say what run it is."""
     tensors = {f"weight.{name}": p.detach() for name, p in parameters.items()}
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]  # empty as long as every step was skipped
@@ -77,24 +77,37 @@ def latest(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None) if folder.is_dir() else None
 
 
-def load(
-    path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW, facts: dict[str, Any]
-) -> Done:
+def changes(path: Path, facts: dict[str, Any], *, allowed: bool) -> list[str]:
+    """What is no longer as it was when a checkpoint was written, one sentence each.
+
+    Raises:
+        RunError: there is something, and it is not allowed.
+    """
+    before, now = _flat(json.loads((path / "state.json").read_text())["facts"]), _flat(facts)
+    differ = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    told = [f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}" for key in differ]
+    if told and not allowed:
+        raise RunError(
+            f"{path.parent.parent}: cannot go on, it was another run: {'; '.join(told)}. Train into another --out, or "
+            "go on all the same with --resume-changed."
+        )
+    return told
+
+
+def load(path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> Done:
     """Put a checkpoint's state into place.
 
     Returns:
         How far the run was.
 
     Raises:
-        RunError: the run is another one: its dataset, settings or model changed.
+        RunError: the checkpoint is of other weights than are trained.
     """
-    saved = json.loads((path / "state.json").read_text())
-    changed = [key for key in facts if saved["facts"].get(key) != facts[key]]
-    if changed:
-        told = "; ".join(f"{key} was {_short(saved['facts'].get(key))}, is {_short(facts[key])}" for key in changed)
-        raise RunError(f"{path.parent.parent}: cannot go on, it was another run: {told}. Train into another --out.")
     tensors = load_file(path / "state.safetensors")
-    done = Done(**saved["done"])
+    shapes = {name.removeprefix("weight."): t.shape for name, t in tensors.items() if name.startswith("weight.")}
+    if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
+        raise RunError(f"{path.parent.parent}: cannot go on, other weights were trained. Train into another --out.")
+    done = Done(**json.loads((path / "state.json").read_text())["done"])
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weight.{name}"])
@@ -104,6 +117,12 @@ def load(
                     **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
                 }
     return done
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    """Settings one by one: "config.lr" instead of all in one."""
+    parts = (value.items() if isinstance(value, dict) else [("", value)] for value in facts.values())
+    return {f"{key}.{name}".rstrip("."): value for key, part in zip(facts, parts, strict=True) for name, value in part}
 
 
 def _short(value: Any) -> str:

@@ -47,6 +47,9 @@ def train(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
     cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume_changed: Annotated[
+        bool, typer.Option("--resume-changed", help="The same, even if dataset or settings changed since.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")] = False,
 ) -> None:
@@ -68,12 +71,13 @@ def train(
         facts = plan.facts(planned)
         plan.show(facts, console)
         if not dry_run:
+            resume = resume or resume_changed
             if not resume and (out / "checkpoints").is_dir():
                 raise RunError(f"{out}: holds a run already. --resume goes on with it; another --out leaves it alone.")
 
             from gigavideo_train.train import train as run
 
-            tuned = run(planned, out, cache, joined, progress, resume=resume)
+            tuned = run(planned, out, cache, joined, progress, resume=resume, resume_changed=resume_changed)
             console.print(f"tuned model in {tuned}", soft_wrap=True)
             facts |= {"model": str(tuned)}
     if as_json and first:

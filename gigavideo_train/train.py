@@ -59,7 +59,16 @@ class Losses:
     rewards: list[float] = field(default_factory=list)
 
 
-def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progress, *, resume: bool) -> Path:
+def train(
+    plan: Plan,
+    out: Path,
+    cache_root: Path,
+    world: World,
+    progress: Progress,
+    *,
+    resume: bool,
+    resume_changed: bool = False,
+) -> Path:
     """Fine-tune on a plan's units.
 
     Args:
@@ -69,6 +78,7 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
         world: this process among its like.
         progress: where to show how far it is.
         resume: go on from the newest checkpoint in `out`, if there is one.
+        resume_changed: even if dataset or settings are others now.
 
     Returns:
         The folder of the tuned model, or of its LoRA adapter.
@@ -106,7 +116,9 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
     reference = _reference(transformer, config, velocity)
     checkpoints = out / "checkpoints"
     newest = checkpoint.latest(checkpoints) if resume else None
-    done = checkpoint.load(newest, parameters, optimizer, plan.identity) if newest else Done()
+    for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
+        progress.note(f"going on with another run: {change}")
+    done = checkpoint.load(newest, parameters, optimizer) if newest else Done()
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
     with Metrics(out / "metrics.jsonl", done.steps, enabled=world.is_first) as metrics, Stop() as stop:

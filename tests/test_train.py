@@ -92,7 +92,7 @@ def test_the_learning_rate_rises_over_the_warm_up_and_decays_to_the_last_step(da
         [2e-4, 4e-4, 6e-4, 5e-4, 4e-4, 3e-4, 2e-4, 1e-4]
     )
     # Another length would have had other rates from the start.
-    assert "config was" in refused(dataset, tmp_path / "run", "--resume", **(settings | {"epochs": "3"}))
+    assert "config.epochs was 2, is 3" in refused(dataset, tmp_path / "run", "--resume", **(settings | {"epochs": "3"}))
 
 
 def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(reference: Path) -> None:
@@ -285,7 +285,7 @@ def spoil_reward(dataset: Path, value: float) -> None:
 def test_a_run_does_not_go_on_with_another_dataset_or_other_settings(dataset: Path, tmp_path: Path) -> None:
     run(dataset, tmp_path / "out", max_steps="1")
     assert "--resume goes on" in refused(dataset, tmp_path / "out")
-    assert "config was" in refused(dataset, tmp_path / "out", "--resume", lr="2e-3")
+    assert "another run: config.lr was 0.001, is 0.002." in refused(dataset, tmp_path / "out", "--resume", lr="2e-3")
     changed = training_set(tmp_path / "changed", [*rows(), row(9)])
     assert "dataset was" in refused(changed, tmp_path / "out", "--resume")
     assert len(losses(tmp_path / "out")) == 1

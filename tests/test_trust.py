@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_train import losses, metrics, run, same, start, wait_for, weights
+from test_train import losses, metrics, refused, run, same, start, wait_for, weights
 from train_set import row, training_set
 
 from gigavideo_data.errors import RunError
@@ -128,3 +128,27 @@ def test_a_resumed_preference_run_keeps_its_first_reference(tmp_path: Path, tune
     run(dataset, tmp_path / "cut", **settings, max_steps="2")
     run(dataset, tmp_path / "cut", "--resume", **settings)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_a_changed_run_goes_on_only_if_told_and_says_what_changed(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(dataset, out, max_steps="2")
+    before = losses(out)
+    changed = training_set(tmp_path / "changed", [row(1), row(2)])
+    said = refused(changed, out, "--resume", lambda_kl="0.1", lr="2e-3")
+    for what in (
+        "config.lambda_kl was 0.3, is 0.1",
+        "config.lr was 0.001, is 0.002",
+        "dataset was",
+        "--resume-changed",
+    ):
+        assert what in said
+    assert "config.seed" not in said
+    process = start(changed, out, "--resume-changed", lambda_kl="0.1", lr="2e-3", epochs="4")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "going on with another run: config.lr was 0.001, is 0.002" in said
+    assert losses(out)[:2] == before
+    assert [line["lr"] for line in metrics(out)] == [1e-3, 1e-3, 2e-3, 2e-3]
+    other = refused(dataset, tmp_path / "out", "--resume-changed", tune="lora")
+    assert "other weights were trained" in other
