@@ -50,10 +50,12 @@ def save(
     done: Done,
     parameters: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.AdamW,
+    mean: dict[str, torch.Tensor],
     facts: dict[str, Any],
 ) -> None:
-    """Write the state after some steps; `facts` say what run it is."""
+    """Write the state after some steps; `mean` is empty without `ema`, `facts` say what run it is."""
     tensors = {f"weight.{name}": p.detach() for name, p in parameters.items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in mean.items()}
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]  # empty as long as every step was skipped
         tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if state}
@@ -94,8 +96,13 @@ def changes(path: Path, facts: dict[str, Any], *, allowed: bool) -> list[str]:
     return told
 
 
-def load(path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> Done:
-    """Put a checkpoint's state into place.
+def load(
+    path: Path,
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    mean: dict[str, torch.Tensor],
+) -> Done:
+    """Put a checkpoint's state into place. A `mean` that was not kept before starts from the weights.
 
     Returns:
         How far the run was.
@@ -116,6 +123,8 @@ def load(path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch
                     "step": torch.tensor(float(done.steps - done.skipped)),
                     **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
                 }
+        for name, tensor in mean.items():
+            tensor.copy_(tensors.get(f"ema.{name}", tensors[f"weight.{name}"]))
     return done
 
 

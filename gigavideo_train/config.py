@@ -70,6 +70,7 @@ class TrainConfig(BaseModel):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     max_grad_norm: Positive = 1.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of the old mean of the weights in the new one
     max_skips: Count = 3  # steps in a row without a finite loss and gradient that end a run
     batch_size: Count = 4
     epochs: Count = 1

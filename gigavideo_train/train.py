@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import checkpoint, flow, objective
+from gigavideo_train import checkpoint, ema, flow, objective
 from gigavideo_train.batches import Batch, batches, num_steps
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
@@ -98,6 +98,7 @@ def train(
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
     )
+    mean = ema.copied(parameters) if config.ema else {}
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
     autocast = torch.autocast("cuda", torch.bfloat16) if world.device.type == "cuda" else nullcontext()
 
@@ -118,7 +119,7 @@ def train(
     newest = checkpoint.latest(checkpoints) if resume else None
     for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
         progress.note(f"going on with another run: {change}")
-    done = checkpoint.load(newest, parameters, optimizer) if newest else Done()
+    done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
     with Metrics(out / "metrics.jsonl", done.steps, enabled=world.is_first) as metrics, Stop() as stop:
@@ -149,6 +150,7 @@ def train(
             done = done.after(finite=finite)
             if finite:
                 optimizer.step()
+                ema.update(mean, parameters, config.ema, done.steps - done.skipped)
             optimizer.zero_grad(set_to_none=True)
             seconds = time.perf_counter() - began
             weights = [unit.weight for unit in batch.units]
@@ -174,16 +176,17 @@ def train(
                 progress.note(told)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or asked:
                 if world.is_first:
-                    checkpoint.save(checkpoints, done, parameters, optimizer, plan.identity)
+                    checkpoint.save(checkpoints, done, parameters, optimizer, mean, plan.identity)
                 world.wait()
             progress.advance()
             if asked:
                 progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
                 raise KeyboardInterrupt
         progress.finish()
-    if world.is_first:
-        save_model(plan, pipeline, out / "model", steps=total)
-    world.wait()
+    with ema.in_place(mean, parameters):
+        if world.is_first:
+            save_model(plan, pipeline, out / "model", steps=total)
+        world.wait()
     return out / "model"
 
 

@@ -37,6 +37,12 @@ def is_clip(path: Path) -> bool:
     return path.suffix == ".safetensors" and load_file(path)["x"].ndim == 4
 
 
+def base() -> dict[str, torch.Tensor]:
+    """The weights before training."""
+    stored = load_file(model_folder("miniature") / "transformer" / "diffusion_pytorch_model.safetensors")
+    return {name: tensor.float() for name, tensor in stored.items()}
+
+
 def steps_kept(out: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in (out / "checkpoints").iterdir())
 
@@ -65,8 +71,7 @@ def test_skipped_steps_leave_the_weights_and_too_many_in_a_row_end_the_run(tmp_p
         save_file({"x": load_file(path)["x"] * float("inf")}, path)
     out = tmp_path / "out"
     run(dataset, out, max_steps="2", epochs="9")
-    base = load_file(model_folder("miniature") / "transformer" / "diffusion_pytorch_model.safetensors")
-    assert same(weights(out), {f"weight.{name}": tensor.float() for name, tensor in base.items()})
+    assert same(weights(out), {f"weight.{name}": tensor for name, tensor in base().items()})
     with pytest.raises(RunError, match=r"step 3: .* are not both finite; .* 3 times in a row"):
         run(dataset, out, "--resume", epochs="9")
     assert [line["skipped"] for line in metrics(out)] == [1, 2, 3]
@@ -152,3 +157,33 @@ def test_a_changed_run_goes_on_only_if_told_and_says_what_changed(dataset: Path,
     assert [line["lr"] for line in metrics(out)] == [1e-3, 1e-3, 2e-3, 2e-3]
     other = refused(dataset, tmp_path / "out", "--resume-changed", tune="lora")
     assert "other weights were trained" in other
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_a_mean_of_the_weights_becomes_the_model_and_goes_on_exactly(tmp_path: Path, tune: str) -> None:
+    dataset = training_set(tmp_path / "set", [row(1)])
+    settings = {"tune": tune, "lora_rank": "4", "epochs": "4"}
+    for steps in (1, 2, 3):
+        run(dataset, tmp_path / f"{steps}", **settings, max_steps=str(steps))
+    run(dataset, tmp_path / "ema", **settings, max_steps="2", ema="0.2")
+    run(dataset, tmp_path / "ema", "--resume", **settings, max_steps="3", ema="0.2")
+    run(dataset, tmp_path / "whole", **settings, max_steps="3", ema="0.2")
+    assert same(weights(tmp_path / "ema"), weights(tmp_path / "whole"))
+    found = weights(tmp_path / "ema")
+    taken = [weights(tmp_path / f"{steps}") for steps in (1, 2, 3)]
+    for name in (name.removeprefix("ema.") for name in found if name.startswith("ema.")):
+        at = f"weight.{name}"
+        assert torch.equal(found[at], taken[-1][at]), "the steps are those of a run without a mean"
+        if tune == "full":
+            mean = base()[name]
+            for decay, after in zip((2 / 11, 0.2, 0.2), taken, strict=True):
+                mean = decay * mean + (1 - decay) * after[at]
+            torch.testing.assert_close(found[f"ema.{name}"], mean)
+    if tune == "full":
+        model = load_file(tmp_path / "ema" / "model" / "transformer" / "diffusion_pytorch_model.safetensors")
+        assert same(model, {name: found[f"ema.{name}"] for name in model})
+    else:
+        (adapter,) = (load_file(path) for path in (tmp_path / "ema" / "model").glob("*.safetensors"))
+        assert {tensor.sum().item() for tensor in adapter.values()} == {
+            tensor.sum().item() for name, tensor in found.items() if name.startswith("ema.")
+        }
