@@ -36,7 +36,8 @@ class TrainConfig(BaseModel):
 
     `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for hard ones. `shift`: null is the
     model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes. `judge`:
-    who scores online; null is the dataset's judge.
+    who scores online; null is the dataset's judge. `validate_every`: steps between two losses on the validation split;
+    null is never.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -82,6 +83,8 @@ class TrainConfig(BaseModel):
     shift: Positive | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     checkpoint_every: Count = 100  # optimiser steps
+    validate_every: Count | None = 100
+    validate_units: Count = 64  # at most
 
     @property
     def online(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gigavideo_data.schema import ROW_SCHEMA, check_table
 
 CLIP = "video"
 BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
-TRAIN = "data/train-"
+DATA = "data/"
 
 Row = dict[str, Any]
 
@@ -36,8 +36,9 @@ class Dataset:
         manifest: as published.
         identity: names the exact content of its rows.
         rows: of the train split, without clips.
-        shards: row id -> name of the file that holds its clip.
+        shards: row id, of either split -> name of the file that holds its clip.
         version: on the Hub, where it came from there.
+        held_out: rows of the validation split, without clips.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Dataset:
     rows: list[Row]
     shards: dict[str, str]
     version: Version | None = None
+    held_out: list[Row] = field(default_factory=list)
 
 
 def read(folder: Path) -> Dataset:
@@ -56,13 +58,12 @@ def read(folder: Path) -> Dataset:
             no rows to train on.
     """
     manifest = read_manifest(folder)
-    names = sorted(name for name in manifest["files"] if name.startswith("data/"))
+    names = sorted(name for name in manifest["files"] if name.startswith(DATA))
     sums = []
     for name in names:
         with (folder / name).open("rb") as file:
             sums.append(hashlib.file_digest(file, "sha256").digest())
-    train = [name for name in names if name.startswith(TRAIN)]
-    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in train})
+    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in names})
 
 
 def read_version(version: Version) -> Dataset:
@@ -73,10 +74,9 @@ def read_version(version: Version) -> Dataset:
         HubError: the Hub does not give it, or not as it is listed.
     """
     folder, listed = hub_read.listed(version)
-    names = sorted(name for name in listed if name.startswith("data/"))
+    names = sorted(name for name in listed if name.startswith(DATA))
     sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
-    train = [name for name in names if name.startswith(TRAIN)]
-    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in train}
+    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in names}
     return _dataset(folder, read_manifest(folder), sums, tables, version)
 
 
@@ -94,14 +94,15 @@ def _dataset(
     shards: dict[str, str] = {}
     for name, table in tables.items():
         check_table(table, f"{where}: {name}", unread=(CLIP,))
-        found = [row for row in table.to_pylist() if row["split"] == "train"]
+        found = table.to_pylist()
         shards |= {row["id"]: name for row in found}
         rows += found
-    if not rows:
+    train, held_out = ([row for row in rows if row["split"] == split] for split in ("train", "validation"))
+    if not train:
         raise DatasetError(
             f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
-    return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], rows, shards, version)
+    return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], train, shards, version, held_out)
 
 
 def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
@@ -117,10 +118,10 @@ def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
     found = f"clips lie in {len(names)} of {len(files)} files"
     progress.note(f"{dataset.version}: {found}, {num_bytes:.1f} of {total:.1f} MB")
     hub_read.fetch_files(dataset.version, names, progress)
-    rows = {row["id"]: row for row in dataset.rows}
+    rows = {row["id"]: row for row in (*dataset.rows, *dataset.held_out)}
     for name in names:
         for row in _beside_clips(dataset.folder / name).to_pylist():
-            if row["split"] == "train" and row != rows.get(row["id"]):
+            if row != rows.get(row["id"]):
                 raise HubError(f"{dataset.version}: {name} holds another row {row['id']} than was read of it before.")
 
 

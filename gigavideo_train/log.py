@@ -16,7 +16,7 @@ class Metrics:
         self._file = None
         if enabled:
             lines = path.read_text().splitlines() if path.exists() else []
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done] if done else []
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(f"{line}\n" for line in kept))
             self._file = path.open("a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,17 @@ from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
 from gigavideo_train.scoring import Scoring, scoring
-from gigavideo_train.units import Selection, Unit, select
+from gigavideo_train.units import Selection, Unit, held_out, select
 
 NUM_BINS = 10
-RESUMABLE = {"epochs", "max_steps", "max_skips", "checkpoint_every"}  # may differ when a run goes on
+RESUMABLE = {  # may differ when a run goes on
+    "epochs",
+    "max_steps",
+    "max_skips",
+    "checkpoint_every",
+    "validate_every",
+    "validate_units",
+}
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
 
@@ -38,6 +45,7 @@ class Plan:
     profile: Profile
     shift: float
     scoring: Scoring | None = None  # of the online strategies
+    held_out: list[Unit] = field(default_factory=list)  # of the validation split, to be asked while training
 
     @property
     def units(self) -> list[Unit]:
@@ -76,7 +84,8 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
-    return Plan(dataset, selection, config, model, folder, profile, shift, scored)
+    asked = held_out(dataset.held_out, dataset.manifest["dimensions"], config) if config.validate_every else []
+    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -112,6 +121,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         ],
         "kept": len(plan.units),
         "weights": {"least": min(weights), "most": most, "histogram": [histogram[i] for i in range(NUM_BINS)]},
+        "held_out": len(plan.held_out),
         "effective_size": plan.selection.effective_size,
         "passes_per_epoch": forwards,
         "steps": num_steps(plan.units, config.epochs, config.batch_size, config.max_steps),
@@ -135,3 +145,5 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(Text(f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, {worth}"))
     steps = f"{facts['steps']} steps of {config['batch_size']} units at learning rate {config['lr']:g}"
     console.print(Text(f"{steps}; {facts['passes_per_epoch']} forward passes an epoch"))
+    if facts["held_out"]:
+        console.print(Text(f"{facts['held_out']} held-out units asked every {config['validate_every']} steps"))

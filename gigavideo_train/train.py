@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import checkpoint, ema, flow, objective
+from gigavideo_train import checkpoint, ema, flow, held_out, objective
 from gigavideo_train.batches import Batch, batches, num_steps
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
@@ -122,7 +122,17 @@ def train(
     done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
+    def held_out_loss() -> float:
+        def loss(units: list[Unit], epoch: int) -> torch.Tensor:
+            found = _losses(units, epoch, tensors, model, reference, scorer, schedule, plan, world)
+            return _weighted(units, found, config)
+
+        with ema.in_place(mean, parameters):  # of what would be the model now
+            return held_out.mean_loss(plan.held_out, config, world, loss)
+
     with Metrics(out / "metrics.jsonl", done.steps, enabled=world.is_first) as metrics, Stop() as stop:
+        if plan.held_out and not done.steps:
+            metrics.write(step=0, held_out=held_out_loss())
         progress.start("train", total=total, cached=done.steps)
         for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
             if step < done.steps:
@@ -135,9 +145,7 @@ def train(
             sums = [0.0, 0.0, 0.0, 0.0, 0.0, 0]
             if mine:
                 losses = _losses(mine, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
-                weight_B = torch.tensor([unit.weight for unit in mine], device=world.device)
-                scale_B = torch.tensor([unit.scale for unit in mine], device=world.device)
-                loss_B = scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
+                loss_B = _weighted(mine, losses, config)
                 (loss_B.sum() / config.batch_size).backward()
                 passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
                 sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
@@ -168,6 +176,7 @@ def train(
                 skipped=done.skipped,
                 model_tflops=work / seconds / 1e12,
                 **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
+                **({"held_out": held_out_loss()} if _asks(step, total, config, plan) and not asked else {}),
             )
             if not finite:
                 told = _not_finite(done, loss, grad_norm, batch)
@@ -196,6 +205,19 @@ def _not_finite(done: Done, loss: float, grad_norm: float, batch: Batch) -> str:
         f"step {done.steps}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were not "
         f"touched. First units: {first}."
     )
+
+
+def _asks(step: int, total: int, config: TrainConfig, plan: Plan) -> bool:
+    """Whether the held-out loss is found after a step (from 0)."""
+    every = config.validate_every
+    return bool(plan.held_out and every) and ((step + 1) % (every or 1) == 0 or step + 1 == total)
+
+
+def _weighted(units: list[Unit], losses: Losses, config: TrainConfig) -> torch.Tensor:
+    """Each unit's part of Eq. 5, (B,)."""
+    weight_B = losses.match_B.new_tensor([unit.weight for unit in units])
+    scale_B = losses.match_B.new_tensor([unit.scale for unit in units])
+    return scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
 
 
 def _lr_share(step: int, total: int, config: TrainConfig) -> float:
@@ -249,7 +271,7 @@ def _losses(
     if scorer:  # at the sample's own noise level, or the highest that can be judged, on the same line to the same noise
         judged_B = sigma_B.clamp(max=objective.ONLINE_MAX_SIGMA)
         judged = flow.interpolate(clean, noise, judged_B)
-        with torch.set_grad_enabled(config.strategy == "backprop-online"):
+        with torch.set_grad_enabled(config.strategy == "backprop-online" and torch.is_grad_enabled()):
             estimate = flow.tweedie(velocity(judged, judged_B, told), judged, judged_B)
             reward_B, known_B = scorer.rewards(estimate, [unit.row for unit in units])
         if config.strategy == "backprop-online":

@@ -50,7 +50,7 @@ def metrics(out: Path) -> list[dict]:
 
 
 def losses(out: Path) -> list[float]:
-    return [line["loss"] for line in metrics(out)]
+    return [line["loss"] for line in metrics(out) if line["step"]]  # step 0 has a held-out loss only
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
