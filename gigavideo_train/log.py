@@ -9,16 +9,21 @@ from types import TracebackType
 from typing import Any
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """What a run has logged so far; a line that a kill cut short is left out."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
 class Metrics:
     """The file; `done` steps of an earlier part of the run are kept."""
 
     def __init__(self, path: Path, done: int, *, enabled: bool) -> None:
         self._file = None
         if enabled:
-            lines = path.read_text().splitlines() if path.exists() else []
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done] if done else []
+            kept = [values for values in read(path) if values["step"] <= done] if done else []
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in kept))
+            path.write_text("".join(f"{json.dumps(values)}\n" for values in kept))
             self._file = path.open("a")
 
     def __enter__(self) -> Metrics:

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import checkpoint, ema, flow, held_out, objective
+from gigavideo_train import breakdown, checkpoint, ema, flow, held_out, objective
 from gigavideo_train.batches import Batch, batches, num_steps
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
@@ -35,7 +35,7 @@ from gigavideo_train.encode import Tensors, encode
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import load
 from gigavideo_train.families.table import family_of
-from gigavideo_train.log import Metrics
+from gigavideo_train.log import Metrics, read
 from gigavideo_train.online import Scorer
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
@@ -47,14 +47,16 @@ Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of
 
 @dataclass(frozen=True)
 class Losses:
-    """Per-sample losses (B,) of one batch, and how many samples were passed forward, by the shape of their latents.
+    """Per-sample losses (B,) of one batch, where they were found, and the shapes of what was passed forward.
 
     `match_B` is the preference loss for `dpo`, and online the reward is in it; `kl_B` is 0 where there is no real clip.
-    `rewards` are those found online, of the clips that could be scored.
+    `sigma_B` is the noise level of the match. `forwards`: samples by the shape of their latents. `rewards` are those
+    found online, of the clips that could be scored.
     """
 
     match_B: torch.Tensor
     kl_B: torch.Tensor
+    sigma_B: torch.Tensor
     forwards: dict[torch.Size, int]
     rewards: list[float] = field(default_factory=list)
 
@@ -142,7 +144,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             mine = world.share(batch.units)
-            sums = [0.0, 0.0, 0.0, 0.0, 0.0, 0]
+            sums, parts = [0.0, 0.0, 0.0, 0.0, 0.0, 0], breakdown.NOTHING
             if mine:
                 losses = _losses(mine, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
                 loss_B = _weighted(mine, losses, config)
@@ -150,10 +152,11 @@ def train(
                 passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
                 sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
                 sums += [sum(losses.rewards), len(losses.rewards)]
+                parts = breakdown.sums(losses.match_B, losses.sigma_B, [unit.row["source"] for unit in mine])
             world.sum_gradients(list(parameters.values()))
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
             # Summed over processes, so all of them decide alike.
-            loss, match, kl, work, reward, num_scored, asked = world.sum([*sums, float(stop.asked)])
+            loss, match, kl, work, reward, num_scored, asked, *parts = world.sum([*sums, float(stop.asked), *parts])
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
             done = done.after(finite=finite)
             if finite:
@@ -174,6 +177,7 @@ def train(
                 lr=lr,
                 grad_norm=grad_norm,
                 skipped=done.skipped,
+                **breakdown.means(parts),
                 model_tflops=work / seconds / 1e12,
                 **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
                 **({"held_out": held_out_loss()} if _asks(step, total, config, plan) and not asked else {}),
@@ -194,7 +198,7 @@ def train(
         progress.finish()
     with ema.in_place(mean, parameters):
         if world.is_first:
-            save_model(plan, pipeline, out / "model", steps=total)
+            save_model(plan, pipeline, out / "model", total, read(out / "metrics.jsonl"))
         world.wait()
     return out / "model"
 
@@ -264,6 +268,7 @@ def _losses(
         return Losses(
             objective.preference(match_B, loser_B, kept_B, kept_loser_B, config.dpo_beta),
             torch.zeros_like(match_B),
+            sigma_B,
             forwards + Counter({loser_clean.shape[1:]: len(units)}),
         )
 
@@ -284,7 +289,7 @@ def _losses(
     at = [i for i, unit in enumerate(units) if unit.real is not None and config.lambda_kl > 0]
     kl_B = torch.zeros_like(match_B)
     if not at:
-        return Losses(match_B, kl_B, forwards, rewards)
+        return Losses(match_B, kl_B, sigma_B, forwards, rewards)
     rows = [real for unit in units if (real := unit.real) is not None]
     if config.kl == "moment":  # on the twin's own forward pass
         real = tensors.latents(rows).to(device)
@@ -301,7 +306,8 @@ def _losses(
             found_B = objective.kl_gaussian(estimate, real)
         else:
             found_B = objective.kl_softmax(estimate, real, config.temperature)
-    return Losses(match_B, kl_B.index_copy(0, torch.tensor(at, device=device), found_B), forwards, rewards)
+    kl_B = kl_B.index_copy(0, torch.tensor(at, device=device), found_B)
+    return Losses(match_B, kl_B, sigma_B, forwards, rewards)
 
 
 def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:

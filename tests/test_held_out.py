@@ -48,6 +48,9 @@ def test_held_out_rows_are_asked_before_between_and_after_and_change_nothing(
 ) -> None:
     assert list(asked(reference)) == [0, 3, 6, 8]
     assert len(set(asked(reference).values())) == 4
+    found = asked(reference)
+    card = (reference / "model" / "README.md").read_text()
+    assert f"| held-out loss | {found[0]:.4g} at first, {found[8]:.4g} in the end |" in card
     run(dataset, tmp_path / "never", validate_every="null")
     assert asked(tmp_path / "never") == {}
     assert losses(tmp_path / "never") == losses(reference)

@@ -82,6 +82,9 @@ def test_a_run_is_logged_step_by_step(reference: Path) -> None:
     for line in lines:
         assert {"loss", "match", "kl", "s_per_step", "mean_weight", "effective_size", "lr", "grad_norm"} < line.keys()
         assert line["model_tflops"] > 0
+        assert any(line["match_by_sigma"].values())
+        levels = [value for value in line["match_by_source"].values() if value is not None]
+        assert min(levels) - 1e-6 <= line["match"] <= max(levels) + 1e-6
     assert any(line["kl"] > 0 for line in lines)
 
 
@@ -118,6 +121,8 @@ def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(re
     assert str(reference) not in card
     assert all(mark in card for mark in SCORES)  # where gv-data eval writes
     assert not list(tuned.rglob("*.bin"))
+    assert "](curves.svg)" in card
+    assert "<polyline" in (tuned / "curves.svg").read_text()
 
 
 def test_the_same_command_gives_the_same_weights(dataset: Path, reference: Path, tmp_path: Path) -> None:
