@@ -37,7 +37,7 @@ class TrainConfig(BaseModel):
     `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for hard ones. `shift`: null is the
     model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes. `judge`:
     who scores online; null is the dataset's judge. `validate_every`: steps between two losses on the validation split;
-    null is never.
+    null is never. `sample_every`: the same of clips of held-out prompts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -85,6 +85,8 @@ class TrainConfig(BaseModel):
     checkpoint_every: Count = 100  # optimiser steps
     validate_every: Count | None = 100
     validate_units: Count = 64  # at most
+    sample_every: Count | None = None
+    sample_prompts: Count = 4
 
     @property
     def online(self) -> bool:

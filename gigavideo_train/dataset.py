@@ -18,11 +18,12 @@ from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import WITHHELD, read_manifest, read_shard
 from gigavideo_data.hub_read import Version
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import ROW_SCHEMA, check_table
+from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, EVAL_PROMPTS, ROW_SCHEMA, check_table
 
 CLIP = "video"
 BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
 DATA = "data/"
+DEV_PROMPTS = "eval_prompts/dev-"
 
 Row = dict[str, Any]
 
@@ -140,6 +141,24 @@ def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
                 if data is None:
                     raise DatasetError(f"{shard}: row {name} has no clip. Do not use this set.")
                 yield name, data
+
+
+def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
+    """Its held-out prompts to choose settings on; those to compare by are not looked at.
+
+    Raises:
+        DatasetError: they break the contract.
+        HubError: the Hub does not give them as they are listed.
+    """
+    names = sorted(name for name in dataset.manifest["files"] if name.startswith(DEV_PROMPTS))
+    if dataset.version:
+        hub_read.fetch_files(dataset.version, names, progress)
+    rows: list[Row] = []
+    for name in names:
+        for batch in read_shard(dataset.folder / name, EVAL_PROMPT_SCHEMA.names):
+            check_table(pa.Table.from_batches([batch]), f"{dataset.folder}: {name}", EVAL_PROMPTS)
+            rows += batch.to_pylist()
+    return rows
 
 
 def _beside_clips(path: Path) -> pa.Table:

@@ -29,6 +29,8 @@ RESUMABLE = {  # may differ when a run goes on
     "checkpoint_every",
     "validate_every",
     "validate_units",
+    "sample_every",
+    "sample_prompts",
 }
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import breakdown, checkpoint, ema, flow, held_out, objective
+from gigavideo_train import breakdown, checkpoint, ema, flow, held_out, objective, samples
 from gigavideo_train.batches import Batch, batches, num_steps
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
@@ -75,7 +75,7 @@ def train(
 
     Args:
         plan: dataset, units, settings and model, all checked.
-        out: folder of the run: metrics.jsonl, checkpoints/, model/.
+        out: folder of the run: metrics.jsonl, checkpoints/, model/, samples/ and samples.html.
         cache_root: latents and text embeddings, shared by runs.
         world: this process among its like.
         progress: where to show how far it is.
@@ -93,7 +93,8 @@ def train(
     family = family_of(plan.model_folder)
     torch.manual_seed(config.seed)  # only a LoRA's first weights are drawn from it
     pipeline = load(plan.model_folder)
-    tensors = encode(plan, pipeline, family, cache_root, world, progress)
+    chosen = samples.chosen(plan, progress)
+    tensors = encode(plan, pipeline, family, cache_root, world, progress, samples.texts(chosen))
     transformer = pipeline.transformer.to(world.device).train()
     _make_trainable(transformer, config, family)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
@@ -132,9 +133,15 @@ def train(
         with ema.in_place(mean, parameters):  # of what would be the model now
             return held_out.mean_loss(plan.held_out, config, world, loss)
 
+    def show(step: int) -> None:
+        with ema.in_place(mean, parameters):
+            samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
+
     with Metrics(out / "metrics.jsonl", done.steps, enabled=world.is_first) as metrics, Stop() as stop:
         if plan.held_out and not done.steps:
             metrics.write(step=0, held_out=held_out_loss())
+        if chosen and not done.steps:
+            show(0)
         progress.start("train", total=total, cached=done.steps)
         for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
             if step < done.steps:
@@ -165,6 +172,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             seconds = time.perf_counter() - began
             weights = [unit.weight for unit in batch.units]
+            validates = plan.held_out and _due(step, total, config.validate_every)
             metrics.write(
                 step=step + 1,
                 epoch=batch.epoch,
@@ -180,7 +188,7 @@ def train(
                 **breakdown.means(parts),
                 model_tflops=work / seconds / 1e12,
                 **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
-                **({"held_out": held_out_loss()} if _asks(step, total, config, plan) and not asked else {}),
+                **({"held_out": held_out_loss()} if validates and not asked else {}),
             )
             if not finite:
                 told = _not_finite(done, loss, grad_norm, batch)
@@ -191,6 +199,8 @@ def train(
                 if world.is_first:
                     checkpoint.save(checkpoints, done, parameters, optimizer, mean, plan.identity)
                 world.wait()
+            if chosen and _due(step, total, config.sample_every) and not asked:
+                show(step + 1)
             progress.advance()
             if asked:
                 progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
@@ -211,10 +221,9 @@ def _not_finite(done: Done, loss: float, grad_norm: float, batch: Batch) -> str:
     )
 
 
-def _asks(step: int, total: int, config: TrainConfig, plan: Plan) -> bool:
-    """Whether the held-out loss is found after a step (from 0)."""
-    every = config.validate_every
-    return bool(plan.held_out and every) and ((step + 1) % (every or 1) == 0 or step + 1 == total)
+def _due(step: int, total: int, every: int | None) -> bool:
+    """Whether something that is done every so many steps, and after the last, is done after a step (from 0)."""
+    return every is not None and ((step + 1) % every == 0 or step + 1 == total)
 
 
 def _weighted(units: list[Unit], losses: Losses, config: TrainConfig) -> torch.Tensor:
