@@ -87,6 +87,7 @@ class TrainConfig(BaseModel):
     validate_units: Count = 64  # at most
     sample_every: Count | None = None
     sample_prompts: Count = 4
+    report_to: Literal["tensorboard"] | None = None
 
     @property
     def online(self) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gigavideo_train.tracker import Tracker
+
 
 def read(path: Path) -> list[dict[str, Any]]:
     """What a run has logged so far; a line that a kill cut short is left out."""
@@ -16,10 +18,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 class Metrics:
-    """The file; `done` steps of an earlier part of the run are kept."""
+    """The file, and a tracker if there is one; `done` steps of an earlier part of the run are kept."""
 
-    def __init__(self, path: Path, done: int, *, enabled: bool) -> None:
+    def __init__(self, path: Path, done: int, report_to: str | None, *, enabled: bool) -> None:
         self._file = None
+        self._tracker = Tracker(path.parent / report_to, done) if enabled and report_to else None
         if enabled:
             kept = [values for values in read(path) if values["step"] <= done] if done else []
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +37,8 @@ class Metrics:
     ) -> None:
         if self._file:
             self._file.close()
+        if self._tracker:
+            self._tracker.close()
 
     def write(self, **values: Any) -> None:
         """One step. What is not finite is null: JSON has no other word for it."""
@@ -41,3 +46,5 @@ class Metrics:
             finite = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in values.items()}
             self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()
+            if self._tracker:
+                self._tracker.write(finite)

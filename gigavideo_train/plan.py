@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
 from gigavideo_train import config as settings
+from gigavideo_train import tracker
 from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
@@ -31,6 +32,7 @@ RESUMABLE = {  # may differ when a run goes on
     "validate_units",
     "sample_every",
     "sample_prompts",
+    "report_to",
 }
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
@@ -76,13 +78,15 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
-        RecipeError: a setting or the model is not known, or an online strategy has no judge to ask.
+        RecipeError: a setting or the model is not known, an online strategy has no judge to ask, or a tracker is not
+            installed.
     """
     model = named(model or dataset.manifest["target_model"])
     folder = model_folder(model)
     family_name(folder)
     profile = profile_of(model)
     config = settings.load(profile.name, config_file, overrides)
+    tracker.check(config.report_to)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None

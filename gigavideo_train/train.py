@@ -137,7 +137,10 @@ def train(
         with ema.in_place(mean, parameters):
             samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
 
-    with Metrics(out / "metrics.jsonl", done.steps, enabled=world.is_first) as metrics, Stop() as stop:
+    with (
+        Metrics(out / "metrics.jsonl", done.steps, config.report_to, enabled=world.is_first) as metrics,
+        Stop() as stop,
+    ):
         if plan.held_out and not done.steps:
             metrics.write(step=0, held_out=held_out_loss())
         if chosen and not done.steps:
