@@ -195,7 +195,7 @@ def train(
             )
             if not finite:
                 told = _not_finite(done, loss, grad_norm, batch)
-                if done.in_row == config.max_skips:
+                if done.in_row >= config.max_skips:
                     raise RunError(f"{told} It was so {done.in_row} times in a row. Lower lr, or look at these clips.")
                 progress.note(told)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or asked:
