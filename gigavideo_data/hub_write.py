@@ -24,6 +24,7 @@ from gigavideo_data import hub_read, hub_repo, versions
 from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versions_told
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
+from gigavideo_data.generators.models import CURVES
 from gigavideo_data.hub_edge import ASK_S
 from gigavideo_data.hub_read import Version
 from gigavideo_data.hub_repo import Local, Place
@@ -165,7 +166,8 @@ def push_model(
     card = folder / "README.md"
     if not card.is_file() or MODEL_TAG not in card.read_text("utf-8") or not (folder / "gigavideo.json").is_file():
         raise DatasetError(f"{folder}: no model that gv-train wrote; it is the folder `model` of a run")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_ENDINGS and not path.is_symlink())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_ENDINGS or path == folder / CURVES)
+    paths = [path for path in paths if not path.is_symlink()]
     files = {path.relative_to(folder).as_posix(): Local(path) for path in paths if path.is_file()}
     place = hub_repo.preflight(repo, kind="model", card_tag=MODEL_TAG, private=private, tag=tag)
     head = hub_repo.made(place)

@@ -2,14 +2,15 @@
 
     checkpoints/step-00000100/state.safetensors, state.json
 
-A checkpoint gets its name when it is whole and on disk; the one before is removed after that, so a kill at any moment
-leaves one that loads.
+A checkpoint gets its name when it is whole and on disk, and older ones than the one before are removed after that, so a
+kill at any moment leaves one that loads, and a damaged disk may.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,56 @@ from gigavideo_data.errors import RunError
 from gigavideo_data.store import sync
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a run is.
+
+    Attributes:
+        steps: taken or skipped.
+        skipped: of them, those without a finite loss and gradient, which left weights and optimiser as they were.
+        in_row: skipped ones just before this moment.
+    """
+
+    steps: int = 0
+    skipped: int = 0
+    in_row: int = 0
+
+    def after(self, *, finite: bool) -> Done:
+        """One step further."""
+        if finite:
+            return Done(self.steps + 1, self.skipped)
+        return Done(self.steps + 1, self.skipped + 1, self.in_row + 1)
 
 
 def save(
     folder: Path,
-    step: int,
+    done: Done,
     parameters: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.AdamW,
+    mean: dict[str, torch.Tensor],
     facts: dict[str, Any],
 ) -> None:
-    """Write the state after `step` optimiser steps; `facts` must be equal at resume."""
+    """Write the state after some steps; `mean` is empty without `ema`, `facts` say what run it is."""
     tensors = {f"weight.{name}": p.detach() for name, p in parameters.items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in mean.items()}
     for name, parameter in parameters.items():
-        state = optimizer.state[parameter]
-        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS}
-    part = folder / f".part-{step:08}"
+        state = optimizer.state[parameter]  # empty as long as every step was skipped
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if state}
+    part = folder / f".part-{done.steps:08}"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part / "state.safetensors")
-    (part / "state.json").write_text(json.dumps({"step": step, "facts": facts}, indent=1, sort_keys=True))
+    (part / "state.json").write_text(json.dumps({"done": asdict(done), "facts": facts}, indent=1, sort_keys=True))
     for path in (*part.iterdir(), part):
         sync(path)
-    part.rename(folder / f"step-{step:08}")
+    part.rename(folder / f"step-{done.steps:08}")
     sync(folder)
+    kept = sorted(folder.glob("step-*"))[-KEPT:]
     for old in folder.iterdir():
-        if old.name != f"step-{step:08}":
+        if old not in kept:
             shutil.rmtree(old)
 
 
@@ -53,32 +79,59 @@ def latest(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None) if folder.is_dir() else None
 
 
-def load(
-    path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW, facts: dict[str, Any]
-) -> int:
-    """Put a checkpoint's state into place.
-
-    Returns:
-        The number of optimiser steps done.
+def changes(path: Path, facts: dict[str, Any], *, allowed: bool) -> list[str]:
+    """What is no longer as it was when a checkpoint was written, one sentence each.
 
     Raises:
-        RunError: the run is another one: its dataset, settings or model changed.
+        RunError: there is something, and it is not allowed.
     """
-    saved = json.loads((path / "state.json").read_text())
-    changed = [key for key in facts if saved["facts"].get(key) != facts[key]]
-    if changed:
-        told = "; ".join(f"{key} was {_short(saved['facts'].get(key))}, is {_short(facts[key])}" for key in changed)
-        raise RunError(f"{path.parent.parent}: cannot go on, it was another run: {told}. Train into another --out.")
+    before, now = _flat(json.loads((path / "state.json").read_text())["facts"]), _flat(facts)
+    differ = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    told = [f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}" for key in differ]
+    if told and not allowed:
+        raise RunError(
+            f"{path.parent.parent}: cannot go on, it was another run: {'; '.join(told)}. Train into another --out, or "
+            "go on all the same with --resume-changed."
+        )
+    return told
+
+
+def load(
+    path: Path,
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    mean: dict[str, torch.Tensor],
+) -> Done:
+    """Put a checkpoint's state into place. A `mean` that was not kept before starts from the weights.
+
+    Returns:
+        How far the run was.
+
+    Raises:
+        RunError: the checkpoint is of other weights than are trained.
+    """
     tensors = load_file(path / "state.safetensors")
-    step = int(saved["step"])
+    shapes = {name.removeprefix("weight."): t.shape for name, t in tensors.items() if name.startswith("weight.")}
+    if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
+        raise RunError(f"{path.parent.parent}: cannot go on, other weights were trained. Train into another --out.")
+    done = Done(**json.loads((path / "state.json").read_text())["done"])
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weight.{name}"])
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
-            }
-    return step
+            if done.steps > done.skipped:
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(done.steps - done.skipped)),
+                    **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
+                }
+        for name, tensor in mean.items():
+            tensor.copy_(tensors.get(f"ema.{name}", tensors[f"weight.{name}"]))
+    return done
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    """Settings one by one: "config.lr" instead of all in one."""
+    parts = (value.items() if isinstance(value, dict) else [("", value)] for value in facts.values())
+    return {f"{key}.{name}".rstrip("."): value for key, part in zip(facts, parts, strict=True) for name, value in part}
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,12 +45,17 @@ def train(
     dimensions: Annotated[str | None, typer.Option(help="Names with commas.  [default: the dataset's targets]")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings (gigavideo_train/config.py).")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
+    report_to: Annotated[str | None, typer.Option(help="tensorboard: metrics there too, in the run's folder.")] = None,
     cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume_changed: Annotated[
+        bool, typer.Option("--resume-changed", help="The same, even if dataset or settings changed since.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")] = False,
 ) -> None:
     """Fine-tune a model on a dataset. Interrupted, the same command with --resume goes on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
     from rich.console import Console
 
     from gigavideo_data.progress import Progress
@@ -58,6 +64,7 @@ def train(
 
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
+    settings += [f"report_to={report_to}"] if report_to else []
     out = out or Path("runs/train") / Path(dataset.partition("@")[0]).name
     first = int(os.environ.get("RANK", "0")) == 0
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
@@ -66,12 +73,13 @@ def train(
         facts = plan.facts(planned)
         plan.show(facts, console)
         if not dry_run:
+            resume = resume or resume_changed
             if not resume and (out / "checkpoints").is_dir():
                 raise RunError(f"{out}: holds a run already. --resume goes on with it; another --out leaves it alone.")
 
             from gigavideo_train.train import train as run
 
-            tuned = run(planned, out, cache, joined, progress, resume=resume)
+            tuned = run(planned, out, cache, joined, progress, resume=resume, resume_changed=resume_changed)
             console.print(f"tuned model in {tuned}", soft_wrap=True)
             facts |= {"model": str(tuned)}
     if as_json and first:

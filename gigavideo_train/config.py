@@ -36,7 +36,8 @@ class TrainConfig(BaseModel):
 
     `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for hard ones. `shift`: null is the
     model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes. `judge`:
-    who scores online; null is the dataset's judge.
+    who scores online; null is the dataset's judge. `validate_every`: steps between two losses on the validation split;
+    null is never. `sample_every`: the same of clips of held-out prompts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -70,6 +71,8 @@ class TrainConfig(BaseModel):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     max_grad_norm: Positive = 1.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of the old mean of the weights in the new one
+    max_skips: Count = 3  # steps in a row without a finite loss and gradient that end a run
     batch_size: Count = 4
     epochs: Count = 1
     max_steps: Count | None = None
@@ -80,6 +83,11 @@ class TrainConfig(BaseModel):
     shift: Positive | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     checkpoint_every: Count = 100  # optimiser steps
+    validate_every: Count | None = 100
+    validate_units: Count = 64  # at most
+    sample_every: Count | None = None
+    sample_prompts: Count = 4
+    report_to: Literal["tensorboard"] | None = None
 
     @property
     def online(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import WITHHELD, read_manifest, read_shard
 from gigavideo_data.hub_read import Version
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import ROW_SCHEMA, check_table
+from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, EVAL_PROMPTS, ROW_SCHEMA, check_table
 
 CLIP = "video"
 BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
-TRAIN = "data/train-"
+DATA = "data/"
+DEV_PROMPTS = "eval_prompts/dev-"
 
 Row = dict[str, Any]
 
@@ -36,8 +37,9 @@ class Dataset:
         manifest: as published.
         identity: names the exact content of its rows.
         rows: of the train split, without clips.
-        shards: row id -> name of the file that holds its clip.
+        shards: row id, of either split -> name of the file that holds its clip.
         version: on the Hub, where it came from there.
+        held_out: rows of the validation split, without clips.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Dataset:
     rows: list[Row]
     shards: dict[str, str]
     version: Version | None = None
+    held_out: list[Row] = field(default_factory=list)
 
 
 def read(folder: Path) -> Dataset:
@@ -56,13 +59,12 @@ def read(folder: Path) -> Dataset:
             no rows to train on.
     """
     manifest = read_manifest(folder)
-    names = sorted(name for name in manifest["files"] if name.startswith("data/"))
+    names = sorted(name for name in manifest["files"] if name.startswith(DATA))
     sums = []
     for name in names:
         with (folder / name).open("rb") as file:
             sums.append(hashlib.file_digest(file, "sha256").digest())
-    train = [name for name in names if name.startswith(TRAIN)]
-    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in train})
+    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in names})
 
 
 def read_version(version: Version) -> Dataset:
@@ -74,10 +76,9 @@ def read_version(version: Version) -> Dataset:
     """
     folder, listed = hub_read.listed(version)
     _check_videos(read_manifest(folder), str(version))
-    names = sorted(name for name in listed if name.startswith("data/"))
+    names = sorted(name for name in listed if name.startswith(DATA))
     sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
-    train = [name for name in names if name.startswith(TRAIN)]
-    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in train}
+    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in names}
     return _dataset(folder, read_manifest(folder), sums, tables, version)
 
 
@@ -94,14 +95,15 @@ def _dataset(
     shards: dict[str, str] = {}
     for name, table in tables.items():
         check_table(table, f"{where}: {name}", unread=(CLIP,))
-        found = [row for row in table.to_pylist() if row["split"] == "train"]
+        found = table.to_pylist()
         shards |= {row["id"]: name for row in found}
         rows += found
-    if not rows:
+    train, held_out = ([row for row in rows if row["split"] == split] for split in ("train", "validation"))
+    if not train:
         raise DatasetError(
             f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
-    return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], rows, shards, version)
+    return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], train, shards, version, held_out)
 
 
 def _check_videos(manifest: dict[str, Any], where: str) -> None:
@@ -122,10 +124,10 @@ def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
     found = f"clips lie in {len(names)} of {len(files)} files"
     progress.note(f"{dataset.version}: {found}, {num_bytes:.1f} of {total:.1f} MB")
     hub_read.fetch_files(dataset.version, names, progress)
-    rows = {row["id"]: row for row in dataset.rows}
+    rows = {row["id"]: row for row in (*dataset.rows, *dataset.held_out)}
     for name in names:
         for row in _beside_clips(dataset.folder / name).to_pylist():
-            if row["split"] == "train" and row != rows.get(row["id"]):
+            if row != rows.get(row["id"]):
                 raise HubError(f"{dataset.version}: {name} holds another row {row['id']} than was read of it before.")
 
 
@@ -144,6 +146,24 @@ def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
                 if data is None:
                     raise DatasetError(f"{shard}: row {name} has no clip. Do not use this set.")
                 yield name, data
+
+
+def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
+    """Its held-out prompts to choose settings on; those to compare by are not looked at.
+
+    Raises:
+        DatasetError: they break the contract.
+        HubError: the Hub does not give them as they are listed.
+    """
+    names = sorted(name for name in dataset.manifest["files"] if name.startswith(DEV_PROMPTS))
+    if dataset.version:
+        hub_read.fetch_files(dataset.version, names, progress)
+    rows: list[Row] = []
+    for name in names:
+        for batch in read_shard(dataset.folder / name, EVAL_PROMPT_SCHEMA.names):
+            check_table(pa.Table.from_batches([batch]), f"{dataset.folder}: {name}", EVAL_PROMPTS)
+            rows += batch.to_pylist()
+    return rows
 
 
 def _beside_clips(path: Path) -> pa.Table:

@@ -51,15 +51,23 @@ class Tensors:
 
 
 def encode(
-    plan: Plan, pipeline: Any, family: ModuleType, cache_root: Path, world: World, progress: Progress
+    plan: Plan,
+    pipeline: Any,
+    family: ModuleType,
+    cache_root: Path,
+    world: World,
+    progress: Progress,
+    texts: Sequence[str] = (),
 ) -> Tensors:
-    """Fill the cache with what a plan trains on, and tell what was there and what all of it takes.
+    """Fill the cache with what a plan trains on or holds out and with `texts`; tell what was there and what it takes.
 
     The encoders are on the CPU before and after; each is on the device only while it has something to encode.
     """
     tensors = Tensors.of(plan, cache_root)
-    rows = [row for unit in plan.units for row in (unit.row, unit.real, unit.loser) if row is not None]
-    prompts = sorted({row["prompt"] for row in rows})
+    rows = [
+        row for unit in (*plan.units, *plan.held_out) for row in (unit.row, unit.real, unit.loser) if row is not None
+    ]
+    prompts = sorted({*(row["prompt"] for row in rows), *texts})
     names = {row["video_sha256"]: row["id"] for row in rows}  # equal clips are encoded once
     new_prompts = [prompt for prompt in prompts if not tensors.prompts.has(prompt)]
     new_clips = [sha256 for sha256 in sorted(names) if not tensors.clips.has(sha256)]

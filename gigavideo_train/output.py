@@ -9,8 +9,9 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from gigavideo_data.generators.models import SIGN
+from gigavideo_data.generators.models import CURVES, SIGN
 from gigavideo_data.recipe import published_name
+from gigavideo_train.curves import svg
 from gigavideo_train.families.table import family_name
 from gigavideo_train.plan import Plan
 
@@ -19,8 +20,8 @@ Not compared with its base yet: `gv-data eval` does that, and writes the result 
 <!-- /scores -->"""
 
 
-def save_model(plan: Plan, pipeline: Any, to: Path, steps: int) -> None:
-    """Write the tuned model; the folder gets its name when it is whole.
+def save_model(plan: Plan, pipeline: Any, to: Path, steps: int, metrics: list[dict[str, Any]]) -> None:
+    """Write the tuned model, with a card that shows its `metrics`; the folder gets its name when it is whole.
 
     A full fine-tune is a copy of the base with another transformer, in float32: a step of 1e-6 is lost in bfloat16.
     """
@@ -45,16 +46,19 @@ def save_model(plan: Plan, pipeline: Any, to: Path, steps: int) -> None:
         "dimensions": list(plan.config.dimensions or plan.dataset.manifest["dimensions"]),
     }
     (part / SIGN).write_text(json.dumps(sign) + "\n", "utf-8")
-    (part / "README.md").write_text(card(plan, steps), "utf-8")
+    (part / CURVES).write_text(svg(metrics), "utf-8")
+    (part / "README.md").write_text(card(plan, steps, metrics), "utf-8")
     shutil.rmtree(to, ignore_errors=True)
     part.rename(to)
 
 
-def card(plan: Plan, steps: int) -> str:
-    """The model card: what it was tuned on, how, and how to load it."""
+def card(plan: Plan, steps: int, metrics: list[dict[str, Any]]) -> str:
+    """The model card: what it was tuned on, how, how that went, and how to load it."""
+    held_out = [line["held_out"] for line in metrics if line.get("held_out") is not None]
     version = plan.dataset.version
     origin = f"`{version}`, commit `{version.sha}`, content " if version else ""
     manifest, config, base = plan.dataset.manifest, plan.config, published_name(plan.model)
+    told = f"{held_out[0]:.4g} at first, {held_out[-1]:.4g} in the end" if held_out else "not asked"
     is_lora, kind = config.tune == "lora", family_name(plan.model_folder)
     data = ModelCardData(
         license=manifest["license"],
@@ -84,6 +88,7 @@ labels, on what it did badly: {", ".join(config.dimensions or manifest["dimensio
 | strategy | {config.strategy}, {config.tune} |
 | units kept | {len(plan.units)}, as good as {plan.selection.effective_size:.0f} equally weighted |
 | steps | {steps} of {config.batch_size} units at learning rate {config.lr:g}, shift {plan.shift:g} |
+| held-out loss | {told} |
 
 ```python
 from diffusers import {kind}
@@ -94,6 +99,10 @@ from diffusers import {kind}
 ## Scores
 
 {SCORES}
+
+## Training
+
+![Losses and gradient norm over the steps]({CURVES})
 
 ## Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,26 @@ from rich.text import Text
 
 from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
 from gigavideo_train import config as settings
+from gigavideo_train import tracker
 from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
 from gigavideo_train.scoring import Scoring, scoring
-from gigavideo_train.units import Selection, Unit, select
+from gigavideo_train.units import Selection, Unit, held_out, select
 
 NUM_BINS = 10
-RESUMABLE = {"epochs", "max_steps", "checkpoint_every"}  # may differ when a run goes on
+RESUMABLE = {  # may differ when a run goes on
+    "epochs",
+    "max_steps",
+    "max_skips",
+    "checkpoint_every",
+    "validate_every",
+    "validate_units",
+    "sample_every",
+    "sample_prompts",
+    "report_to",
+}
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
 
@@ -38,6 +49,7 @@ class Plan:
     profile: Profile
     shift: float
     scoring: Scoring | None = None  # of the online strategies
+    held_out: list[Unit] = field(default_factory=list)  # of the validation split, to be asked while training
 
     @property
     def units(self) -> list[Unit]:
@@ -66,17 +78,20 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
-        RecipeError: a setting or the model is not known, or an online strategy has no judge to ask.
+        RecipeError: a setting or the model is not known, an online strategy has no judge to ask, or a tracker is not
+            installed.
     """
     model = named(model or dataset.manifest["target_model"])
     folder = model_folder(model)
     family_name(folder)
     profile = profile_of(model)
     config = settings.load(profile.name, config_file, overrides)
+    tracker.check(config.report_to)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
-    return Plan(dataset, selection, config, model, folder, profile, shift, scored)
+    asked = held_out(dataset.held_out, dataset.manifest["dimensions"], config) if config.validate_every else []
+    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -112,6 +127,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         ],
         "kept": len(plan.units),
         "weights": {"least": min(weights), "most": most, "histogram": [histogram[i] for i in range(NUM_BINS)]},
+        "held_out": len(plan.held_out),
         "effective_size": plan.selection.effective_size,
         "passes_per_epoch": forwards,
         "steps": num_steps(plan.units, config.epochs, config.batch_size, config.max_steps),
@@ -135,3 +151,5 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(Text(f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, {worth}"))
     steps = f"{facts['steps']} steps of {config['batch_size']} units at learning rate {config['lr']:g}"
     console.print(Text(f"{steps}; {facts['passes_per_epoch']} forward passes an epoch"))
+    if facts["held_out"]:
+        console.print(Text(f"{facts['held_out']} held-out units asked every {config['validate_every']} steps"))

@@ -25,8 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import checkpoint, flow, objective
-from gigavideo_train.batches import batches, num_steps
+from gigavideo_train import breakdown, checkpoint, ema, flow, held_out, objective, samples
+from gigavideo_train.batches import Batch, batches, num_steps
+from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Row
 from gigavideo_train.distributed import World
@@ -34,10 +35,11 @@ from gigavideo_train.encode import Tensors, encode
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import load
 from gigavideo_train.families.table import family_of
-from gigavideo_train.log import Metrics
+from gigavideo_train.log import Metrics, read
 from gigavideo_train.online import Scorer
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
+from gigavideo_train.stop import Stop
 from gigavideo_train.units import Unit
 
 Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of noisy latents, sigma, what is told
@@ -45,52 +47,64 @@ Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of
 
 @dataclass(frozen=True)
 class Losses:
-    """Per-sample losses (B,) of one batch, and how many samples were passed forward, by the shape of their latents.
+    """Per-sample losses (B,) of one batch, where they were found, and the shapes of what was passed forward.
 
     `match_B` is the preference loss for `dpo`, and online the reward is in it; `kl_B` is 0 where there is no real clip.
-    `rewards` are those found online, of the clips that could be scored.
+    `sigma_B` is the noise level of the match. `forwards`: samples by the shape of their latents. `rewards` are those
+    found online, of the clips that could be scored.
     """
 
     match_B: torch.Tensor
     kl_B: torch.Tensor
+    sigma_B: torch.Tensor
     forwards: dict[torch.Size, int]
     rewards: list[float] = field(default_factory=list)
 
 
-def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progress, *, resume: bool) -> Path:
+def train(
+    plan: Plan,
+    out: Path,
+    cache_root: Path,
+    world: World,
+    progress: Progress,
+    *,
+    resume: bool,
+    resume_changed: bool = False,
+) -> Path:
     """Fine-tune on a plan's units.
 
     Args:
         plan: dataset, units, settings and model, all checked.
-        out: folder of the run: metrics.jsonl, checkpoints/, model/.
+        out: folder of the run: metrics.jsonl, checkpoints/, model/, samples/ and samples.html.
         cache_root: latents and text embeddings, shared by runs.
         world: this process among its like.
         progress: where to show how far it is.
         resume: go on from the newest checkpoint in `out`, if there is one.
+        resume_changed: even if dataset or settings are others now.
 
     Returns:
         The folder of the tuned model, or of its LoRA adapter.
 
     Raises:
-        RunError: the folder holds another run, or a loss or gradient is not finite.
+        RunError: the folder holds another run, or `max_skips` steps in a row had no finite loss and gradient.
+        KeyboardInterrupt: it was told to stop; a checkpoint of the last step is there.
     """
     config = plan.config
     family = family_of(plan.model_folder)
     torch.manual_seed(config.seed)  # only a LoRA's first weights are drawn from it
     pipeline = load(plan.model_folder)
-    tensors = encode(plan, pipeline, family, cache_root, world, progress)
+    chosen = samples.chosen(plan, progress)
+    tensors = encode(plan, pipeline, family, cache_root, world, progress, samples.texts(chosen))
     transformer = pipeline.transformer.to(world.device).train()
     _make_trainable(transformer, config, family)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
     )
+    mean = ema.copied(parameters) if config.ema else {}
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
     autocast = torch.autocast("cuda", torch.bfloat16) if world.device.type == "cuda" else nullcontext()
 
-    checkpoints = out / "checkpoints"
-    newest = checkpoint.latest(checkpoints) if resume else None
-    done = checkpoint.load(newest, parameters, optimizer, plan.identity) if newest else 0
     total = num_steps(plan.units, config.epochs, config.batch_size, config.max_steps)
     flops: dict[torch.Size, int] = {}  # of one sample's forward pass, by the shape of its latents
 
@@ -104,41 +118,64 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
 
     model = partial(velocity, transformer)
     reference = _reference(transformer, config, velocity)
+    checkpoints = out / "checkpoints"
+    newest = checkpoint.latest(checkpoints) if resume else None
+    for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
+        progress.note(f"going on with another run: {change}")
+    done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
-    with Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
-        progress.start("train", total=total, cached=done)
+    def held_out_loss() -> float:
+        def loss(units: list[Unit], epoch: int) -> torch.Tensor:
+            found = _losses(units, epoch, tensors, model, reference, scorer, schedule, plan, world)
+            return _weighted(units, found, config)
+
+        with ema.in_place(mean, parameters):  # of what would be the model now
+            return held_out.mean_loss(plan.held_out, config, world, loss)
+
+    def show(step: int) -> None:
+        with ema.in_place(mean, parameters):
+            samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
+
+    with (
+        Metrics(out / "metrics.jsonl", done.steps, config.report_to, enabled=world.is_first) as metrics,
+        Stop() as stop,
+    ):
+        if plan.held_out and not done.steps:
+            metrics.write(step=0, held_out=held_out_loss())
+        if chosen and not done.steps:
+            show(0)
+        progress.start("train", total=total, cached=done.steps)
         for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
-            if step < done:
+            if step < done.steps:
                 continue
             began = time.perf_counter()
             lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             mine = world.share(batch.units)
-            sums = [0.0, 0.0, 0.0, 0.0, 0.0, 0]
+            sums, parts = [0.0, 0.0, 0.0, 0.0, 0.0, 0], breakdown.NOTHING
             if mine:
                 losses = _losses(mine, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
-                weight_B = torch.tensor([unit.weight for unit in mine], device=world.device)
-                scale_B = torch.tensor([unit.scale for unit in mine], device=world.device)
-                loss_B = scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
+                loss_B = _weighted(mine, losses, config)
                 (loss_B.sum() / config.batch_size).backward()
                 passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
                 sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
                 sums += [sum(losses.rewards), len(losses.rewards)]
+                parts = breakdown.sums(losses.match_B, losses.sigma_B, [unit.row["source"] for unit in mine])
             world.sum_gradients(list(parameters.values()))
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
-            loss, match, kl, work, reward, num_scored = world.sum(sums)
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                raise RunError(
-                    f"step {step + 1}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were "
-                    f"not touched. First units: {', '.join(unit.id for unit in batch.units[:3])}. Lower --set lr, or "
-                    "look at these clips."
-                )
-            optimizer.step()
+            # Summed over processes, so all of them decide alike.
+            loss, match, kl, work, reward, num_scored, asked, *parts = world.sum([*sums, float(stop.asked), *parts])
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            done = done.after(finite=finite)
+            if finite:
+                optimizer.step()
+                ema.update(mean, parameters, config.ema, done.steps - done.skipped)
             optimizer.zero_grad(set_to_none=True)
             seconds = time.perf_counter() - began
             weights = [unit.weight for unit in batch.units]
+            validates = plan.held_out and _due(step, total, config.validate_every)
             metrics.write(
                 step=step + 1,
                 epoch=batch.epoch,
@@ -150,19 +187,53 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
                 effective_size=sum(weights) ** 2 / sum(w * w for w in weights),
                 lr=lr,
                 grad_norm=grad_norm,
+                skipped=done.skipped,
+                **breakdown.means(parts),
                 model_tflops=work / seconds / 1e12,
                 **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
+                **({"held_out": held_out_loss()} if validates and not asked else {}),
             )
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
+            if not finite:
+                told = _not_finite(done, loss, grad_norm, batch)
+                if done.in_row >= config.max_skips:
+                    raise RunError(f"{told} It was so {done.in_row} times in a row. Lower lr, or look at these clips.")
+                progress.note(told)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or asked:
                 if world.is_first:
-                    checkpoint.save(checkpoints, step + 1, parameters, optimizer, plan.identity)
+                    checkpoint.save(checkpoints, done, parameters, optimizer, mean, plan.identity)
                 world.wait()
+            if chosen and _due(step, total, config.sample_every) and not asked:
+                show(step + 1)
             progress.advance()
+            if asked:
+                progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
+                raise KeyboardInterrupt
         progress.finish()
-    if world.is_first:
-        save_model(plan, pipeline, out / "model", steps=total)
-    world.wait()
+    with ema.in_place(mean, parameters):
+        if world.is_first:
+            save_model(plan, pipeline, out / "model", total, read(out / "metrics.jsonl"))
+        world.wait()
     return out / "model"
+
+
+def _not_finite(done: Done, loss: float, grad_norm: float, batch: Batch) -> str:
+    first = ", ".join(unit.id for unit in batch.units[:3])
+    return (
+        f"step {done.steps}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were not "
+        f"touched. First units: {first}."
+    )
+
+
+def _due(step: int, total: int, every: int | None) -> bool:
+    """Whether something that is done every so many steps, and after the last, is done after a step (from 0)."""
+    return every is not None and ((step + 1) % every == 0 or step + 1 == total)
+
+
+def _weighted(units: list[Unit], losses: Losses, config: TrainConfig) -> torch.Tensor:
+    """Each unit's part of Eq. 5, (B,)."""
+    weight_B = losses.match_B.new_tensor([unit.weight for unit in units])
+    scale_B = losses.match_B.new_tensor([unit.scale for unit in units])
+    return scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
 
 
 def _lr_share(step: int, total: int, config: TrainConfig) -> float:
@@ -209,6 +280,7 @@ def _losses(
         return Losses(
             objective.preference(match_B, loser_B, kept_B, kept_loser_B, config.dpo_beta),
             torch.zeros_like(match_B),
+            sigma_B,
             forwards + Counter({loser_clean.shape[1:]: len(units)}),
         )
 
@@ -216,7 +288,7 @@ def _losses(
     if scorer:  # at the sample's own noise level, or the highest that can be judged, on the same line to the same noise
         judged_B = sigma_B.clamp(max=objective.ONLINE_MAX_SIGMA)
         judged = flow.interpolate(clean, noise, judged_B)
-        with torch.set_grad_enabled(config.strategy == "backprop-online"):
+        with torch.set_grad_enabled(config.strategy == "backprop-online" and torch.is_grad_enabled()):
             estimate = flow.tweedie(velocity(judged, judged_B, told), judged, judged_B)
             reward_B, known_B = scorer.rewards(estimate, [unit.row for unit in units])
         if config.strategy == "backprop-online":
@@ -229,7 +301,7 @@ def _losses(
     at = [i for i, unit in enumerate(units) if unit.real is not None and config.lambda_kl > 0]
     kl_B = torch.zeros_like(match_B)
     if not at:
-        return Losses(match_B, kl_B, forwards, rewards)
+        return Losses(match_B, kl_B, sigma_B, forwards, rewards)
     rows = [real for unit in units if (real := unit.real) is not None]
     if config.kl == "moment":  # on the twin's own forward pass
         real = tensors.latents(rows).to(device)
@@ -246,7 +318,8 @@ def _losses(
             found_B = objective.kl_gaussian(estimate, real)
         else:
             found_B = objective.kl_softmax(estimate, real, config.temperature)
-    return Losses(match_B, kl_B.index_copy(0, torch.tensor(at, device=device), found_B), forwards, rewards)
+    kl_B = kl_B.index_copy(0, torch.tensor(at, device=device), found_B)
+    return Losses(match_B, kl_B, sigma_B, forwards, rewards)
 
 
 def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:

@@ -83,25 +83,37 @@ def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> 
         RecipeError: a weight is given to a dimension that is not trained.
     """
     rows = list(rows)
-    dimensions = _dimensions(rows, list(targets), config)
-    everything = [replace(unit, reward=_reward(unit.row, dimensions)) for unit in _units(rows)]
+    kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config)
+    if not kept:
+        raise DatasetError(
+            f"nothing to train on: of {len(_units(rows))} units "
+            + (", ".join(f"{n} {reason} ({source})" for (source, _, reason), n in _sum_up(dropped).items()) or "none")
+            + ". Lower tau, name other --dimensions, or build a dataset on which the base sometimes succeeds."
+        )
+    return Selection(_scaled(kept, config), dropped)
+
+
+def held_out(rows: list[Row], targets: Iterable[str], config: TrainConfig) -> list[Unit]:
+    """Units of the validation split, kept and weighed among themselves; the first ones if there are too many."""
+    dimensions = _weights_of(list(config.dimensions or targets), config)
+    kept, _ = _kept(rows, dimensions, config)
+    return _scaled(kept[: config.validate_units], config)
+
+
+def _kept(
+    rows: list[Row], dimensions: dict[str, float], config: TrainConfig
+) -> tuple[list[Unit], Counter[tuple[str, str, str]]]:
+    """Kept units in the order of their ids, with weights, and what was dropped as in `Selection`."""
     tau = _threshold(rows) if config.tau is None else config.tau
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for unit in everything:
+    for unit in (replace(unit, reward=_reward(unit.row, dimensions)) for unit in _units(rows)):
         reason = _why_dropped(unit, tau, config)
         if reason is None:
             kept.append(unit)
         else:
             dropped[unit.row["source"], unit.row["dimension"] or "captions", reason] += 1
-    kept = _preferences(kept, config.dpo_margin) if config.strategy == "dpo" else _weighed(kept, config)
-    if not kept:
-        raise DatasetError(
-            f"nothing to train on: of {len(everything)} units "
-            + (", ".join(f"{n} {reason} ({source})" for (source, _, reason), n in _sum_up(dropped).items()) or "none")
-            + ". Lower tau, name other --dimensions, or build a dataset on which the base sometimes succeeds."
-        )
-    return Selection(_scaled(kept, config), dropped)
+    return _preferences(kept, config.dpo_margin) if config.strategy == "dpo" else _weighed(kept, config), dropped
 
 
 def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dict[str, float]:
@@ -114,7 +126,11 @@ def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dic
     for name in wanted:
         if name not in present:
             raise DatasetError(f"no row is scored on {name!r}; the dataset has: {', '.join(sorted(present)) or 'none'}")
-    return {name: config.dimension_weights.get(name, 1.0) for name in wanted}
+    return _weights_of(wanted, config)
+
+
+def _weights_of(dimensions: list[str], config: TrainConfig) -> dict[str, float]:
+    return {name: config.dimension_weights.get(name, 1.0) for name in dimensions}
 
 
 def _units(rows: list[Row]) -> list[Unit]:

@@ -17,6 +17,7 @@ from huggingface_hub.utils._paths import filter_repo_objects
 from train_set import row, training_set
 from typer.testing import CliRunner
 
+from gigavideo_data import video
 from gigavideo_data.generators import models
 from gigavideo_data.generators.models import Profile, model_folder
 from gigavideo_train import flow
@@ -255,7 +256,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_full_run_leaves_a_model_that_its_pipeline_loads(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
-    run(dataset, tmp_path / "run", "--model", str(tiny.folder))
+    run(dataset, tmp_path / "run", "--model", str(tiny.folder), sample_every="3")
+    clips = [path.read_bytes() for path in sorted((tmp_path / "run" / "samples").rglob("*.mp4"))]
+    assert [len(video.decode(clip, "clip").frames_THWC) for clip in clips] == [17, 17]
     assert len(losses(tmp_path / "run")) == 3
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
     tuned = DiffusionPipeline.from_pretrained(tmp_path / "run" / "model", dtype=torch.float32)

@@ -284,6 +284,8 @@ def model(folder: Path) -> Path:
     (folder / "README.md").write_text("---\ntags: [gigavideo]\n---\n# tuned\n")
     (folder / "gigavideo.json").write_text('{"profile": "miniature", "dimensions": ["mechanics"]}')
     (folder / "transformer" / "model.safetensors").write_bytes(b"weights" * 100)
+    (folder / "curves.svg").write_text("<svg/>")
+    (folder / "transformer" / "other.svg").write_text("<svg/>")
     (folder / "optimizer.pt").write_bytes(b"a pickle")
     (folder / "secret.json").symlink_to("/etc/hostname")
     return folder
@@ -299,6 +301,7 @@ def test_a_model_is_published_with_its_card_and_without_pickles_and_links(hub, t
     assert set(repo.commits[-1].files) == {
         ".gitattributes",
         "README.md",
+        "curves.svg",
         "gigavideo.json",
         "transformer/model.safetensors",
     }

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,7 +37,6 @@ from gigavideo_data.progress import Progress
 from gigavideo_data.store import write_durably
 from gigavideo_train import dataset as training_set
 from gigavideo_train import plan as planning
-from gigavideo_train.dataset import Dataset
 from gigavideo_train.distributed import World
 from gigavideo_train.train import train
 
@@ -123,7 +123,7 @@ class Lab:
         shutil.rmtree(out, ignore_errors=True)
         whole = self.datasets[run.data]
         rows = rows_for(run, whole.rows)
-        mine = Dataset(whole.folder, whole.manifest, f"{whole.identity} {run.key}", rows)
+        mine = replace(whole, identity=f"{whole.identity} {run.key}", rows=rows, held_out=[])
         settings: dict[str, Any] = {"lr": run.lr, "seed": run.seed, "strategy": run.strategy, "epochs": run.epochs}
         settings |= {"max_steps": run.steps} if run.steps else {}
         settings |= {"checkpoint_every": 1_000_000, "dimensions": f"[{','.join(run.dimensions)}]"}

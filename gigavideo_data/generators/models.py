@@ -69,6 +69,7 @@ TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
     "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
 }
+CURVES = "curves.svg"  # in a tuned model's folder, how its training went; its card shows it
 SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
 
 
