@@ -81,6 +81,11 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     checkpoint_every: Count = 100  # optimiser steps
 
+    # How it is computed, not what: these may change when a run goes on.
+    micro_batch: Count | None = None  # units a process passes at a time; null: its whole share of a batch
+    checkpointing: Literal["none", "selective", "full"] = "none"  # of activations
+    offload: bool = False  # weights and optimiser state stay in the CPU's memory
+
     @property
     def online(self) -> bool:
         """Whether rewards are those of what the model makes while it trains."""

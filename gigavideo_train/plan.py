@@ -22,7 +22,8 @@ from gigavideo_train.scoring import Scoring, scoring
 from gigavideo_train.units import Selection, Unit, select
 
 NUM_BINS = 10
-RESUMABLE = {"epochs", "max_steps", "checkpoint_every"}  # may differ when a run goes on
+# May differ when a run goes on.
+RESUMABLE = {"epochs", "max_steps", "checkpoint_every", "micro_batch", "checkpointing", "offload"}
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
 

@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
 
 Weights are float32, and AdamW's with them; on a GPU the forward pass computes in bfloat16. What a step computes depends
-on (seed, step) alone, not on the number of processes or on where an earlier run stopped.
+on (seed, step) alone, not on the number of processes or on where an earlier run stopped. All processes make the same
+passes through the model in the same order, whatever their rows: it is put together for each of them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import checkpoint, flow, objective
-from gigavideo_train.batches import batches, num_steps
+from gigavideo_train import blocks, checkpoint, flow, objective
+from gigavideo_train.batches import batches, num_steps, portions
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Row
-from gigavideo_train.distributed import World
+from gigavideo_train.distributed import World, whole
 from gigavideo_train.encode import Tensors, encode
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import load
@@ -79,11 +80,18 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
     torch.manual_seed(config.seed)  # only a LoRA's first weights are drawn from it
     pipeline = load(plan.model_folder)
     tensors = encode(plan, pipeline, family, cache_root, world, progress)
-    transformer = pipeline.transformer.to(world.device).train()
+    transformer = pipeline.transformer.train()
     _make_trainable(transformer, config, family)
+    frozen = _frozen(transformer, config)
+    for model in (transformer, frozen) if frozen else (transformer,):
+        _prepare(model, config, family, world)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
-        parameters.values(), lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+        parameters.values(),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True if world.device.type == "cuda" else None,
     )
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
     autocast = torch.autocast("cuda", torch.bfloat16) if world.device.type == "cuda" else nullcontext()
@@ -103,7 +111,7 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
             return family.velocity(pipeline, model, noisy, sigma, told).float()
 
     model = partial(velocity, transformer)
-    reference = _reference(transformer, config, velocity)
+    reference = partial(velocity, frozen) if frozen else _without_adapter(transformer, velocity)
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
     with Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
@@ -115,20 +123,23 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
             lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            mine = world.share(batch.units)
-            sums = [0.0, 0.0, 0.0, 0.0, 0.0, 0]
-            if mine:
-                losses = _losses(mine, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
-                weight_B = torch.tensor([unit.weight for unit in mine], device=world.device)
-                scale_B = torch.tensor([unit.scale for unit in mine], device=world.device)
+            sums: list[float | torch.Tensor] = [0.0] * 6
+            for mine in portions(batch.units, world.rank, world.size, config.micro_batch):
+                # Who has nothing left passes the first unit for nothing: the others need its part of the weights.
+                units, counts = (mine, 1.0) if mine else (batch.units[:1], 0.0)
+                losses = _losses(units, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
+                weight_B = torch.tensor([unit.weight for unit in units], device=world.device)
+                scale_B = torch.tensor([counts * unit.scale for unit in units], device=world.device)
                 loss_B = scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
                 (loss_B.sum() / config.batch_size).backward()
-                passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
-                sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
-                sums += [sum(losses.rewards), len(losses.rewards)]
-            world.sum_gradients(list(parameters.values()))
-            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
-            loss, match, kl, work, reward, num_scored = world.sum(sums)
+                if mine:
+                    passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
+                    found = [loss_B.detach().sum(), losses.match_B.detach().sum(), losses.kl_B.detach().sum()]
+                    found += [3.0 * passed, sum(losses.rewards), len(losses.rewards)]
+                    sums = [total + more for total, more in zip(sums, found, strict=True)]
+            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
+            loss, match, kl, work, reward, num_scored = world.sum(sums)  # here, once a step, the device is waited for
+            grad_norm = float(whole(norm))
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 raise RunError(
                     f"step {step + 1}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were "
@@ -154,13 +165,16 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
                 **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
             )
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
+                state = world.gathered(checkpoint.state(parameters, optimizer))
                 if world.is_first:
-                    checkpoint.save(checkpoints, step + 1, parameters, optimizer, plan.identity)
+                    checkpoint.save(checkpoints, step + 1, state, plan.identity)
                 world.wait()
             progress.advance()
         progress.finish()
+    untuned = {name for name, p in transformer.named_parameters() if not p.requires_grad}
+    tuned = world.gathered({name: x for name, x in transformer.state_dict().items() if name not in untuned})
     if world.is_first:
-        save_model(plan, pipeline, out / "model", steps=total)
+        save_model(plan, pipeline, tuned, out / "model", steps=total)
     world.wait()
     return out / "model"
 
@@ -219,6 +233,8 @@ def _losses(
         with torch.set_grad_enabled(config.strategy == "backprop-online"):
             estimate = flow.tweedie(velocity(judged, judged_B, told), judged, judged_B)
             reward_B, known_B = scorer.rewards(estimate, [unit.row for unit in units])
+            # Every process goes the way back through this pass, also where no clip of it could be scored.
+            reward_B = reward_B + 0.0 * estimate.flatten(1).sum(1)
         if config.strategy == "backprop-online":
             match_B = objective.backprop(match_B, reward_B, config.backprop_eta)
             forwards[judged.shape[1:]] += len(units)
@@ -261,12 +277,25 @@ def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: M
     )
 
 
-def _reference(transformer: torch.nn.Module, config: TrainConfig, velocity: Callable[..., torch.Tensor]) -> Velocity:
-    """The model as it was before training: the adapter off, or a copy; only `dpo` asks for it."""
-    if config.strategy != "dpo":
-        return partial(velocity, transformer)
-    if config.tune == "full":
-        return partial(velocity, copy.deepcopy(transformer).requires_grad_(False))
+def _frozen(transformer: torch.nn.Module, config: TrainConfig) -> torch.nn.Module | None:
+    """A copy of the model as it is before training; only `dpo` of all weights asks for it."""
+    if config.strategy != "dpo" or config.tune == "lora":
+        return None
+    return copy.deepcopy(transformer).requires_grad_(False)
+
+
+def _prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType, world: World) -> None:
+    """Bring a model to where it is trained, divided where there are several processes or little memory."""
+    its_blocks = list(transformer.get_submodule(family.BLOCKS))
+    blocks.recompute(its_blocks, config.checkpointing)
+    if world.size > 1 or config.offload:
+        blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
+    else:
+        transformer.to(world.device)
+
+
+def _without_adapter(transformer: torch.nn.Module, velocity: Callable[..., torch.Tensor]) -> Velocity:
+    """The model as it was before its LoRA."""
 
     def without_adapter(*inputs: torch.Tensor) -> torch.Tensor:
         transformer.disable_adapters()

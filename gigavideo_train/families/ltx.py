@@ -14,6 +14,7 @@ import torch
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import pixels
 
+BLOCKS = "transformer_blocks"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
 
 
