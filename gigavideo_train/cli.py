@@ -2,8 +2,9 @@
 
     gv-train --dataset runs/quickstart
     gv-train --dataset org/ds@v1.0.0
-    torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
+    torchrun --nnodes 2 --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
 
+It starts one process per visible GPU of this machine; torchrun is for several machines.
 stdout carries data only (--json); everything said to people goes to stderr. Exit codes are those of gv-data.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +47,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings (gigavideo_train/config.py).")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
     cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
+    processes: Annotated[int | None, typer.Option(min=1, help="[default: one per visible GPU; 1 without]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")] = False,
@@ -53,9 +56,12 @@ def train(
     from rich.console import Console
 
     from gigavideo_data.progress import Progress
-    from gigavideo_train import plan
+    from gigavideo_train import launch, plan
     from gigavideo_train.distributed import world
 
+    size = launch.num_processes(processes)
+    if size > 1 and not dry_run:
+        raise typer.Exit(launch.together(size, [sys.executable, "-m", "gigavideo_train", *sys.argv[1:]]))
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
     out = out or Path("runs/train") / Path(dataset.partition("@")[0]).name

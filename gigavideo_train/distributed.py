@@ -1,4 +1,4 @@
-"""One process per GPU, or several on a CPU: torchrun starts them, gloo or NCCL joins them.
+"""One process per GPU, or several on a CPU: `launch` or torchrun starts them, gloo or NCCL joins them.
 
 Each process works on its share of a global batch and gradients are summed, so any number of them computes the same
 step. Weights, gradients and optimiser state are divided over them (`blocks.shard`).
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from gigavideo_data.errors import GigaVideoError
 
 WAIT = timedelta(minutes=30)  # for the slowest process, encoding included; then the run fails instead of hanging
+FAILED = "GIGAVIDEO_FAILED"  # names a file to which processes add their numbers as they fail
 
 Decision = TypeVar("Decision")
 
@@ -96,7 +98,10 @@ def _backend(device: torch.device) -> str:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Join the processes that torchrun started; alone without it."""
+    """Join the processes that were started together; alone if none were.
+
+    One that fails where others have before it ends without a word: what it met is that they are gone.
+    """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available()
@@ -105,8 +110,25 @@ def world() -> Iterator[World]:
         torch.cuda.set_device(device)
     if size > 1:
         dist.init_process_group(_backend(device), timeout=WAIT)
+    failed = False
     try:
         yield World(rank, size, device)
+    except BaseException:
+        failed = True
+        if not _is_first_to_fail(rank):
+            raise SystemExit(1) from None
+        raise
     finally:
-        if dist.is_initialized():
+        # After a failure the group is left to the system: NCCL would wait for processes that do not leave it.
+        if dist.is_initialized() and (size == 1 or not failed):
             dist.destroy_process_group()
+
+
+def _is_first_to_fail(rank: int) -> bool:
+    """Whether no other process of this machine has failed before; always, if nobody keeps account."""
+    if FAILED not in os.environ:
+        return True
+    path = Path(os.environ[FAILED])
+    with path.open("a") as file:
+        file.write(f"{rank}\n")
+    return path.read_text().split()[0] == str(rank)

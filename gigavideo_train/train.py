@@ -1,6 +1,6 @@
 """The training loop.
 
-    torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
+    gv-train --dataset runs/quickstart
 
 Weights are float32, and AdamW's with them; on a GPU the forward pass computes in bfloat16. What a step computes depends
 on (seed, step) alone, not on the number of processes or on where an earlier run stopped. All processes make the same
