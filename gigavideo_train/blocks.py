@@ -1,4 +1,4 @@
-"""What is done to a transformer block by block before it is trained: recomputed, sharded.
+"""What is done to a transformer block by block before it is trained: recomputed, compiled, sharded.
 
 Each block's own `forward` is replaced, not the block, so that names of weights stay those of diffusers. What shards
 works around it, in the hooks of the block.
@@ -7,8 +7,9 @@ works around it, in the hooks of the block.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,12 +36,23 @@ def recompute(blocks: Iterable[nn.Module], mode: str) -> None:
     if mode == "none":
         return
     contexts = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if mode == "selective" else {}
+
+    def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+        # A function, no partial: torch.compile would pass over one of torch's own.
+        return lambda *inputs, **named: checkpoint(forward, *inputs, use_reentrant=False, **contexts, **named)
+
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
+        block.forward = recomputed(block.forward)
 
 
 def _policy(_context: object, op: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if op in ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def compiled(blocks: Iterable[nn.Module]) -> None:
+    """Compile each block as it is now, recomputation included; they are equal, so they share one compilation."""
+    for block in blocks:
+        block.forward = torch.compile(block.forward)
 
 
 def shard(transformer: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh, *, offload: bool) -> None:

@@ -47,6 +47,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings (gigavideo_train/config.py).")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
     cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
+    preset: Annotated[int | None, typer.Option(help="GB of GPU memory: 24, 48, 80, 141.  [default: as found]")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="[default: one per visible GPU; 1 without]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
@@ -68,7 +69,9 @@ def train(
     first = int(os.environ.get("RANK", "0")) == 0
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
     with world() as joined, Progress(console) as progress:
-        planned = plan.make(_found(dataset, joined), model, config, [*settings, *(overrides or [])])
+        found_bytes = joined.agreed(joined.memory_bytes)
+        overrides = [*settings, *(overrides or [])]
+        planned = plan.make(_found(dataset, joined), model, config, overrides, preset, found_bytes)
         facts = plan.facts(planned)
         plan.show(facts, console)
         if not dry_run:

@@ -64,6 +64,10 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def memory_bytes(self) -> int | None:
+        """Of this process's GPU; None on a CPU, where nothing is chosen by it."""
+        return torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else None
+
     def mesh(self) -> DeviceMesh:
         """All processes in a row; one alone is joined with itself."""
         if not dist.is_initialized():

@@ -12,18 +12,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
 from gigavideo_train import config as settings
 from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
+from gigavideo_train.memory import PRESETS, fitting
 from gigavideo_train.scoring import Scoring, scoring
 from gigavideo_train.units import Selection, Unit, select
 
 NUM_BINS = 10
 # May differ when a run goes on.
-RESUMABLE = {"epochs", "max_steps", "checkpoint_every", "micro_batch", "checkpointing", "offload"}
+RESUMABLE = {"epochs", "max_steps", "checkpoint_every", "micro_batch", "checkpointing", "offload", "compile_blocks"}
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
 
@@ -39,6 +41,7 @@ class Plan:
     profile: Profile
     shift: float
     scoring: Scoring | None = None  # of the online strategies
+    memory: int | None = None  # the preset of `memory.py` that settings come from, GB
 
     @property
     def units(self) -> list[Unit]:
@@ -56,7 +59,14 @@ class Plan:
         }
 
 
-def make(dataset: Dataset, model: str | None, config_file: Path | None, overrides: list[str]) -> Plan:
+def make(
+    dataset: Dataset,
+    model: str | None,
+    config_file: Path | None,
+    overrides: list[str],
+    memory: int | None = None,
+    found_bytes: int | None = None,
+) -> Plan:
     """Check everything that can be checked without loading the model.
 
     Args:
@@ -64,6 +74,8 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
         model: name or pipeline folder; None is the dataset's target.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
+        memory: a preset of `memory.py`, GB; None is what fits `found_bytes`, unless the model has settings of its own.
+        found_bytes: memory of a GPU; None without one.
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
@@ -73,11 +85,15 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
     folder = model_folder(model)
     family_name(folder)
     profile = profile_of(model)
-    config = settings.load(profile.name, config_file, overrides)
+    if memory is not None and memory not in PRESETS:
+        raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, PRESETS))} GB")
+    if memory is None and found_bytes and profile.name not in settings.PRESETS:
+        memory = fitting(found_bytes)
+    config = settings.load(profile.name, config_file, overrides, PRESETS[memory] if memory else None)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
-    return Plan(dataset, selection, config, model, folder, profile, shift, scored)
+    return Plan(dataset, selection, config, model, folder, profile, shift, scored, memory)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -101,6 +117,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "model": Path(plan.model).name,
         "shift": plan.shift,
         "judge": plan.scoring.judge if plan.scoring else None,
+        "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
         "units": [
             {
@@ -126,6 +143,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
     what += f", judged by {facts['judge']['model']}" if facts["judge"] else ""
     name = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
     console.print(Text(f"{what} on dataset {name}, recipe {facts['recipe']}"))
+    if facts["memory"]:
+        ways = ", ".join(f"{key} {config[key]}" for key in PRESETS[facts["memory"]])
+        console.print(Text(f"preset for {facts['memory']} GB of GPU memory: {ways}"))
     table = Table("source", "dimension", "kept", "dropped", title="Units", title_justify="left")
     for line in facts["units"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())

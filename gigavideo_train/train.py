@@ -288,6 +288,8 @@ def _prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleTy
     """Bring a model to where it is trained, divided where there are several processes or little memory."""
     its_blocks = list(transformer.get_submodule(family.BLOCKS))
     blocks.recompute(its_blocks, config.checkpointing)
+    if config.compile_blocks if config.compile_blocks is not None else world.device.type == "cuda":
+        blocks.compiled(its_blocks)
     if world.size > 1 or config.offload:
         blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
     else:

@@ -105,6 +105,19 @@ def test_what_saves_memory_changes_no_step(
     assert agree(run(dataset, tmp_path / "run", 1, "--resume", **settings), alone)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_compiled_blocks_make_the_same_steps(tmp_path: Path, size: int) -> None:
+    dataset = training_set(tmp_path / "set", [row(1), row(2), row(3), row(4)])
+    settings = {"epochs": "1", "batch_size": "2", "checkpointing": "selective"}
+    expected = run(dataset, tmp_path / "alone", 1, **settings)
+    found = run(dataset, tmp_path / "run", size, compile_blocks="true", **settings)
+    assert agree(found, expected)
+    assert [step["model_tflops"] * step["s_per_step"] for step in found] == pytest.approx(
+        [step["model_tflops"] * step["s_per_step"] for step in expected]
+    )
+
+
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_preferences_are_learned_by_several_processes(tmp_path: Path, tune: str) -> None:
     made = [row(1, reward=0.2, prompt=40), row(2, reward=0.9, prompt=40), row(3, reward=0.1, prompt=40)]
