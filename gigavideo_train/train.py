@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import blocks, checkpoint, flow, objective
+from gigavideo_train import attention, blocks, checkpoint, flow, objective
 from gigavideo_train.batches import batches, num_steps, portions
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Row
@@ -114,7 +114,11 @@ def train(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progr
     reference = partial(velocity, frozen) if frozen else _without_adapter(transformer, velocity)
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
-    with Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
+    order = world.agreed(lambda: _kernels(plan, tensors, transformer, family, world))
+    if order:
+        progress.note(f"attention by {order[0]}, the fastest of those that run here")
+    # The way back is inside too: what is recomputed there must be what was computed.
+    with attention.preferred(order), Metrics(out / "metrics.jsonl", done, enabled=world.is_first) as metrics:
         progress.start("train", total=total, cached=done)
         for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
             if step < done:
@@ -294,6 +298,16 @@ def _prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleTy
         blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
     else:
         transformer.to(world.device)
+
+
+def _kernels(plan: Plan, tensors: Tensors, transformer: torch.nn.Module, family: ModuleType, world: World) -> list[str]:
+    """Kernels for attention over the largest clip, the fastest first; on a CPU torch has its own."""
+    if world.device.type != "cuda":
+        return []
+    largest = max((unit.row for unit in plan.units), key=lambda row: row["num_frames"] * row["height"] * row["width"])
+    num_tokens = family.num_tokens(transformer, tensors.latents([largest]).shape[1:])
+    heads, width = transformer.config.num_attention_heads, transformer.config.attention_head_dim
+    return attention.kernels(heads, num_tokens, width, world.device)
 
 
 def _without_adapter(transformer: torch.nn.Module, velocity: Callable[..., torch.Tensor]) -> Velocity:
