@@ -1,4 +1,4 @@
-"""For torchrun: `torchrun --nproc-per-node 8 -m gigavideo_train --dataset DIR`."""
+"""For torchrun: `torchrun --nnodes 2 --nproc-per-node 8 -m gigavideo_train --dataset DIR`."""
 
 from gigavideo_train.cli import main
 

@@ -33,6 +33,17 @@ def batches(units: list[Unit], epochs: int, batch_size: int, seed: int) -> Itera
             yield Batch(epoch, members)
 
 
+def portions(units: list[Unit], rank: int, size: int, micro_batch: int | None) -> list[list[Unit]]:
+    """What one of `size` processes computes of a batch, in passes of `micro_batch` units; None is all in one.
+
+    The number of passes is the same for all processes: one that has less gets empty ones.
+    """
+    most = -(-len(units) // size)
+    per_pass = micro_batch or most
+    mine = units[rank::size]
+    return [mine[start : start + per_pass] for start in range(0, most, per_pass)]
+
+
 def num_steps(units: list[Unit], epochs: int, batch_size: int, max_steps: int | None) -> int:
     """Optimiser steps of a run."""
     per_epoch = sum(1 for _ in batches(units, 1, batch_size, seed=0))

@@ -3,7 +3,8 @@
     checkpoints/step-00000100/state.safetensors, state.json
 
 A checkpoint gets its name when it is whole and on disk, and older ones than the one before are removed after that, so a
-kill at any moment leaves one that loads, and a damaged disk may.
+kill at any moment leaves one that loads, and a damaged disk may. Tensors are in one piece, so that any number of
+processes may go on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.store import sync
@@ -45,24 +47,24 @@ class Done:
         return Done(self.steps + 1, self.skipped + 1, self.in_row + 1)
 
 
-def save(
-    folder: Path,
-    done: Done,
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.AdamW,
-    mean: dict[str, torch.Tensor],
-    facts: dict[str, Any],
-) -> None:
-    """Write the state after some steps; `mean` is empty without `ema`, `facts` say what run it is."""
-    tensors = {f"weight.{name}": p.detach() for name, p in parameters.items()}
+def state(
+    parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW, mean: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, as they are: divided over processes, perhaps. `mean` is empty without `ema`."""
+    tensors: dict[str, torch.Tensor] = {f"weight.{name}": parameter for name, parameter in parameters.items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in mean.items()}
     for name, parameter in parameters.items():
-        state = optimizer.state[parameter]  # empty as long as every step was skipped
-        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if state}
+        moments = optimizer.state[parameter]  # empty as long as every step was skipped
+        tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS if moments}
+    return tensors
+
+
+def save(folder: Path, done: Done, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    """Write the state after some steps, in one piece on the CPU; `facts` say what run it is."""
     part = folder / f".part-{done.steps:08}"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part / "state.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part / "state.safetensors")
     (part / "state.json").write_text(json.dumps({"done": asdict(done), "facts": facts}, indent=1, sort_keys=True))
     for path in (*part.iterdir(), part):
         sync(path)
@@ -102,7 +104,9 @@ def load(
     optimizer: torch.optim.AdamW,
     mean: dict[str, torch.Tensor],
 ) -> Done:
-    """Put a checkpoint's state into place. A `mean` that was not kept before starts from the weights.
+    """Put a checkpoint's state into place, and of what is divided this process's part.
+
+    A `mean` that was not kept before starts from the weights.
 
     Returns:
         How far the run was.
@@ -117,14 +121,17 @@ def load(
     done = Done(**json.loads((path / "state.json").read_text())["done"])
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"weight.{name}"])
+            _fill(parameter, tensors[f"weight.{name}"])
             if done.steps > done.skipped:
-                optimizer.state[parameter] = {
-                    "step": torch.tensor(float(done.steps - done.skipped)),
-                    **{moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS},
-                }
+                moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+                for moment, tensor in moments.items():
+                    _fill(tensor, tensors[f"{moment}.{name}"])
+                # Where AdamW wants it: beside the weights if it is fused.
+                at = parameter.device if optimizer.defaults["fused"] else "cpu"
+                taken = torch.tensor(float(done.steps - done.skipped), device=at)
+                optimizer.state[parameter] = {"step": taken, **moments}
         for name, tensor in mean.items():
-            tensor.copy_(tensors.get(f"ema.{name}", tensors[f"weight.{name}"]))
+            _fill(tensor, tensors.get(f"ema.{name}", tensors[f"weight.{name}"]))
     return done
 
 
@@ -132,6 +139,14 @@ def _flat(facts: dict[str, Any]) -> dict[str, Any]:
     """Settings one by one: "config.lr" instead of all in one."""
     parts = (value.items() if isinstance(value, dict) else [("", value)] for value in facts.values())
     return {f"{key}.{name}".rstrip("."): value for key, part in zip(facts, parts, strict=True) for name, value in part}
+
+
+def _fill(tensor: torch.Tensor, whole: torch.Tensor) -> None:
+    if isinstance(tensor, DTensor):  # every process has read the file: nothing needs to be sent
+        part = distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None)
+        tensor.to_local().copy_(part.to_local())
+    else:
+        tensor.copy_(whole)
 
 
 def _short(value: Any) -> str:

@@ -2,8 +2,9 @@
 
     gv-train --dataset runs/quickstart
     gv-train --dataset org/ds@v1.0.0
-    torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
+    torchrun --nnodes 2 --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
 
+It starts one process per visible GPU of this machine; torchrun is for several machines.
 stdout carries data only (--json); everything said to people goes to stderr. Exit codes are those of gv-data.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +49,8 @@ def train(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
     report_to: Annotated[str | None, typer.Option(help="tensorboard: metrics there too, in the run's folder.")] = None,
     cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
+    preset: Annotated[int | None, typer.Option(help="GB of GPU memory: 24, 48, 80, 141.  [default: as found]")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="[default: one per visible GPU; 1 without]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     resume_changed: Annotated[
         bool, typer.Option("--resume-changed", help="The same, even if dataset or settings changed since.")
@@ -59,9 +63,12 @@ def train(
     from rich.console import Console
 
     from gigavideo_data.progress import Progress
-    from gigavideo_train import plan
+    from gigavideo_train import launch, plan
     from gigavideo_train.distributed import world
 
+    size = launch.num_processes(processes)
+    if size > 1 and not dry_run:
+        raise typer.Exit(launch.together(size, [sys.executable, "-m", "gigavideo_train", *sys.argv[1:]]))
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
     settings += [f"report_to={report_to}"] if report_to else []
@@ -69,7 +76,9 @@ def train(
     first = int(os.environ.get("RANK", "0")) == 0
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
     with world() as joined, Progress(console) as progress:
-        planned = plan.make(_found(dataset, joined), model, config, [*settings, *(overrides or [])])
+        found_bytes = joined.agreed(joined.memory_bytes)
+        overrides = [*settings, *(overrides or [])]
+        planned = plan.make(_found(dataset, joined), model, config, overrides, preset, found_bytes)
         facts = plan.facts(planned)
         plan.show(facts, console)
         if not dry_run:

@@ -1,7 +1,7 @@
 """Every setting of a training run, checked once, strictly; flat values are passed inward.
 
-Defaults are the paper's where it names one. A model that needs others has a line in `PRESETS`; a file (`--config`) and
-`--set key=value` come on top.
+Defaults are the paper's where it names one. A model that needs others has a line in `PRESETS`; a preset for a GPU's
+memory, a file (`--config`) and `--set key=value` come on top, in this order.
 """
 
 from __future__ import annotations
@@ -89,6 +89,12 @@ class TrainConfig(BaseModel):
     sample_prompts: Count = 4
     report_to: Literal["tensorboard"] | None = None
 
+    # How it is computed, not what: these may change when a run goes on.
+    micro_batch: Count | None = None  # units a process passes at a time; null: its whole share of a batch
+    checkpointing: Literal["none", "selective", "full"] = "none"  # of activations
+    offload: bool = False  # weights and optimiser state stay in the CPU's memory
+    compile_blocks: bool | None = None  # null: on a GPU
+
     @property
     def online(self) -> bool:
         """Whether rewards are those of what the model makes while it trains."""
@@ -99,13 +105,13 @@ class TrainConfig(BaseModel):
         return judge and published_name(judge)
 
 
-def load(profile: str, path: Path | None, overrides: list[str]) -> TrainConfig:
-    """Put together preset, file and overrides.
+def load(profile: str, path: Path | None, overrides: list[str], memory: dict[str, Any] | None = None) -> TrainConfig:
+    """Put together presets, of the model and of a GPU's `memory`, file and overrides.
 
     Raises:
         RecipeError: with file and line, or the override, and the nearest valid key.
     """
-    preset = PRESETS.get(profile, {})
+    preset = PRESETS.get(profile, {}) | (memory or {})
     written = read(path) if path else Document({}, "--set")
     if not isinstance(written.data, dict):
         return validate(TrainConfig, written)  # says what is wrong

@@ -1,24 +1,28 @@
-"""One process per GPU, or several on a CPU: torchrun starts them, gloo or NCCL joins them.
+"""One process per GPU, or several on a CPU: `launch` or torchrun starts them, gloo or NCCL joins them.
 
 Each process works on its share of a global batch and gradients are summed, so any number of them computes the same
-step. Nothing is sharded yet: a model must fit on one device.
+step. Weights, gradients and optimiser state are divided over them (`blocks.shard`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from gigavideo_data.errors import GigaVideoError
 
 WAIT = timedelta(minutes=30)  # for the slowest process, encoding included; then the run fails instead of hanging
+FAILED = "GIGAVIDEO_FAILED"  # names a file to which processes add their numbers as they fail
 
 Decision = TypeVar("Decision")
 
@@ -60,31 +64,48 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Sum gradients over processes; one without samples in this step adds zeros."""
-        if self.size == 1:
-            return
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])  # one message instead of hundreds
-        dist.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
+    def memory_bytes(self) -> int | None:
+        """Of this process's GPU; None on a CPU, where nothing is chosen by it."""
+        return torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else None
 
-    def sum(self, values: list[float]) -> list[float]:
-        """Sums over processes, float64."""
-        if self.size == 1:
-            return values
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
+    def mesh(self) -> DeviceMesh:
+        """All processes in a row; one alone is joined with itself."""
+        if not dist.is_initialized():
+            dist.init_process_group(_backend(self.device), store=dist.HashStore(), rank=0, world_size=1)
+        return init_device_mesh(self.device.type, (self.size,))
+
+    def gathered(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors in one piece on the CPU of the first process, one after the other; nothing for the others."""
+        found = {}
+        for name, tensor in tensors.items():
+            complete = whole(tensor.detach())  # all take part
+            if self.is_first:
+                found[name] = complete.to("cpu", copy=True)  # without the padding it was sent with
+        return found
+
+    def sum(self, values: Sequence[float | torch.Tensor]) -> list[float]:
+        """Sums of numbers over processes, float64; waits for the device, but once."""
+        total = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self.device) for x in values])
+        if self.size > 1:
+            dist.all_reduce(total)
         return total.tolist()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in one piece for every process, which all must ask for if it is divided."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _backend(device: torch.device) -> str:
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # gloo for what is offloaded
 
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Join the processes that torchrun started; alone without it."""
+    """Join the processes that were started together; alone if none were.
+
+    One that fails where others have before it ends without a word: what it met is that they are gone.
+    """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available()
@@ -92,9 +113,26 @@ def world() -> Iterator[World]:
     if on_gpu:
         torch.cuda.set_device(device)
     if size > 1:
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=WAIT)
+        dist.init_process_group(_backend(device), timeout=WAIT)
+    failed = False
     try:
         yield World(rank, size, device)
+    except BaseException:
+        failed = True
+        if not _is_first_to_fail(rank):
+            raise SystemExit(1) from None
+        raise
     finally:
-        if size > 1:
+        # After a failure the group is left to the system: NCCL would wait for processes that do not leave it.
+        if dist.is_initialized() and (size == 1 or not failed):
             dist.destroy_process_group()
+
+
+def _is_first_to_fail(rank: int) -> bool:
+    """Whether no other process of this machine has failed before; always, if nobody keeps account."""
+    if FAILED not in os.environ:
+        return True
+    path = Path(os.environ[FAILED])
+    with path.open("a") as file:
+        file.write(f"{rank}\n")
+    return path.read_text().split()[0] == str(rank)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from gigavideo_train.batches import batches
+from gigavideo_train.batches import batches, portions
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed import World
 from gigavideo_train.units import Unit
@@ -28,8 +28,9 @@ def mean_loss(
     """
     total = 0.0
     for batch in batches(units, 1, config.batch_size, seed=0):
-        mine = world.share(batch.units)
-        if mine:
-            total += float(loss(mine, EPOCH).sum())
+        for mine in portions(batch.units, world.rank, world.size, config.micro_batch):
+            # Who has nothing left passes a unit for nothing, as in training.
+            found = float(loss(mine or batch.units[:1], EPOCH).sum())
+            total += found if mine else 0.0
     (total,) = world.sum([total])
     return total / len(units)

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+import torch
+from huggingface_hub import ModelCardData, save_torch_state_dict
 
 from gigavideo_data.generators.models import CURVES, SIGN
 from gigavideo_data.recipe import published_name
@@ -15,30 +16,40 @@ from gigavideo_train.curves import svg
 from gigavideo_train.families.table import family_name
 from gigavideo_train.plan import Plan
 
+WEIGHTS = "diffusion_pytorch_model{suffix}.safetensors"  # as diffusers looks for them
 SCORES = """<!-- scores -->
 Not compared with its base yet: `gv-data eval` does that, and writes the result here.
 <!-- /scores -->"""
 
 
-def save_model(plan: Plan, pipeline: Any, to: Path, steps: int, metrics: list[dict[str, Any]]) -> None:
+def save_model(
+    plan: Plan,
+    pipeline: Any,
+    tensors: dict[str, torch.Tensor],
+    to: Path,
+    steps: int,
+    metrics: list[dict[str, Any]],
+) -> None:
     """Write the tuned model, with a card that shows its `metrics`; the folder gets its name when it is whole.
 
+    `tensors` are those of the transformer's state that were trained, in one piece on the CPU, by their names there.
     A full fine-tune is a copy of the base with another transformer, in float32: a step of 1e-6 is lost in bfloat16.
     """
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    transformer = pipeline.transformer.cpu().eval()
     if plan.config.tune == "full":
         shutil.copytree(plan.model_folder, part, ignore=shutil.ignore_patterns("transformer", "README.md", ".*"))
-        transformer.register_to_config(_name_or_path=published_name(plan.model))  # else the path that it was read from
-        transformer.save_pretrained(part / "transformer")
+        (part / "transformer").mkdir()
+        shutil.copy(plan.model_folder / "transformer" / "config.json", part / "transformer")
+        save_torch_state_dict(tensors, part / "transformer", filename_pattern=WEIGHTS)
     else:
         from peft.utils import get_peft_model_state_dict
 
+        transformer = pipeline.transformer
         adapter = transformer.peft_config["default"]
         type(pipeline).save_lora_weights(
             part,
-            transformer_lora_layers=get_peft_model_state_dict(transformer),
+            transformer_lora_layers=get_peft_model_state_dict(transformer, tensors),
             transformer_lora_adapter_metadata=adapter.to_dict(),
         )
     sign = {

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
 from gigavideo_train import config as settings
 from gigavideo_train import tracker
@@ -19,6 +20,7 @@ from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
+from gigavideo_train.memory import PRESETS, fitting
 from gigavideo_train.scoring import Scoring, scoring
 from gigavideo_train.units import Selection, Unit, held_out, select
 
@@ -33,6 +35,10 @@ RESUMABLE = {  # may differ when a run goes on
     "sample_every",
     "sample_prompts",
     "report_to",
+    "micro_batch",
+    "checkpointing",
+    "offload",
+    "compile_blocks",
 }
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
 
@@ -50,6 +56,7 @@ class Plan:
     shift: float
     scoring: Scoring | None = None  # of the online strategies
     held_out: list[Unit] = field(default_factory=list)  # of the validation split, to be asked while training
+    memory: int | None = None  # the preset of `memory.py` that settings come from, GB
 
     @property
     def units(self) -> list[Unit]:
@@ -67,7 +74,14 @@ class Plan:
         }
 
 
-def make(dataset: Dataset, model: str | None, config_file: Path | None, overrides: list[str]) -> Plan:
+def make(
+    dataset: Dataset,
+    model: str | None,
+    config_file: Path | None,
+    overrides: list[str],
+    memory: int | None = None,
+    found_bytes: int | None = None,
+) -> Plan:
     """Check everything that can be checked without loading the model.
 
     Args:
@@ -75,6 +89,8 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
         model: name or pipeline folder; None is the dataset's target.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
+        memory: a preset of `memory.py`, GB; None is what fits `found_bytes`, unless the model has settings of its own.
+        found_bytes: memory of a GPU; None without one.
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
@@ -85,13 +101,17 @@ def make(dataset: Dataset, model: str | None, config_file: Path | None, override
     folder = model_folder(model)
     family_name(folder)
     profile = profile_of(model)
-    config = settings.load(profile.name, config_file, overrides)
+    if memory is not None and memory not in PRESETS:
+        raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, PRESETS))} GB")
+    if memory is None and found_bytes and profile.name not in settings.PRESETS:
+        memory = fitting(found_bytes)
+    config = settings.load(profile.name, config_file, overrides, PRESETS[memory] if memory else None)
     tracker.check(config.report_to)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
     asked = held_out(dataset.held_out, dataset.manifest["dimensions"], config) if config.validate_every else []
-    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked)
+    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked, memory)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -115,6 +135,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "model": Path(plan.model).name,
         "shift": plan.shift,
         "judge": plan.scoring.judge if plan.scoring else None,
+        "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
         "units": [
             {
@@ -141,6 +162,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
     what += f", judged by {facts['judge']['model']}" if facts["judge"] else ""
     name = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
     console.print(Text(f"{what} on dataset {name}, recipe {facts['recipe']}"))
+    if facts["memory"]:
+        ways = ", ".join(f"{key} {config[key]}" for key in PRESETS[facts["memory"]])
+        console.print(Text(f"preset for {facts['memory']} GB of GPU memory: {ways}"))
     table = Table("source", "dimension", "kept", "dropped", title="Units", title_justify="left")
     for line in facts["units"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())

@@ -1,9 +1,10 @@
 """The training loop.
 
-    torchrun --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
+    gv-train --dataset runs/quickstart
 
 Weights are float32, and AdamW's with them; on a GPU the forward pass computes in bfloat16. What a step computes depends
-on (seed, step) alone, not on the number of processes or on where an earlier run stopped.
+on (seed, step) alone, not on the number of processes or on where an earlier run stopped. All processes make the same
+passes through the model in the same order, whatever their rows: it is put together for each of them.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import breakdown, checkpoint, ema, flow, held_out, objective, samples
-from gigavideo_train.batches import Batch, batches, num_steps
+from gigavideo_train import attention, blocks, breakdown, checkpoint, ema, flow, held_out, objective, samples
+from gigavideo_train.batches import Batch, batches, num_steps, portions
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Row
-from gigavideo_train.distributed import World
+from gigavideo_train.distributed import World, whole
 from gigavideo_train.encode import Tensors, encode
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import load
@@ -95,11 +96,18 @@ def train(
     pipeline = load(plan.model_folder)
     chosen = samples.chosen(plan, progress)
     tensors = encode(plan, pipeline, family, cache_root, world, progress, samples.texts(chosen))
-    transformer = pipeline.transformer.to(world.device).train()
+    transformer = pipeline.transformer.train()
     _make_trainable(transformer, config, family)
+    frozen = _frozen(transformer, config)
+    for model in (transformer, frozen) if frozen else (transformer,):
+        _prepare(model, config, family, world)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
-        parameters.values(), lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+        parameters.values(),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True if world.device.type == "cuda" else None,
     )
     mean = ema.copied(parameters) if config.ema else {}
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
@@ -117,7 +125,7 @@ def train(
             return family.velocity(pipeline, model, noisy, sigma, told).float()
 
     model = partial(velocity, transformer)
-    reference = _reference(transformer, config, velocity)
+    reference = partial(velocity, frozen) if frozen else _without_adapter(transformer, velocity)
     checkpoints = out / "checkpoints"
     newest = checkpoint.latest(checkpoints) if resume else None
     for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
@@ -137,7 +145,11 @@ def train(
         with ema.in_place(mean, parameters):
             samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
 
+    order = world.agreed(lambda: _kernels(plan, tensors, transformer, family, world))
+    if order:
+        progress.note(f"attention by {order[0]}, the fastest of those that run here")
     with (
+        attention.preferred(order),  # the way back is inside too: what is recomputed there must be what was computed
         Metrics(out / "metrics.jsonl", done.steps, config.report_to, enabled=world.is_first) as metrics,
         Stop() as stop,
     ):
@@ -153,20 +165,27 @@ def train(
             lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            mine = world.share(batch.units)
-            sums, parts = [0.0, 0.0, 0.0, 0.0, 0.0, 0], breakdown.NOTHING
-            if mine:
-                losses = _losses(mine, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
-                loss_B = _weighted(mine, losses, config)
+            sums: list[float | torch.Tensor] = [0.0] * 6
+            passed = []  # what is told of apart
+            for mine in portions(batch.units, world.rank, world.size, config.micro_batch):
+                # Who has nothing left passes the first unit for nothing: the others need its part of the weights.
+                units, counts = (mine, 1.0) if mine else (batch.units[:1], 0.0)
+                losses = _losses(units, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
+                loss_B = counts * _weighted(units, losses, config)
                 (loss_B.sum() / config.batch_size).backward()
-                passed = sum(flops[shape] * number for shape, number in losses.forwards.items())
-                sums = [loss_B.sum().item(), losses.match_B.sum().item(), losses.kl_B.sum().item(), 3.0 * passed]
-                sums += [sum(losses.rewards), len(losses.rewards)]
-                parts = breakdown.sums(losses.match_B, losses.sigma_B, [unit.row["source"] for unit in mine])
-            world.sum_gradients(list(parameters.values()))
-            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm))
-            # Summed over processes, so all of them decide alike.
+                if mine:
+                    work = 3.0 * sum(flops[shape] * number for shape, number in losses.forwards.items())
+                    found = [loss_B.detach().sum(), losses.match_B.detach().sum(), losses.kl_B.detach().sum()]
+                    found += [work, sum(losses.rewards), len(losses.rewards)]
+                    sums = [total_so_far + more for total_so_far, more in zip(sums, found, strict=True)]
+                    passed.append((losses.match_B.detach(), losses.sigma_B, [unit.row["source"] for unit in mine]))
+            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
+            parts = breakdown.NOTHING
+            for one in passed:
+                parts = [a + b for a, b in zip(parts, breakdown.sums(*one), strict=True)]
+            # Summed over processes, so all of them decide alike; here, once a step, the device is waited for.
             loss, match, kl, work, reward, num_scored, asked, *parts = world.sum([*sums, float(stop.asked), *parts])
+            grad_norm = float(whole(norm))
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
             done = done.after(finite=finite)
             if finite:
@@ -199,8 +218,9 @@ def train(
                     raise RunError(f"{told} It was so {done.in_row} times in a row. Lower lr, or look at these clips.")
                 progress.note(told)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or asked:
+                state = world.gathered(checkpoint.state(parameters, optimizer, mean))
                 if world.is_first:
-                    checkpoint.save(checkpoints, done, parameters, optimizer, mean, plan.identity)
+                    checkpoint.save(checkpoints, done, state, plan.identity)
                 world.wait()
             if chosen and _due(step, total, config.sample_every) and not asked:
                 show(step + 1)
@@ -209,10 +229,12 @@ def train(
                 progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
                 raise KeyboardInterrupt
         progress.finish()
+    untuned = {name for name, p in transformer.named_parameters() if not p.requires_grad}
     with ema.in_place(mean, parameters):
-        if world.is_first:
-            save_model(plan, pipeline, out / "model", total, read(out / "metrics.jsonl"))
-        world.wait()
+        tuned = world.gathered({name: x for name, x in transformer.state_dict().items() if name not in untuned})
+    if world.is_first:
+        save_model(plan, pipeline, tuned, out / "model", total, read(out / "metrics.jsonl"))
+    world.wait()
     return out / "model"
 
 
@@ -291,6 +313,8 @@ def _losses(
         with torch.set_grad_enabled(config.strategy == "backprop-online" and torch.is_grad_enabled()):
             estimate = flow.tweedie(velocity(judged, judged_B, told), judged, judged_B)
             reward_B, known_B = scorer.rewards(estimate, [unit.row for unit in units])
+            # Every process goes the way back through this pass, also where no clip of it could be scored.
+            reward_B = reward_B + 0.0 * estimate.flatten(1).sum(1)
         if config.strategy == "backprop-online":
             match_B = objective.backprop(match_B, reward_B, config.backprop_eta)
             forwards[judged.shape[1:]] += len(units)
@@ -334,12 +358,37 @@ def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: M
     )
 
 
-def _reference(transformer: torch.nn.Module, config: TrainConfig, velocity: Callable[..., torch.Tensor]) -> Velocity:
-    """The model as it was before training: the adapter off, or a copy; only `dpo` asks for it."""
-    if config.strategy != "dpo":
-        return partial(velocity, transformer)
-    if config.tune == "full":
-        return partial(velocity, copy.deepcopy(transformer).requires_grad_(False))
+def _frozen(transformer: torch.nn.Module, config: TrainConfig) -> torch.nn.Module | None:
+    """A copy of the model as it is before training; only `dpo` of all weights asks for it."""
+    if config.strategy != "dpo" or config.tune == "lora":
+        return None
+    return copy.deepcopy(transformer).requires_grad_(False)
+
+
+def _prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType, world: World) -> None:
+    """Bring a model to where it is trained, divided where there are several processes or little memory."""
+    its_blocks = list(transformer.get_submodule(family.BLOCKS))
+    blocks.recompute(its_blocks, config.checkpointing)
+    if config.compile_blocks if config.compile_blocks is not None else world.device.type == "cuda":
+        blocks.compiled(its_blocks)
+    if world.size > 1 or config.offload:
+        blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
+    else:
+        transformer.to(world.device)
+
+
+def _kernels(plan: Plan, tensors: Tensors, transformer: torch.nn.Module, family: ModuleType, world: World) -> list[str]:
+    """Kernels for attention over the largest clip, the fastest first; on a CPU torch has its own."""
+    if world.device.type != "cuda":
+        return []
+    largest = max((unit.row for unit in plan.units), key=lambda row: row["num_frames"] * row["height"] * row["width"])
+    num_tokens = family.num_tokens(transformer, tensors.latents([largest]).shape[1:])
+    heads, width = transformer.config.num_attention_heads, transformer.config.attention_head_dim
+    return attention.kernels(heads, num_tokens, width, world.device)
+
+
+def _without_adapter(transformer: torch.nn.Module, velocity: Callable[..., torch.Tensor]) -> Velocity:
+    """The model as it was before its LoRA."""
 
     def without_adapter(*inputs: torch.Tensor) -> torch.Tensor:
         transformer.disable_adapters()

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from gigavideo_train.batches import batches, num_steps
+from gigavideo_train.batches import batches, num_steps, portions
 from gigavideo_train.units import Unit
 
 
@@ -42,3 +42,15 @@ def test_steps_are_counted_with_small_last_batches() -> None:
     assert num_steps(UNITS, 2, 4, None) == 2 * (2 + 4)  # 7 short clips and 13 long ones
     assert num_steps(UNITS, 2, 4, 5) == 5
     assert sum(1 for _ in batches(UNITS, 2, 4, seed=0)) == 12
+
+
+def test_all_processes_make_the_same_number_of_passes_and_share_a_batch() -> None:
+    for number in range(1, 9):
+        for size in (1, 2, 3, 5):
+            for micro_batch in (None, 1, 2):
+                shares = [portions(UNITS[:number], rank, size, micro_batch) for rank in range(size)]
+                assert len({len(share) for share in shares}) == 1
+                passed = [u.id for share in shares for one in share for u in one]
+                assert Counter(passed) == Counter(u.id for u in UNITS[:number])
+                assert all(len(one) <= (micro_batch or number) for share in shares for one in share)
+    assert portions(UNITS[:4], 0, 1, None) == [UNITS[:4]]

@@ -319,3 +319,16 @@ def test_the_datasets_target_may_be_a_model_of_the_hub(
     assert isinstance(DiffusionPipeline.from_pretrained(tuned), LTXPipeline)
     assert not list(here.glob("*.safetensors"))
     assert not list(here.rglob("*.bin"))
+
+
+def test_tokens_are_counted_as_the_transformer_makes_them(tiny: Tiny) -> None:
+    noisy_BCFHW = tiny.family.encode_video(tiny.pipeline, tiny.frames(0))[None]
+    rows: list[int] = []
+    transformer = tiny.pipeline.transformer
+    first = transformer.get_submodule(tiny.family.BLOCKS)[0]
+    first.register_forward_pre_hook(
+        lambda _, inputs, named: rows.append((*inputs, *named.values())[0].shape[1]), with_kwargs=True
+    )
+    with torch.no_grad():
+        tiny.family.velocity(tiny.pipeline, transformer, noisy_BCFHW, torch.tensor([0.5]), tiny.told([PROMPT], [8.0]))
+    assert rows == [tiny.family.num_tokens(transformer, noisy_BCFHW.shape[1:])]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import qwen_vl
 import torch
+from ranks import run_together
 from rows import FPS, write_set
 from safetensors.torch import load_file
 from train_set import row
@@ -61,11 +62,14 @@ def pairs_and_others() -> list[dict]:
 THERE = [f"Is there a {color} circle in the video?" for color in ("red", "green")]
 
 
-def run(dataset: Path, out: Path, *flags: str, **settings: str) -> dict:
+def arguments(dataset: Path, out: Path, *flags: str, **settings: str) -> list[str]:
     options = [part for key, value in (SMALL | settings).items() for part in ("--set", f"{key}={value}")]
     cache = ("--cache", str(dataset.parent / "latents"))
-    command = ["--dataset", str(dataset), "--out", str(out), *cache, "--json", *flags, *options]
-    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    return ["--dataset", str(dataset), "--out", str(out), *cache, "--json", *flags, *options]
+
+
+def run(dataset: Path, out: Path, *flags: str, **settings: str) -> dict:
+    result = CliRunner().invoke(app, arguments(dataset, out, *flags, **settings), catch_exceptions=False)
     assert result.exit_code == 0
     return json.loads(result.stdout)
 
@@ -162,6 +166,18 @@ def test_with_a_judge_that_always_says_yes_reweighting_online_is_sft(
     assert metrics(tmp_path / "online", "reward") == [1.0] * len(metrics(tmp_path / "sft", "loss"))
     assert metrics(tmp_path / "online", "loss") == metrics(tmp_path / "sft", "loss")
     assert same_weights(tmp_path / "online", tmp_path / "sft")
+
+
+@pytest.mark.parametrize("strategy", ONLINE)
+def test_several_processes_agree_where_one_cannot_score_its_clip(tmp_path: Path, strategy: str) -> None:
+    rows = [half_way(1), half_way(2)]
+    rows[1]["answers"][0]["question"] = "What is the meaning of life?"
+    dataset = write_set(tmp_path / "set", rows)
+    settings = {"strategy": strategy, "epochs": "2"}
+    run(dataset, tmp_path / "alone", **settings)
+    run_together(2, arguments(dataset, tmp_path / "two", **settings))
+    for name in ("loss", "grad_norm", "reward"):
+        assert metrics(tmp_path / "two", name) == pytest.approx(metrics(tmp_path / "alone", name), rel=1e-3)
 
 
 def test_without_its_factor_backprop_is_sft(dataset: Path, tmp_path: Path) -> None:

@@ -247,6 +247,14 @@ def test_a_dry_run_tells_what_it_would_do_and_writes_nothing(dataset: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_a_preset_for_a_gpus_memory_is_printed_and_without_a_gpu_none_is_chosen(dataset: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, arguments(dataset, tmp_path / "out", "--dry-run", "--preset", "24"))
+    assert "preset for 24 GB of GPU memory: tune lora, checkpointing full, micro_batch 1" in result.stderr
+    assert json.loads(result.stdout)["config"]["tune"] == "lora"
+    assert run(dataset, tmp_path / "out", "--dry-run")["memory"] is None
+    assert "presets for 24, 48, 80, 141 GB" in refused(dataset, tmp_path / "out", "--preset", "30")
+
+
 def refused(dataset: Path, out: Path, *flags: str, **settings: str) -> str:
     with pytest.raises(GigaVideoError) as caught:
         CliRunner().invoke(app, arguments(dataset, out, *flags, **settings), catch_exceptions=False)

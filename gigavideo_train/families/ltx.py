@@ -6,6 +6,7 @@ is padding, and takes no notice of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import pixels
 
+BLOCKS = "transformer_blocks"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
 
 
@@ -49,6 +51,12 @@ def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
         device=pipeline.text_encoder.device,
     )
     return text_1LD[mask_1L].float().cpu()
+
+
+def num_tokens(transformer: torch.nn.Module, shape_CFHW: Sequence[int]) -> int:
+    """How many tokens the transformer makes of latents."""
+    side, depth = transformer.config.patch_size, transformer.config.patch_size_t
+    return (shape_CFHW[1] // depth) * (shape_CFHW[2] // side) * (shape_CFHW[3] // side)
 
 
 def velocity(

@@ -7,6 +7,7 @@ pipeline's own: zeros follow its last token, unmasked, up to the longest prompt.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import pixels
 
+BLOCKS = "blocks"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
 
 
@@ -54,15 +56,18 @@ def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
     return text_LD[: int(text_LD.any(1).nonzero().max()) + 1]
 
 
+def num_tokens(transformer: torch.nn.Module, shape_CFHW: Sequence[int]) -> int:
+    """How many tokens the transformer makes of latents."""
+    return math.prod(side // size for side, size in zip(shape_CFHW[1:], transformer.config.patch_size, strict=True))
+
+
 def velocity(
     pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, told: Condition
 ) -> torch.Tensor:
     """The predicted noise - clean, shaped as `noisy_BCFHW`. Wan counts time from 0 to 1000."""
     timestep = 1000 * sigma_B
     if pipeline.config.expand_timesteps:
-        patch = transformer.config.patch_size
-        num_tokens = math.prod(side // size for side, size in zip(noisy_BCFHW.shape[2:], patch, strict=True))
-        timestep = timestep[:, None].expand(-1, num_tokens)
+        timestep = timestep[:, None].expand(-1, num_tokens(transformer, noisy_BCFHW.shape[1:]))
     return transformer(
         hidden_states=noisy_BCFHW, timestep=timestep, encoder_hidden_states=told.text_BLD, return_dict=False
     )[0]
