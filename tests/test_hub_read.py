@@ -180,11 +180,12 @@ def test_of_a_set_only_the_shards_with_kept_clips_are_fetched(hub, tmp_path, mon
     assert "clips lie in" not in gv_train(hub, tmp_path, *arguments, "--out", "again")[2], "all are encoded already"
 
 
-def test_a_shard_that_is_swapped_after_its_rows_were_read_is_refused(hub, tmp_path):
+def test_a_damaged_shard_is_named_at_once_and_not_asked_for_again(hub, tmp_path):
     put(hub, training_set(tmp_path / "set"), "v1.0.0")
     hub.faults = [Fault("GET", r"/resolve/.*train-.*parquet", body="swap", times=99)]
     code, _, said = gv_train(hub, tmp_path, "--dataset", REPO, "--set", "max_steps=1")
-    assert (code, "Traceback" in said) == (4, False), said
+    assert (code, "Traceback" in said) == (1, False), said
+    assert "data/train-00000-of-00001.parquet is damaged" in said
     assert not (tmp_path / "runs" / "train" / "ds" / "model").exists()
 
 
