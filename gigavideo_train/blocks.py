@@ -75,6 +75,10 @@ def shard(transformer: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh,
     )
     place = CPUOffloadPolicy(pin_memory=on_gpu) if offload else OffloadPolicy()
     for module in (*blocks, transformer):
-        sharded: FSDPModule = fully_shard(module, mesh=mesh, mp_policy=precision, offload_policy=place)
+        # The transformer too lets go of what it gathered: else a pass without a way back leaves it with weights that
+        # do not change when their shards are exchanged, as those of a mean are.
+        sharded: FSDPModule = fully_shard(
+            module, mesh=mesh, reshard_after_forward=True, mp_policy=precision, offload_policy=place
+        )
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other

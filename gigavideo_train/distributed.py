@@ -83,9 +83,9 @@ class World:
                 found[name] = complete.to("cpu", copy=True)  # without the padding it was sent with
         return found
 
-    def sum(self, values: Sequence[float | torch.Tensor]) -> list[float]:
-        """Sums of numbers over processes, float64; waits for the device, but once."""
-        total = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self.device) for x in values])
+    def sum(self, values: Sequence[float] | torch.Tensor) -> list[float]:
+        """Sums of numbers over processes, float64; waits for the device."""
+        total = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
         if self.size > 1:
             dist.all_reduce(total)
         return total.tolist()

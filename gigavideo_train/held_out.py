@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
-from gigavideo_train.batches import batches, portions
+from gigavideo_train.batches import Batch, batches
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed import World
+from gigavideo_train.inputs import Inputs
+from gigavideo_train.losses import Losses
 from gigavideo_train.units import Unit
 
 EPOCH = -1  # of the draws: no epoch of training has it
@@ -16,7 +19,11 @@ EPOCH = -1  # of the draws: no epoch of training has it
 
 @torch.no_grad()
 def mean_loss(
-    units: list[Unit], config: TrainConfig, world: World, loss: Callable[[list[Unit], int], torch.Tensor]
+    units: list[Unit],
+    config: TrainConfig,
+    world: World,
+    passes: Callable[[Batch], list[Inputs]],
+    loss_of: Callable[[Inputs], Losses],
 ) -> float:
     """Mean over held-out units, each weighed as in training.
 
@@ -24,13 +31,12 @@ def mean_loss(
         units: all of them; every process takes its share.
         config: of the run.
         world: this process among its like.
-        loss: of units of one shape, in an epoch: (B,).
+        passes: what this process computes of a batch.
+        loss_of: of one pass.
     """
-    total = 0.0
+    total = torch.zeros((), device=world.device)
     for batch in batches(units, 1, config.batch_size, seed=0):
-        for mine in portions(batch.units, world.rank, world.size, config.micro_batch):
-            # Who has nothing left passes a unit for nothing, as in training.
-            found = float(loss(mine or batch.units[:1], EPOCH).sum())
-            total += found if mine else 0.0
-    (total,) = world.sum([total])
-    return total / len(units)
+        for one in passes(replace(batch, epoch=EPOCH)):
+            total += loss_of(one).loss_B.sum()
+    (mean,) = world.sum(total[None] / len(units))
+    return mean

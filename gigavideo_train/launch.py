@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_train.distributed import FAILED
+from gigavideo_train.distributed import FAILED, WAIT
 
 GRACE_S = 10.0  # for a process to end after it was asked to; then it is killed
 
@@ -39,10 +39,11 @@ def num_processes(asked: int | None) -> int:
 def together(size: int, command: list[str]) -> int:
     """Run a command in `size` processes that find each other as torchrun's do.
 
-    When one fails, the others are ended. SIGINT and SIGTERM are passed on to all.
+    When one fails, the others are ended. SIGINT and SIGTERM are passed on to all, as often as they come.
 
     Returns:
-        The exit code: of the process that failed first, or 128 and the signal's number.
+        The exit code of the process that failed first, or of the first one if they were told to stop: 128 and the
+        number of a signal that killed it.
     """
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,19 +59,35 @@ def together(size: int, command: list[str]) -> int:
                     return 0
                 time.sleep(0.05)
             if asked:
-                _end(processes, asked[0])
-                return 128 + asked[0]
+                return _stopped(processes, asked)
             blamed = _first_failed(processes, failures)
             _wait([processes[blamed]])  # it has told of its error before others met theirs, and may end after them
             _end(processes, signal.SIGTERM)
             if blamed:
                 told = said[blamed].read_text("utf-8", "replace")
                 sys.stderr.write(f"process {blamed} of {size} failed with {processes[blamed].returncode}\n{told}")
-            code = processes[blamed].returncode
-            return code if code >= 0 else 128 - code
+            return _exit_code(processes[blamed])
         finally:
             for process in processes:
                 process.kill()
+
+
+def _stopped(processes: list[subprocess.Popen], asked: list[int]) -> int:
+    """Pass on what was asked and is asked meanwhile, until all have ended: there may be a checkpoint to write."""
+    deadline = time.monotonic() + WAIT.total_seconds()
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        while asked:
+            for process in processes:
+                process.send_signal(asked[0])  # does nothing to one that has ended
+            del asked[0]
+        time.sleep(0.05)
+    return _exit_code(processes[0])
+
+
+def _exit_code(process: subprocess.Popen) -> int:
+    """As a shell tells it: 128 and the number of the signal that killed it. One that goes on yet counts as killed."""
+    code = process.poll()
+    return 128 + signal.SIGKILL if code is None else code if code >= 0 else 128 - code
 
 
 def _start(rank: int, size: int, command: list[str], port: int, failures: Path, said: Path) -> subprocess.Popen:

@@ -12,10 +12,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,40 +24,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
-from gigavideo_train import attention, blocks, breakdown, checkpoint, ema, flow, held_out, objective, samples
+from gigavideo_train import attention, blocks, checkpoint, ema, flow, held_out, samples, tally
 from gigavideo_train.batches import Batch, batches, num_steps, portions
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.dataset import Row
 from gigavideo_train.distributed import World, whole
 from gigavideo_train.encode import Tensors, encode
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.families.pipeline import load
 from gigavideo_train.families.table import family_of
+from gigavideo_train.inputs import Inputs, ahead
 from gigavideo_train.log import Metrics, read
+from gigavideo_train.losses import Losses, Velocity, losses
 from gigavideo_train.online import Scorer
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
 from gigavideo_train.stop import Stop
-from gigavideo_train.units import Unit
-
-Velocity = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]  # of noisy latents, sigma, what is told
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Per-sample losses (B,) of one batch, where they were found, and the shapes of what was passed forward.
-
-    `match_B` is the preference loss for `dpo`, and online the reward is in it; `kl_B` is 0 where there is no real clip.
-    `sigma_B` is the noise level of the match. `forwards`: samples by the shape of their latents. `rewards` are those
-    found online, of the clips that could be scored.
-    """
-
-    match_B: torch.Tensor
-    kl_B: torch.Tensor
-    sigma_B: torch.Tensor
-    forwards: dict[torch.Size, int]
-    rewards: list[float] = field(default_factory=list)
 
 
 def train(
@@ -133,13 +113,21 @@ def train(
     done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()
     scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
 
-    def held_out_loss() -> float:
-        def loss(units: list[Unit], epoch: int) -> torch.Tensor:
-            found = _losses(units, epoch, tensors, model, reference, scorer, schedule, plan, world)
-            return _weighted(units, found, config)
+    inputs = partial(Inputs.of, tensors=tensors, schedule=schedule, config=config)
 
+    def passes(batch: Batch) -> list[Inputs]:
+        """What this process computes of a batch. Who has nothing left passes the first unit, and it does not count."""
+        mine = portions(batch.units, world.rank, world.size, config.micro_batch)
+        found = [inputs(units or batch.units[:1], batch.epoch, counts=bool(units)) for units in mine]
+        return [one.each(torch.Tensor.pin_memory) for one in found] if world.device.type == "cuda" else found
+
+    def loss_of(one: Inputs) -> Losses:
+        moved = one.each(lambda tensor: tensor.to(world.device, non_blocking=True))
+        return losses(moved, model, reference, scorer, config)
+
+    def held_out_loss() -> float:
         with ema.in_place(mean, parameters):  # of what would be the model now
-            return held_out.mean_loss(plan.held_out, config, world, loss)
+            return held_out.mean_loss(plan.held_out, config, world, passes, loss_of)
 
     def show(step: int) -> None:
         with ema.in_place(mean, parameters):
@@ -158,34 +146,22 @@ def train(
         if chosen and not done.steps:
             show(0)
         progress.start("train", total=total, cached=done.steps)
-        for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
-            if step < done.steps:
-                continue
-            began = time.perf_counter()
+        todo = islice(enumerate(batches(plan.units, config.epochs, config.batch_size, config.seed)), done.steps, total)
+        began = time.perf_counter()
+        for (step, batch), made in ahead(todo, lambda numbered: passes(numbered[1])):
             lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            sums: list[float | torch.Tensor] = [0.0] * 6
-            passed = []  # what is told of apart
-            for mine in portions(batch.units, world.rank, world.size, config.micro_batch):
-                # Who has nothing left passes the first unit for nothing: the others need its part of the weights.
-                units, counts = (mine, 1.0) if mine else (batch.units[:1], 0.0)
-                losses = _losses(units, batch.epoch, tensors, model, reference, scorer, schedule, plan, world)
-                loss_B = counts * _weighted(units, losses, config)
-                (loss_B.sum() / config.batch_size).backward()
-                if mine:
-                    work = 3.0 * sum(flops[shape] * number for shape, number in losses.forwards.items())
-                    found = [loss_B.detach().sum(), losses.match_B.detach().sum(), losses.kl_B.detach().sum()]
-                    found += [work, sum(losses.rewards), len(losses.rewards)]
-                    sums = [total_so_far + more for total_so_far, more in zip(sums, found, strict=True)]
-                    passed.append((losses.match_B.detach(), losses.sigma_B, [unit.row["source"] for unit in mine]))
+            sums = tally.nothing(world.device)
+            for one in made:
+                found = loss_of(one)
+                (found.loss_B.sum() / config.batch_size).backward()
+                if one.counts:
+                    sums += tally.sums(found, one, flops)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
-            parts = breakdown.NOTHING
-            for one in passed:
-                parts = [a + b for a, b in zip(parts, breakdown.sums(*one), strict=True)]
             # Summed over processes, so all of them decide alike; here, once a step, the device is waited for.
-            loss, match, kl, work, reward, num_scored, asked, *parts = world.sum([*sums, float(stop.asked), *parts])
-            grad_norm = float(whole(norm))
+            asked, *summed = world.sum(torch.cat([sums.new_tensor([stop.asked]), sums]))
+            loss, grad_norm = summed[0], float(whole(norm))
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
             done = done.after(finite=finite)
             if finite:
@@ -198,18 +174,13 @@ def train(
             metrics.write(
                 step=step + 1,
                 epoch=batch.epoch,
-                loss=loss / config.batch_size,
-                match=match / len(batch.units),
-                kl=kl / len(batch.units),
+                **tally.told(summed, len(batch.units), config.batch_size, seconds, online=config.online),
                 s_per_step=seconds,
                 mean_weight=sum(weights) / len(weights),
                 effective_size=sum(weights) ** 2 / sum(w * w for w in weights),
                 lr=lr,
                 grad_norm=grad_norm,
                 skipped=done.skipped,
-                **breakdown.means(parts),
-                model_tflops=work / seconds / 1e12,
-                **({"reward": reward / num_scored if num_scored else None} if scorer else {}),
                 **({"held_out": held_out_loss()} if validates and not asked else {}),
             )
             if not finite:
@@ -228,6 +199,7 @@ def train(
             if asked:
                 progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
                 raise KeyboardInterrupt
+            began = time.perf_counter()
         progress.finish()
     untuned = {name for name, p in transformer.named_parameters() if not p.requires_grad}
     with ema.in_place(mean, parameters):
@@ -251,99 +223,11 @@ def _due(step: int, total: int, every: int | None) -> bool:
     return every is not None and ((step + 1) % every == 0 or step + 1 == total)
 
 
-def _weighted(units: list[Unit], losses: Losses, config: TrainConfig) -> torch.Tensor:
-    """Each unit's part of Eq. 5, (B,)."""
-    weight_B = losses.match_B.new_tensor([unit.weight for unit in units])
-    scale_B = losses.match_B.new_tensor([unit.scale for unit in units])
-    return scale_B * (weight_B * losses.match_B + config.lambda_kl * losses.kl_B)
-
-
 def _lr_share(step: int, total: int, config: TrainConfig) -> float:
     """The share of the learning rate that a step (from 0) uses: up over the warm-up, then level or down."""
     rising = (step + 1) / (config.warmup_steps + 1)
     falling = (total - step) / max(1, total - config.warmup_steps) if config.decay == "linear" else 1.0
     return min(1.0, rising, falling)
-
-
-def _losses(
-    units: list[Unit],
-    epoch: int,
-    tensors: Tensors,
-    velocity: Velocity,
-    reference: Velocity,
-    scorer: Scorer | None,
-    schedule: flow.Schedule,
-    plan: Plan,
-    world: World,
-) -> Losses:
-    """Losses of one process's share of a batch."""
-    config, device = plan.config, world.device
-    told = tensors.told([unit.row for unit in units], device)
-
-    def noised(rows: list[Row], names: list[str]) -> tuple[torch.Tensor, ...]:
-        clean_BCFHW = tensors.latents(rows)
-        sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], config.seed, epoch, schedule)
-        noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
-        return tuple(x.to(device) for x in (clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B))
-
-    names = [unit.id for unit in units]
-    clean, noise, noisy, sigma_B = noised([unit.row for unit in units], names)
-    predicted = velocity(noisy, sigma_B, told)
-    match_B = objective.matching(predicted, flow.target(clean, noise))
-    forwards = Counter({clean.shape[1:]: len(units)})
-
-    if config.strategy == "dpo":
-        loser_clean, loser_noise, loser_noisy, _ = noised([unit.loser or unit.row for unit in units], names)
-        loser_target = flow.target(loser_clean, loser_noise)
-        loser_B = objective.matching(velocity(loser_noisy, sigma_B, told), loser_target)
-        with torch.no_grad():
-            kept_B = objective.matching(reference(noisy, sigma_B, told), flow.target(clean, noise))
-            kept_loser_B = objective.matching(reference(loser_noisy, sigma_B, told), loser_target)
-        return Losses(
-            objective.preference(match_B, loser_B, kept_B, kept_loser_B, config.dpo_beta),
-            torch.zeros_like(match_B),
-            sigma_B,
-            forwards + Counter({loser_clean.shape[1:]: len(units)}),
-        )
-
-    rewards: list[float] = []
-    if scorer:  # at the sample's own noise level, or the highest that can be judged, on the same line to the same noise
-        judged_B = sigma_B.clamp(max=objective.ONLINE_MAX_SIGMA)
-        judged = flow.interpolate(clean, noise, judged_B)
-        with torch.set_grad_enabled(config.strategy == "backprop-online" and torch.is_grad_enabled()):
-            estimate = flow.tweedie(velocity(judged, judged_B, told), judged, judged_B)
-            reward_B, known_B = scorer.rewards(estimate, [unit.row for unit in units])
-            # Every process goes the way back through this pass, also where no clip of it could be scored.
-            reward_B = reward_B + 0.0 * estimate.flatten(1).sum(1)
-        if config.strategy == "backprop-online":
-            match_B = objective.backprop(match_B, reward_B, config.backprop_eta)
-            forwards[judged.shape[1:]] += len(units)
-        else:
-            match_B = objective.reweighted(match_B, reward_B)
-        rewards = reward_B[known_B].tolist()
-
-    at = [i for i, unit in enumerate(units) if unit.real is not None and config.lambda_kl > 0]
-    kl_B = torch.zeros_like(match_B)
-    if not at:
-        return Losses(match_B, kl_B, sigma_B, forwards, rewards)
-    rows = [real for unit in units if (real := unit.real) is not None]
-    if config.kl == "moment":  # on the twin's own forward pass
-        real = tensors.latents(rows).to(device)
-        found_B = objective.kl_moment(flow.tweedie(predicted, noisy, sigma_B)[at], real, sigma_B[at])
-    else:
-        real, real_noise, real_noisy, real_sigma_B = noised(rows, [row["id"] for row in rows])
-        real_velocity = velocity(real_noisy, real_sigma_B, tensors.told(rows, device))
-        forwards[real.shape[1:]] += len(at)
-        if config.estimate == "endpoint":
-            estimate = flow.endpoint(real_velocity, real_noise)
-        else:
-            estimate = flow.tweedie(real_velocity, real_noisy, real_sigma_B)
-        if config.kl == "gaussian":
-            found_B = objective.kl_gaussian(estimate, real)
-        else:
-            found_B = objective.kl_softmax(estimate, real, config.temperature)
-    kl_B = kl_B.index_copy(0, torch.tensor(at, device=device), found_B)
-    return Losses(match_B, kl_B, sigma_B, forwards, rewards)
 
 
 def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:

@@ -89,7 +89,8 @@ def test_the_text_says_of_every_claim_what_the_results_say(tmp_path: Path) -> No
         file = result_file(tmp_path, "test", run)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found))
-    text = result(Results(tmp_path, "test", tried))
+    pace = {"threads": 2, "seconds": 1.0, "ratios": {"sft": [0.9, 1.0, 1.3]}, "control": [0.98, 1.01, 1.0]}
+    text = result(Results(tmp_path, "test", tried), pace)
     verdicts = {
         line.split("|")[1].strip(): line.split("|")[-2].strip() for line in text.splitlines() if line[:1] == "|"
     }
@@ -98,4 +99,6 @@ def test_the_text_says_of_every_claim_what_the_results_say(tmp_path: Path) -> No
     assert verdicts[f"Tuning on {FOCUS.replace('_', ' ')} alone improves it (Table 1)"] == "drowns in noise"
     assert verdicts["Reweighting beats SFT on all videos, at 4 epochs (Table 3)"] == "drowns in noise"
     assert "| P_r V_s + P_r V_r | 7 | 9 |" in text
+    assert "| sft | 1.00 | 0.90 to 1.30 |" in text
+    assert "| reweight again (control) | 1.00 | 0.98 to 1.01 |" in text
     assert "| mechanics | 0 | - | - | - | - | nothing to train on |" in text

@@ -105,6 +105,26 @@ def test_what_saves_memory_changes_no_step(
     assert agree(run(dataset, tmp_path / "run", 1, "--resume", **settings), alone)
 
 
+def test_a_mean_of_divided_weights_is_asked_and_kept_as_that_of_whole_ones(tmp_path: Path) -> None:
+    held = [row(number) | {"split": "validation"} for number in (51, 52, 53)]
+    dataset = training_set(tmp_path / "set", [row(1), row(2), row(3), row(4), *held])
+    settings = {"ema": "0.9", "batch_size": "2", "epochs": "3", "lr": "1e-3", "validate_every": "2"}
+    expected = run(dataset, tmp_path / "alone", 1, **settings)
+    run(dataset, tmp_path / "run", 2, max_steps="3", **settings)
+    found = run(dataset, tmp_path / "run", 3, "--resume", **settings)
+    assert agree(found[1:], expected[1:])
+    for name in ("held_out", "grad_norm"):
+        ours, theirs = ([step[name] for step in steps if name in step] for steps in (found, expected))
+        assert ours[:2] == pytest.approx(theirs[:2], rel=1e-4)
+        assert ours[-1] == pytest.approx(theirs[-1], rel=1e-3)
+    ours, theirs = (
+        WanPipeline.from_pretrained(tmp_path / name / "model", dtype=torch.float32).transformer.state_dict()
+        for name in ("run", "alone")
+    )
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=5e-4, rtol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 def test_compiled_blocks_make_the_same_steps(tmp_path: Path, size: int) -> None:

@@ -3,6 +3,7 @@
     python -m benchmarks.proof build     # the datasets: about 25 minutes on two cores
     python -m benchmarks.proof choose    # settings, on the dev prompts; write the chosen ones into runs.py
     python -m benchmarks.proof run       # everything, on the test prompts, with those settings
+    python -m benchmarks.proof pace      # what a step of each strategy takes
     python -m benchmarks.proof tell      # benchmarks/proof/result.md and its curves
 
 Each step goes on where it was interrupted. What is tried stands in runs.py, how in work.py, and tell.py makes the text.
@@ -11,8 +12,10 @@ Each step goes on where it was interrupted. What is tried stands in runs.py, how
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+from benchmarks.proof import pace
 from benchmarks.proof.runs import SETS, SETS_SHARE, choices, runs
 from benchmarks.proof.tell import Results, choice, curves, result
 from benchmarks.proof.work import do_all
@@ -32,14 +35,16 @@ def build(work: Path) -> None:
 def tell(work: Path) -> None:
     tried = Results(work, "dev", choices())
     found = Results(work, "test", runs(sorted(ASK)))
-    text = (HERE / "head.md").read_text("utf-8").replace("{choice}", choice(tried)).replace("{result}", result(found))
+    times = json.loads(pace.file(work).read_text())
+    text = (HERE / "head.md").read_text("utf-8")
+    text = text.replace("{choice}", choice(tried)).replace("{result}", result(found, times))
     (HERE / "result.md").write_text(text, "utf-8")
     curves(found, HERE)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("build", "choose", "run", "tell"))
+    parser.add_argument("step", choices=("build", "choose", "run", "pace", "tell"))
     parser.add_argument("--work", type=Path, default=Path("runs/proof"), help="work folder")
     args = parser.parse_args()
     if args.step == "build":
@@ -49,6 +54,8 @@ def main() -> None:
         print(choice(Results(args.work, "dev", choices())))
     elif args.step == "run":
         do_all(list(runs(sorted(ASK))), args.work, "test")
+    elif args.step == "pace":
+        pace.measure(args.work)
     else:
         tell(args.work)
 

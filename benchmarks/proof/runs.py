@@ -41,6 +41,7 @@ ARMS = {  # table 2, in the paper's words
     "P_s V_s + P_r V_s": ("synthetic", "twin"),
     "P_r V_s + P_r V_r": ("twin", "real"),
 }
+STRATEGIES = ("sft", "sft-filtered", "reweight", "dpo", "reweight-online", "backprop-online")  # table 3
 CORRUPTED = (0.1, 0.2, 0.3, 0.4, 0.5)
 KEPT = (8, 16, 32, 64, 128)
 
@@ -102,8 +103,9 @@ def runs(dimensions: list[str]) -> Iterator[Run]:
         yield Run("controls", "shuffled rewards", focus, seed, corrupted=1.0)
         for name, sources in ARMS.items():
             yield Run("arms", name, focus, seed, sources=sources)
-        for strategy in ("sft", "sft-filtered", "dpo"):
-            yield Run("strategies", f"{strategy}, {STEPS} steps", focus, seed, strategy=strategy)
+        for strategy in STRATEGIES:
+            if strategy != "reweight":  # which is the method, above
+                yield Run("strategies", f"{strategy}, {STEPS} steps", focus, seed, strategy=strategy)
         for dimension in dimensions:
             yield Run("alone", dimension, (dimension,), seed, "all")
         yield Run("jointly", "both", JOINT, seed, "all")
@@ -111,7 +113,7 @@ def runs(dimensions: list[str]) -> Iterator[Run]:
             yield Run("corrupted", f"{share:.0%}", focus, seed, corrupted=share, others=False)
         for number in KEPT:
             yield Run("kept", str(number), focus, seed, sources=("synthetic",), kept=number, others=False)
-        for strategy in ("sft", "sft-filtered", "reweight", "dpo"):
+        for strategy in STRATEGIES:
             name = f"{strategy}, {EPOCHS} epochs"
             yield Run("strategies", name, focus, seed, strategy=strategy, steps=None, epochs=EPOCHS)
 

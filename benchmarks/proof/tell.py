@@ -168,6 +168,8 @@ def claims(results: Results) -> list[str]:
         ("sft", "SFT on all videos"),
         ("sft-filtered", "SFT on the kept videos"),
         ("dpo", "DPO, which is not in the paper"),
+        ("reweight-online", "reweighting by rewards found online"),
+        ("backprop-online", "rewards backpropagated online"),
     ):
         same = results.against(METHOD, ("strategies", f"{rival}, {STEPS} steps"))
         found.append((f"Reweighting beats {what}, at {STEPS} steps (Table 3)", same))
@@ -238,8 +240,18 @@ def _curve(points: list[tuple[float, tuple[str, str]]], label: str, results: Res
     pyplot.close(figure)
 
 
-def result(results: Results) -> str:
-    """Everything measured on the test prompts, as Markdown."""
+def times(pace: dict[str, Any]) -> list[str]:
+    """What a step of each strategy takes, over one of the method."""
+    lines = ["| | s/step over reweight's | rounds |", "| --- | --- | --- |"]
+    told = {**pace["ratios"], "reweight again (control)": pace["control"]}
+    for name, ratios in told.items():
+        lines.append(f"| {name} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |")
+    how = f"median of {len(pace['control'])} rounds, {pace['threads']} threads, batches of 16 videos"
+    return [*lines, "", f"A step of reweight took {pace['seconds']:.2f} s ({how}).", ""]
+
+
+def result(results: Results, pace: dict[str, Any]) -> str:
+    """Everything measured on the test prompts, and the strategies' pace, as Markdown."""
     kinds = list(dict.fromkeys([*results.by_name, *results.refused]))
 
     def of(table: str) -> list[tuple[str, str]]:
@@ -249,6 +261,7 @@ def result(results: Results) -> str:
     lines += table(results, "1. Each dimension alone", of("alone"))
     lines += table(results, f"2. Data arms, {words(FOCUS)}", [*of("arms"), METHOD])
     lines += table(results, f"3. Strategies, {words(FOCUS)}", [*of("strategies"), METHOD])
+    lines += times(pace)
     lines += table(results, "4. Two dimensions jointly", of("jointly"))
     lines += table(results, f"Controls, {words(FOCUS)}", of("controls"))
     lines += table(results, f"Corrupted rewards, {words(FOCUS)}", [METHOD, *of("corrupted")])
