@@ -99,7 +99,7 @@ labels, on what it did badly: {", ".join(config.dimensions or manifest["dimensio
 | strategy | {config.strategy}, {config.tune} |
 | units kept | {len(plan.units)}, as good as {plan.selection.effective_size:.0f} equally weighted |
 | steps | {steps} of {config.batch_size} units at learning rate {config.lr:g}, shift {plan.shift:g} |
-| held-out loss | {told} |
+| held-out loss | {told} |{_sampled(metrics)}
 
 ```python
 from diffusers import {kind}
@@ -121,3 +121,15 @@ from diffusers import {kind}
 {settings}
 ```
 """
+
+
+def _sampled(metrics: list[dict[str, Any]]) -> str:
+    """The line about samples in the card's table; empty if they were not judged."""
+    judged = [line for line in metrics if "sample_reward" in line]
+    if not judged:
+        return ""
+    first, last = (
+        "–" if line["sample_reward"] is None else f"{line['sample_reward']:.2f}" for line in (judged[0], judged[-1])
+    )
+    clips = f"of {judged[0]['samples_scored']} and {judged[-1]['samples_scored']} clips"
+    return f"\n| reward of samples | {first} at first → {last} in the end, the mean {clips}: so few show little |"

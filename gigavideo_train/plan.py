@@ -21,7 +21,7 @@ from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
 from gigavideo_train.memory import PRESETS, fitting
-from gigavideo_train.scoring import Scoring, scoring
+from gigavideo_train.scoring import SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.units import Selection, Unit, held_out, select
 
 NUM_BINS = 10
@@ -34,6 +34,7 @@ RESUMABLE = {  # may differ when a run goes on
     "validate_units",
     "sample_every",
     "sample_prompts",
+    "judge_samples",
     "report_to",
     "micro_batch",
     "checkpointing",
@@ -57,6 +58,7 @@ class Plan:
     scoring: Scoring | None = None  # of the online strategies
     held_out: list[Unit] = field(default_factory=list)  # of the validation split, to be asked while training
     memory: int | None = None  # the preset of `memory.py` that settings come from, GB
+    sample_judges: dict[str, SampleJudge] = field(default_factory=dict)  # by dimension
 
     @property
     def units(self) -> list[Unit]:
@@ -94,8 +96,8 @@ def make(
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
-        RecipeError: a setting or the model is not known, an online strategy has no judge to ask, or a tracker is not
-            installed.
+        RecipeError: a setting or the model is not known, an online strategy or samples have no judge to ask, or a
+            tracker is not installed.
     """
     model = named(model or dataset.manifest["target_model"])
     folder = model_folder(model)
@@ -111,7 +113,8 @@ def make(
     shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
     asked = held_out(dataset.held_out, dataset.manifest["dimensions"], config) if config.validate_every else []
-    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked, memory)
+    judges = sample_judges(dataset.manifest, config)
+    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked, memory, judges)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -135,6 +138,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "model": Path(plan.model).name,
         "shift": plan.shift,
         "judge": plan.scoring.judge if plan.scoring else None,
+        "sample_judges": {name: judge.engine["model"] for name, judge in plan.sample_judges.items()},
         "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
         "units": [
@@ -177,3 +181,6 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(Text(f"{steps}; {facts['passes_per_epoch']} forward passes an epoch"))
     if facts["held_out"]:
         console.print(Text(f"{facts['held_out']} held-out units asked every {config['validate_every']} steps"))
+    if facts["sample_judges"]:
+        judges = ", ".join(sorted(set(facts["sample_judges"].values())))
+        console.print(Text(f"clips of held-out prompts judged by {judges} every {config['sample_every']} steps"))

@@ -141,9 +141,11 @@ def train(
         with ema.in_place(mean, parameters):  # of what would be the model now
             return held_out.mean_loss(plan.held_out, config, world, loss)
 
-    def show(step: int) -> None:
+    def show(step: int, metrics: Metrics) -> None:
         with ema.in_place(mean, parameters):
-            samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
+            judged = samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
+        if judged:
+            metrics.write(step=step, **judged)
 
     order = world.agreed(lambda: _kernels(plan, tensors, transformer, family, world))
     if order:
@@ -156,7 +158,7 @@ def train(
         if plan.held_out and not done.steps:
             metrics.write(step=0, held_out=held_out_loss())
         if chosen and not done.steps:
-            show(0)
+            show(0, metrics)
         progress.start("train", total=total, cached=done.steps)
         for step, batch in enumerate(islice(batches(plan.units, config.epochs, config.batch_size, config.seed), total)):
             if step < done.steps:
@@ -223,7 +225,7 @@ def train(
                     checkpoint.save(checkpoints, done, state, plan.identity)
                 world.wait()
             if chosen and _due(step, total, config.sample_every) and not asked:
-                show(step + 1)
+                show(step + 1, metrics)
             progress.advance()
             if asked:
                 progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")
