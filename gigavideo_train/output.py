@@ -131,7 +131,8 @@ def _sampled(metrics: list[dict[str, Any]]) -> str:
     if not judged:
         return ""
     first, last = (
-        "–" if line["sample_reward"] is None else f"{line['sample_reward']:.2f}" for line in (judged[0], judged[-1])
+        f"{'–' if line['sample_reward'] is None else format(line['sample_reward'], '.2f')} at step {line['step']}"
+        for line in (judged[0], judged[-1])
     )
     clips = f"of {judged[0]['samples_scored']} and {judged[-1]['samples_scored']} clips"
-    return f"\n| reward of samples | {first} at first → {last} in the end, the mean {clips}: so few show little |"
+    return f"\n| reward of samples | {first} → {last}, the mean {clips}: so few show little |"

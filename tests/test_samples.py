@@ -161,11 +161,12 @@ def test_samples_are_scored_as_an_evaluation_would_score_them(judged_set: Path, 
         known = [each["reward"] for each in found.values() if each["reward"] is not None]
         assert means(judged)[step] == (pytest.approx(sum(known) / 2), 2)
     card = (judged / "model" / "README.md").read_text()
-    assert "the mean of 2 and 2 clips: so few show little" in card
+    first, last = (f"{means(judged)[step][0]:.2f} at step {step}" for step in (0, 3))
+    assert f"| {first} → {last}, the mean of 2 and 2 clips: so few show little |" in card
     shown = (judged / "samples.html").read_text()
     assert shown.count("not scored: low_mass") == 2
-    last = rewards(judged, 3)["a red circle falls"]["reward"]
-    assert f"<span>step 3</span><b>{last:.2f}</b>" in shown
+    red = rewards(judged, 3)["a red circle falls"]["reward"]
+    assert f"<span>step 3</span><b>{red:.2f}</b>" in shown
 
 
 def test_judging_changes_no_step(judged_set: Path, judged: Path, tmp_path: Path) -> None:
