@@ -20,18 +20,17 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
-from gigavideo_data import inspect, paired
+from gigavideo_data import eval_reward, inspect, paired
 from gigavideo_data.assemble import judge_id
-from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import DatasetError, RecipeError, RunError
+from gigavideo_data.eval_reward import own_questions
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.folder_read import read_manifest, read_rows
 from gigavideo_data.generators.models import found_at, model_folder, settings_of, trained_on
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import AnyJudge, Generator, Judge, Limits, Scale, Specialists, judge_of, readout_of
-from gigavideo_data.rewards import as_read, score
+from gigavideo_data.recipe import AnyJudge, Generator, Judge, Limits, Scale, Specialists, judge_of
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
 from gigavideo_data.stages import Item, Record
@@ -115,7 +114,7 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
         table = pq.read_table(file)
         check_table(table, str(file), EVAL_PROMPTS)
         rows += table.to_pylist()
-    rows = [row | {"questions": _own(row)} for row in rows if row["split"] == split]
+    rows = [row | {"questions": own_questions(row)} for row in rows if row["split"] == split]
     if not rows:
         raise DatasetError(
             f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
@@ -130,11 +129,6 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
     means = validate(Means, document)
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
     return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges), means.scale)
-
-
-def _own(prompt: dict[str, Any]) -> list[dict[str, Any]]:
-    """The questions that decide a comparison: a prompt counts for the dimension that it was written for."""
-    return [question for question in prompt["questions"] if question["dimension"] == prompt["dimension"]]
 
 
 def evaluate(
@@ -258,9 +252,8 @@ def reward_of(prompt: dict[str, Any], record: Record, setting: Setting) -> float
     """The reward of a judge's record on the dimension that the prompt was written for; None if it cannot be known."""
     if "rejected" in record:
         return None
-    given = as_read(record, readout_of(setting.judge_of(prompt["dimension"])))["answers"]
-    answers = [{**q, **a} for q, a in zip(prompt["questions"], given, strict=True)]
-    return score(answers, load_dimension(prompt["dimension"]).combine, setting.judge.min_mass).value
+    judge = setting.judge_of(prompt["dimension"])
+    return eval_reward.reward_of(prompt, record["answers"], judge, setting.judge.min_mass).value
 
 
 def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[list[dict[str, Any]]]) -> dict[str, Any]:

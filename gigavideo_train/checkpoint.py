@@ -151,4 +151,4 @@ def _fill(tensor: torch.Tensor, whole: torch.Tensor) -> None:
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= 42 else f"{text[:39]}..."  # a commit can be copied from it

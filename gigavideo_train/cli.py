@@ -41,7 +41,10 @@ def main() -> None:
 @app.command()
 def train(
     dataset: Annotated[str, typer.Option(help="A folder, or owner/name[@version] on the Hub.")],
-    model: Annotated[str | None, typer.Option(help="Name or pipeline folder.  [default: the dataset's target]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name, folder, or owner/name[@commit] on the Hub.  [default: the dataset's target]"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/train/<dataset>]")] = None,
     strategy: Annotated[str | None, typer.Option(help="One of docs/training.md.  [default: reweight]")] = None,
     dimensions: Annotated[str | None, typer.Option(help="Names with commas.  [default: the dataset's targets]")] = None,
@@ -78,7 +81,9 @@ def train(
     with world() as joined, Progress(console) as progress:
         found_bytes = joined.agreed(joined.memory_bytes)
         overrides = [*settings, *(overrides or [])]
-        planned = plan.make(_found(dataset, joined), model, config, overrides, preset, found_bytes)
+        found = _found(dataset, joined)
+        base = joined.agreed(lambda: plan.base_of(model, found.manifest))
+        planned = plan.make(found, base, config, overrides, preset, found_bytes)
         facts = plan.facts(planned)
         plan.show(facts, console)
         if not dry_run:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from gigavideo_data.recipe import Model, published_name
 from gigavideo_data.typed_yaml import Document, override, read, validate
@@ -36,8 +36,9 @@ class TrainConfig(BaseModel):
 
     `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for hard ones. `shift`: null is the
     model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes. `judge`:
-    who scores online; null is the dataset's judge. `validate_every`: steps between two losses on the validation split;
-    null is never. `sample_every`: the same of clips of held-out prompts.
+    who scores online, and samples; null is the dataset's judge. `validate_every`: steps between two losses on the
+    validation split; null is never. `sample_every`: the same of clips of held-out prompts, which `judge_samples` has
+    scored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -87,6 +88,7 @@ class TrainConfig(BaseModel):
     validate_units: Count = 64  # at most
     sample_every: Count | None = None
     sample_prompts: Count = 4
+    judge_samples: bool = False
     report_to: Literal["tensorboard"] | None = None
 
     # How it is computed, not what: these may change when a run goes on.
@@ -94,6 +96,12 @@ class TrainConfig(BaseModel):
     checkpointing: Literal["none", "selective", "full"] = "none"  # of activations
     offload: bool = False  # weights and optimiser state stay in the CPU's memory
     compile_blocks: bool | None = None  # null: on a GPU
+
+    @model_validator(mode="after")
+    def _has_what_it_judges(self) -> TrainConfig:
+        if self.judge_samples and self.sample_every is None:
+            raise ValueError("judge_samples: there are none to judge; say how often with sample_every")
+        return self
 
     @property
     def online(self) -> bool:

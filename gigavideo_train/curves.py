@@ -1,4 +1,4 @@
-"""How a run went, as a picture for its model card: losses and gradient norm over the steps, drawn without a library."""
+"""How a run went, as a picture for its model card: losses, gradient norm and rewards of samples, without a library."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 WIDTH, HEIGHT, MARGIN = 720, 190, 56  # px of a panel; the margin is for the numbers at its sides
 MAX_POINTS = 200  # of a line: neighbours are averaged, which also lets a noisy loss be read
-COLORS = {"loss": "#1f6feb", "held_out": "#d1242f", "grad_norm": "#57606a"}
-PANELS = (("loss", "held_out"), ("grad_norm",))
+COLORS = {"loss": "#1f6feb", "held_out": "#d1242f", "grad_norm": "#57606a", "sample_reward": "#1a7f37"}
+PANELS = (("loss", "held_out"), ("grad_norm",), ("sample_reward",))
 
 Point = tuple[float, float]
 

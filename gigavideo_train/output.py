@@ -68,7 +68,7 @@ def card(plan: Plan, steps: int, metrics: list[dict[str, Any]]) -> str:
     held_out = [line["held_out"] for line in metrics if line.get("held_out") is not None]
     version = plan.dataset.version
     origin = f"`{version}`, commit `{version.sha}`, content " if version else ""
-    manifest, config, base = plan.dataset.manifest, plan.config, published_name(plan.model)
+    manifest, config, base = plan.dataset.manifest, plan.config, published_name(plan.base.model)
     told = f"{held_out[0]:.4g} at first, {held_out[-1]:.4g} in the end" if held_out else "not asked"
     is_lora, kind = config.tune == "lora", family_name(plan.model_folder)
     data = ModelCardData(
@@ -76,9 +76,11 @@ def card(plan: Plan, steps: int, metrics: list[dict[str, Any]]) -> str:
         library_name="diffusers",
         pipeline_tag="text-to-video",
         tags=["gigavideo", "text-to-video", *(["lora"] if is_lora else [])],
+        base_model=plan.base.model if plan.base.commit else None,
     )
+    its_base = f'"{base}", revision="{plan.base.commit}"' if plan.base.commit else '"BASE"'
     load = (
-        f'pipeline = {kind}.from_pretrained("BASE")\npipeline.load_lora_weights(".")'
+        f'pipeline = {kind}.from_pretrained({its_base})\npipeline.load_lora_weights(".")'
         if is_lora
         else f'pipeline = {kind}.from_pretrained(".")'
     )
@@ -99,7 +101,7 @@ labels, on what it did badly: {", ".join(config.dimensions or manifest["dimensio
 | strategy | {config.strategy}, {config.tune} |
 | units kept | {len(plan.units)}, as good as {plan.selection.effective_size:.0f} equally weighted |
 | steps | {steps} of {config.batch_size} units at learning rate {config.lr:g}, shift {plan.shift:g} |
-| held-out loss | {told} |
+| held-out loss | {told} |{_sampled(metrics)}
 
 ```python
 from diffusers import {kind}
@@ -121,3 +123,16 @@ from diffusers import {kind}
 {settings}
 ```
 """
+
+
+def _sampled(metrics: list[dict[str, Any]]) -> str:
+    """The line about samples in the card's table; empty if they were not judged."""
+    judged = [line for line in metrics if "sample_reward" in line]
+    if not judged:
+        return ""
+    first, last = (
+        f"{'–' if line['sample_reward'] is None else format(line['sample_reward'], '.2f')} at step {line['step']}"
+        for line in (judged[0], judged[-1])
+    )
+    clips = f"of {judged[0]['samples_scored']} and {judged[-1]['samples_scored']} clips"
+    return f"\n| reward of samples | {first} → {last}, the mean {clips}: so few show little |"

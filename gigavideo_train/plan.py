@@ -14,6 +14,8 @@ from rich.text import Text
 
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
+from gigavideo_data.pinned import pinned_part
+from gigavideo_data.recipe import Generator, on_the_hub
 from gigavideo_train import config as settings
 from gigavideo_train import tracker
 from gigavideo_train.batches import num_steps
@@ -21,7 +23,7 @@ from gigavideo_train.config import TrainConfig
 from gigavideo_train.dataset import Dataset
 from gigavideo_train.families.table import family_name
 from gigavideo_train.memory import PRESETS, fitting
-from gigavideo_train.scoring import Scoring, scoring
+from gigavideo_train.scoring import SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.units import Selection, Unit, held_out, select
 
 NUM_BINS = 10
@@ -34,6 +36,7 @@ RESUMABLE = {  # may differ when a run goes on
     "validate_units",
     "sample_every",
     "sample_prompts",
+    "judge_samples",
     "report_to",
     "micro_batch",
     "checkpointing",
@@ -44,19 +47,28 @@ LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where
 
 
 @dataclass(frozen=True)
+class Base:
+    """The model that a run starts from: a shipped name, a folder, or a Hub id with its commit."""
+
+    model: str
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A checked run."""
 
     dataset: Dataset
     selection: Selection
     config: TrainConfig
-    model: str
+    base: Base
     model_folder: Path
     profile: Profile
     shift: float
     scoring: Scoring | None = None  # of the online strategies
     held_out: list[Unit] = field(default_factory=list)  # of the validation split, to be asked while training
     memory: int | None = None  # the preset of `memory.py` that settings come from, GB
+    sample_judges: dict[str, SampleJudge] = field(default_factory=dict)  # by dimension
 
     @property
     def units(self) -> list[Unit]:
@@ -68,15 +80,36 @@ class Plan:
         free = RESUMABLE if self.config.decay == "none" else RESUMABLE - LENGTH
         return {
             "dataset": self.dataset.identity,
-            "model": model_revision(self.model),
+            "model": self.base.commit or model_revision(self.base.model),
             "config": self.config.model_dump(mode="json", exclude=free),
             **({"judge": self.scoring.judge} if self.scoring else {}),
         }
 
 
+def base_of(model: str | None, manifest: dict[str, Any]) -> Base:
+    """Find out which model is meant, and which commit of one of the Hub.
+
+    That is the one told after an @, as in `owner/name@revision`; else, of a model that made the dataset's videos, the
+    one that did; else what its main branch is now.
+
+    Args:
+        model: as a command line names it; None is the dataset's target.
+        manifest: the dataset's.
+
+    Raises:
+        HubError: the Hub does not know it.
+    """
+    name, revision = named(model or manifest["target_model"]), None
+    if on_the_hub(name):
+        name, _, told = name.partition("@")
+        made = (one for one in manifest["recipe"].get("generators", []) if one.get("model") == name)
+        revision = told or next((one["revision"] for one in made), None)
+    return Base(name, pinned_part(Generator(model=name, revision=revision)).revision)
+
+
 def make(
     dataset: Dataset,
-    model: str | None,
+    base: Base | None,
     config_file: Path | None,
     overrides: list[str],
     memory: int | None = None,
@@ -86,7 +119,7 @@ def make(
 
     Args:
         dataset: as `dataset.read` gives it.
-        model: name or pipeline folder; None is the dataset's target.
+        base: as `base_of` finds it, once for all processes; None is the dataset's target, found here.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
         memory: a preset of `memory.py`, GB; None is what fits `found_bytes`, unless the model has settings of its own.
@@ -94,13 +127,13 @@ def make(
 
     Raises:
         DatasetError: the dataset leaves nothing to train on.
-        RecipeError: a setting or the model is not known, an online strategy has no judge to ask, or a tracker is not
-            installed.
+        RecipeError: a setting or the model is not known, an online strategy or samples have no judge to ask, or a
+            tracker is not installed.
     """
-    model = named(model or dataset.manifest["target_model"])
-    folder = model_folder(model)
+    base = base or base_of(None, dataset.manifest)
+    folder = model_folder(base.model, base.commit)
     family_name(folder)
-    profile = profile_of(model)
+    profile = profile_of(base.model)
     if memory is not None and memory not in PRESETS:
         raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, PRESETS))} GB")
     if memory is None and found_bytes and profile.name not in settings.PRESETS:
@@ -108,10 +141,11 @@ def make(
     config = settings.load(profile.name, config_file, overrides, PRESETS[memory] if memory else None)
     tracker.check(config.report_to)
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
-    shift = config.shift or profile.shift or sampler_of(model)["shift"] or 1.0
+    shift = config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
     asked = held_out(dataset.held_out, dataset.manifest["dimensions"], config) if config.validate_every else []
-    return Plan(dataset, selection, config, model, folder, profile, shift, scored, asked, memory)
+    judges = sample_judges(dataset.manifest, config)
+    return Plan(dataset, selection, config, base, folder, profile, shift, scored, asked, memory, judges)
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -132,9 +166,11 @@ def facts(plan: Plan) -> dict[str, Any]:
         "version": str(plan.dataset.version) if plan.dataset.version else None,
         "commit": plan.dataset.version.sha if plan.dataset.version else None,
         "recipe": plan.dataset.manifest["recipe_hash"],
-        "model": Path(plan.model).name,
+        "model": Path(plan.base.model).name,
+        "model_commit": plan.base.commit,
         "shift": plan.shift,
         "judge": plan.scoring.judge if plan.scoring else None,
+        "sample_judges": {name: judge.engine["model"] for name, judge in plan.sample_judges.items()},
         "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
         "units": [
@@ -158,7 +194,8 @@ def facts(plan: Plan) -> dict[str, Any]:
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print a plan's facts."""
     config, weights = facts["config"], facts["weights"]
-    what = f"{config['strategy']} of {facts['model']} ({config['tune']})"
+    model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
+    what = f"{config['strategy']} of {model} ({config['tune']})"
     what += f", judged by {facts['judge']['model']}" if facts["judge"] else ""
     name = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
     console.print(Text(f"{what} on dataset {name}, recipe {facts['recipe']}"))
@@ -177,3 +214,6 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(Text(f"{steps}; {facts['passes_per_epoch']} forward passes an epoch"))
     if facts["held_out"]:
         console.print(Text(f"{facts['held_out']} held-out units asked every {config['validate_every']} steps"))
+    if facts["sample_judges"]:
+        judges = ", ".join(sorted(set(facts["sample_judges"].values())))
+        console.print(Text(f"clips of held-out prompts judged by {judges} every {config['sample_every']} steps"))

@@ -1,4 +1,4 @@
-"""Held-out prompts made into clips while a model trains, from the same noise each time, and a page to compare them on.
+"""Held-out prompts made into clips while a model trains, from the same noise each time, judged if that is asked.
 
     samples/step-00000100/0.mp4, samples.html
 
@@ -8,7 +8,6 @@ families.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,24 +21,28 @@ from gigavideo_data import video
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.progress import Progress
 from gigavideo_data.store import write_durably
-from gigavideo_train import dataset
+from gigavideo_train import dataset, verdicts
 from gigavideo_train.distributed import World
 from gigavideo_train.encode import Tensors
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.plan import Plan
+from gigavideo_train.sample_page import Pair, Shown, page
+from gigavideo_train.scoring import Row
 
 NO_TEXT = ""  # what guidance leads away from
-STYLE = (
-    "body{font:15px sans-serif;margin:2em}figure{display:inline-block;margin:0 1em 0 0}video{width:20em;max-width:45vw}"
-)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and the seed of its noise."""
+    """A row of the dataset's prompts, and the seed of its noise."""
 
-    prompt: str
+    row: Row
     seed: int
+
+    @property
+    def prompt(self) -> str:
+        text: str = self.row["prompt"]
+        return text
 
 
 def chosen(plan: Plan, progress: Progress) -> list[Sample]:
@@ -59,7 +62,7 @@ def chosen(plan: Plan, progress: Progress) -> list[Sample]:
             "eval_prompts.per_dimension, or leave sample_every out."
         )
     prompts.sort(key=lambda row: row["prompt_id"])
-    return [Sample(row["prompt"], row["seeds"][0]) for row in prompts[: plan.config.sample_prompts]]
+    return [Sample(row, row["seeds"][0]) for row in prompts[: plan.config.sample_prompts]]
 
 
 def texts(samples: list[Sample]) -> list[str]:
@@ -77,10 +80,14 @@ def write(
     family: ModuleType,
     velocity: Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor],
     world: World,
-) -> None:
+) -> dict[str, float | int | None]:
     """Make the clips of one step, in the size and length of the first clip trained on, and the page anew.
 
-    Every process makes equally many, though some twice: the passes of a model may be a matter of all of them.
+    Every process makes equally many, though some twice: the passes of a model may be a matter of all of them. Each
+    judges those that it wrote.
+
+    Returns:
+        What metrics.jsonl is to tell of them, for the first process; nothing if they are not judged.
     """
     like = plan.units[0].row
     shape_CFHW = tensors.latents([like]).shape[1:]
@@ -106,9 +113,19 @@ def write(
                 frames_THWC = (255 * family.decode(pipeline, clean_1CFHW[0])).round().byte().cpu().numpy()
             write_durably(_clip(out, step, at), video.encode(frames_THWC, like["fps"]))
     pipeline.vae.to(placed)
+    if plan.sample_judges:
+        mine = range(world.rank, len(samples), world.size)
+        verdicts.judge({_clip(out, step, at): samples[at].row for at in mine}, plan.sample_judges)
     world.wait()
-    if world.is_first:
-        write_durably(out / "samples.html", page(samples, step).encode("utf-8"))
+    if not world.is_first:
+        return {}
+    pairs = [
+        Pair(sample.prompt, sample.row["dimension"], *(_shown(out, each, at, plan) for each in (0, step)))
+        for at, sample in enumerate(samples)
+    ]
+    judges = sorted({judge.engine["model"] for judge in plan.sample_judges.values()})
+    write_durably(out / "samples.html", page(pairs, step, judges).encode("utf-8"))
+    return verdicts.means(pair.tuned.verdict for pair in pairs if pair.tuned.verdict) if plan.sample_judges else {}
 
 
 def guided(
@@ -140,17 +157,9 @@ def solved(
     return noisy_BCFHW
 
 
-def page(samples: list[Sample], step: int) -> str:
-    """Each prompt with the clip of the base and that of a step, side by side."""
-    parts = []
-    for at, sample in enumerate(samples):
-        parts.append(f"<h2>{html.escape(sample.prompt)}</h2>")
-        for shown, name in ((0, "base"), (step, f"step {step}")):
-            source = _clip(Path(), shown, at).as_posix()
-            clip = f'<video src="{source}" controls loop muted autoplay playsinline></video>'
-            parts.append(f"<figure>{clip}<figcaption>{name}</figcaption></figure>")
-    head = f'<meta charset="utf-8"><title>Samples</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+def _shown(out: Path, step: int, at: int, plan: Plan) -> Shown:
+    """A clip as the page shows it; a verdict of an earlier part of the run is left out where nobody is asked now."""
+    return Shown(_clip(Path(), step, at), verdicts.read(_clip(out, step, at)) if plan.sample_judges else None)
 
 
 def _clip(out: Path, step: int, at: int) -> Path:

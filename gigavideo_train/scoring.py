@@ -1,7 +1,8 @@
-"""What an online strategy asks while it trains: which judge, about which dimensions, and how answers become a reward.
+"""Who is asked while a model trains: which judge, about which dimensions, and how answers become a reward.
 
-It is the dataset's own judge where that can be asked in this process, else the one that the setting `judge` names; the
-questions are those of each row, the rules those of the dataset.
+It is the dataset's own judge where that can be asked in this process, else the one that the setting `judge` names. An
+online strategy asks the questions of each row, by the rules of the dataset; of samples, those of held-out prompts are
+asked, by the rules of `gv-data eval`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import named
 from gigavideo_data.pinned import pinned_part
-from gigavideo_data.recipe import Judge, on_the_hub
+from gigavideo_data.recipe import AnyJudge, Camera, Judge, Specialists, judge_of, on_the_hub
 from gigavideo_train.config import TrainConfig
 
 Row = dict[str, Any]
@@ -37,6 +38,21 @@ class Scoring:
     found_at: dict[str, Any]
     dimensions: dict[str, float]
     combine: dict[str, str]
+    min_mass: float
+
+
+@dataclass(frozen=True)
+class SampleJudge:
+    """Who judges the samples of a dimension, and how.
+
+    Attributes:
+        judge: as a recipe names it.
+        engine: its settings, and where this machine keeps what they name.
+        min_mass: least P(yes) + P(no) of an answer.
+    """
+
+    judge: AnyJudge
+    engine: dict[str, Any]
     min_mass: float
 
 
@@ -65,15 +81,66 @@ def scoring(rows: list[Row], manifest: dict[str, Any], config: TrainConfig) -> S
     )
 
 
+def sample_judges(manifest: dict[str, Any], config: TrainConfig) -> dict[str, SampleJudge]:
+    """Settle who judges samples, by dimension: whom `gv-data eval` would ask; none if none are to be judged.
+
+    Raises:
+        RecipeError: one cannot be asked here, or the one in the settings is not to be found.
+        HubError: the Hub does not know it.
+    """
+    if not config.judge_samples:
+        return {}
+    # Not validated: of an endpoint, a dataset names the path alone.
+    general = Judge.model_construct(**manifest["recipe"]["judge"])
+    wanted = config.dimensions or manifest["dimensions"]
+    if config.judge:
+        judges: dict[str, AnyJudge] = dict.fromkeys(wanted, pinned_part(_named(config.judge, manifest)))
+    else:
+        specialists = Specialists.model_validate(manifest["recipe"].get("specialists", {}))
+        judges = {name: judge_of(name, general, specialists) for name in wanted}
+        for name, judge in judges.items():
+            _check_in_process(name, judge)
+    found = {}
+    for name, judge in judges.items():
+        settings, found_at = judge_engine(judge)  # the dataset's has a commit already
+        found[name] = SampleJudge(judge, settings | found_at, general.min_mass)
+    return found
+
+
+def _check_in_process(dimension: str, judge: AnyJudge) -> None:
+    """Refuse a judge that is served, of vLLM, or a folder: a dataset does not say where that lies."""
+    if isinstance(judge, Camera) or judge.backend == "miniature":
+        return
+    if judge.backend not in ("transformers", "counting") or not on_the_hub(judge.model):
+        raise RecipeError(
+            f"judge_samples: {dimension} is judged by {judge.model} ({judge.backend}) in this dataset, which cannot be "
+            "asked here. Name a multimodal model, a Hub id or a folder, with --set judge=MODEL, or leave judge_samples "
+            "out."
+        )
+
+
+def _named(model: str, manifest: dict[str, Any]) -> Judge:
+    """The judge that the settings name; it looks and is read as the dataset's recipe says.
+
+    Raises:
+        RecipeError: it is not to be found.
+    """
+    found = named(model)
+    if not on_the_hub(found) and not (Path(found).expanduser() / "config.json").is_file():
+        raise RecipeError(f"judge: {model!r} is neither a Hub id nor the folder of a transformers model")
+    return Judge(backend="transformers", model=found, **_told(manifest))
+
+
+def _told(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the dataset's recipe says of how its judge looks and is read."""
+    judge = manifest["recipe"]["judge"]
+    return {name: judge[name] for name in ("frames", "max_side_px", "readout") if name in judge}
+
+
 def _judge(rows: list[Row], manifest: dict[str, Any], config: TrainConfig, dimensions: set[str]) -> Judge:
     """The one that the settings name, else the dataset's."""
-    told = manifest["recipe"]["judge"]
-    shown = {name: told[name] for name in ("frames", "max_side_px") if name in told}
     if config.judge:
-        model = named(config.judge)
-        if not on_the_hub(model) and not (Path(model).expanduser() / "config.json").is_file():
-            raise RecipeError(f"judge: {config.judge!r} is neither a Hub id nor the folder of a transformers model")
-        return Judge(backend="transformers", model=model, **shown)
+        return _named(config.judge, manifest)
     asked = {(row["id"], a["judge"]) for row in rows for a in row["answers"] if a["dimension"] in dimensions}
     judges = [judge for row in rows for judge in row["judges"] if (row["id"], judge["id"]) in asked]
     kinds = {judge["kind"] for judge in judges}
@@ -83,7 +150,7 @@ def _judge(rows: list[Row], manifest: dict[str, Any], config: TrainConfig, dimen
     if kinds == {"transformers"} and len(models) == 1:
         ((model, revision),) = models
         if on_the_hub(model):
-            return Judge(backend="transformers", model=model, revision=revision, **shown)
+            return Judge(backend="transformers", model=model, revision=revision, **_told(manifest))
     names = ", ".join(sorted({f"{judge['model']} ({judge['kind']})" for judge in judges})) or "nobody"
     raise RecipeError(
         f"strategy: {config.strategy} asks a judge while it trains, and {', '.join(sorted(dimensions))} were judged by "

@@ -129,9 +129,11 @@ def train(
         with ema.in_place(mean, parameters):  # of what would be the model now
             return held_out.mean_loss(plan.held_out, config, world, passes, loss_of)
 
-    def show(step: int) -> None:
+    def show(step: int, metrics: Metrics) -> None:
         with ema.in_place(mean, parameters):
-            samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
+            judged = samples.write(chosen, out, step, plan, tensors, pipeline, family, model, world)
+        if judged:
+            metrics.write(step=step, **judged)
 
     order = world.agreed(lambda: _kernels(plan, tensors, transformer, family, world))
     if order:
@@ -144,7 +146,7 @@ def train(
         if plan.held_out and not done.steps:
             metrics.write(step=0, held_out=held_out_loss())
         if chosen and not done.steps:
-            show(0)
+            show(0, metrics)
         progress.start("train", total=total, cached=done.steps)
         todo = islice(enumerate(batches(plan.units, config.epochs, config.batch_size, config.seed)), done.steps, total)
         began = time.perf_counter()
@@ -194,7 +196,7 @@ def train(
                     checkpoint.save(checkpoints, done, state, plan.identity)
                 world.wait()
             if chosen and _due(step, total, config.sample_every) and not asked:
-                show(step + 1)
+                show(step + 1, metrics)
             progress.advance()
             if asked:
                 progress.note(f"stopped after step {done.steps} of {total}; --resume goes on from there")

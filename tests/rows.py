@@ -101,8 +101,8 @@ def make_rows() -> list[dict]:
     return rows
 
 
-def make_eval_prompts() -> list[dict]:
-    question = {"dimension": DIMENSION, "question": "Does it fall?", "expected": "yes", "gate": False}
+def make_eval_prompts(asked: str = "Does it fall?") -> list[dict]:
+    question = {"dimension": DIMENSION, "question": asked, "expected": "yes", "gate": False}
     prompts = [("dev", "a blue cube falls"), ("test", "a green cube falls"), ("test", "a grey cube falls")]
     return [
         {
@@ -169,10 +169,16 @@ def make_manifest(rows: list[dict], rejects: list[dict]) -> dict:
 COST = {"stages": [{"stage": "judge", "calls": 8, "cached": 0, "seconds": 1.5, "rows": 8}], "wall_seconds": 2.0}
 
 
-def write_set(out: Path, rows: list[dict] | None = None, *, ledger: list[dict] | None = None) -> Path:
+def write_set(
+    out: Path,
+    rows: list[dict] | None = None,
+    *,
+    ledger: list[dict] | None = None,
+    eval_prompts: list[dict] | None = None,
+) -> Path:
     """Publish a small set into `out` and return the folder."""
     rows = make_rows() if rows is None else rows
     rejects = make_rejects()
     manifest = make_manifest(rows, rejects) | ({"ledger": ledger} if ledger is not None else {})
-    write_dataset(out, rows, make_eval_prompts(), rejects, manifest, COST)
+    write_dataset(out, rows, eval_prompts or make_eval_prompts(), rejects, manifest, COST)
     return out

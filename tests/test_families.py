@@ -18,6 +18,7 @@ from train_set import row, training_set
 from typer.testing import CliRunner
 
 from gigavideo_data import video
+from gigavideo_data.errors import RunError
 from gigavideo_data.generators import models
 from gigavideo_data.generators.models import Profile, model_folder
 from gigavideo_train import flow
@@ -289,7 +290,8 @@ def test_a_lora_run_leaves_an_adapter_that_its_pipeline_loads(dataset: Path, tin
 def test_the_datasets_target_may_be_a_model_of_the_hub(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, on_the_hub, here = "Lightricks/LTX-Video", tmp_path / "hub", tmp_path / "here"
+    name, on_the_hub = "Lightricks/LTX-Video", tmp_path / "hub"
+    commit, other = main = ["1" * 40, "2" * 40]  # the first is what main is
     tiny_pipelines.build("ltx", on_the_hub)
     (on_the_hub / "ltx-video-13b.safetensors").write_text("for another program")
     (on_the_hub / "text_encoder" / "pytorch_model.bin").write_text("pickled")
@@ -297,6 +299,7 @@ def test_the_datasets_target_may_be_a_model_of_the_hub(
 
     def download(model: str, file: str | None = None, *, revision: str | None, allow_patterns: str = "*") -> str:
         asked.append((model, revision))
+        here = tmp_path / (revision or main[0])  # as the client's cache names it
         files = [path.relative_to(on_the_hub).as_posix() for path in on_the_hub.rglob("*") if path.is_file()]
         for path in [file] if file else filter_repo_objects(files, allow_patterns=allow_patterns):
             (here / path).parent.mkdir(parents=True, exist_ok=True)
@@ -309,16 +312,25 @@ def test_the_datasets_target_may_be_a_model_of_the_hub(
     shutil.copytree(dataset, targeted)
     manifest = json.loads((targeted / "manifest.json").read_text())
     (targeted / "manifest.json").write_text(json.dumps(manifest | {"target_model": name}))
-    facts, _ = run(targeted, tmp_path / "run")
-    assert set(asked) == {(name, None)}
+    facts, said = run(targeted, tmp_path / "run")
+    assert asked[0] == (name, None)
+    assert set(asked[1:]) == {(name, commit)}  # whatever main is by now
+    assert f"LTX-Video at {commit[:12]}" in said
+    assert facts["model_commit"] == commit
     assert facts["shift"] == models.PROFILES[name].shift
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
     tuned = tmp_path / "run" / "model"
     assert models.profile_of(str(tuned)).name == name
-    assert f"`{name}`" in (tuned / "README.md").read_text()
+    card = (tuned / "README.md").read_text()
+    assert f"base_model: {name}\n" in card
+    assert f"| base | `{name}`, revision `{commit}` |" in card
     assert isinstance(DiffusionPipeline.from_pretrained(tuned), LTXPipeline)
-    assert not list(here.glob("*.safetensors"))
-    assert not list(here.rglob("*.bin"))
+    assert not list((tmp_path / commit).glob("*.safetensors"))
+    assert not list((tmp_path / commit).rglob("*.bin"))
+    main.reverse()
+    with pytest.raises(RunError, match=f'model was "{commit}", is "{other}"'):
+        run(targeted, tmp_path / "run", "--resume")
+    run(targeted, tmp_path / "run", "--resume", "--model", f"{name}@{commit}")
 
 
 def test_tokens_are_counted_as_the_transformer_makes_them(tiny: Tiny) -> None:

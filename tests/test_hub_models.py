@@ -69,3 +69,26 @@ def test_the_parts_that_load_nothing_from_the_hub_ask_nobody():
     recipe = Recipe(name="r", dimensions=("composition",), target="org/target")
     assert pinned(recipe) == recipe
     assert pinned(recipe).hash == recipe.hash
+
+
+BASE = """
+from gigavideo_train.plan import base_of
+manifest = {"target_model": "org/judge", "recipe": {"generators": MADE}}
+print(*(base_of(name, manifest) for name in (None, "org/judge", "org/judge@main", "miniature")), sep="|")
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "commit"),
+    [
+        ("[]", COMMIT),
+        (f"[{{'model': 'org/judge', 'revision': '{OTHER}'}}]", OTHER),
+        (f"[{{'model': 'org/another', 'revision': '{OTHER}'}}]", COMMIT),
+    ],
+)
+def test_the_model_trained_is_the_commit_that_made_the_videos_unless_another_is_told(cache, made, commit):
+    for folder in (cache / "hub" / "models--org--judge" / "snapshots").iterdir():
+        (folder / "model_index.json").write_text("{}")
+    run = offline(cache, BASE.replace("MADE", made))
+    found = [f"Base(model='org/judge', commit='{name}')" for name in (commit, commit, COMMIT)]
+    assert run.stdout.strip().split("|") == [*found, "Base(model='miniature', commit=None)"], run.stderr

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hub_clients import gv_data, gv_train, python, run
 from hub_server import WRITES, serving
-from hub_state import Fault
+from hub_state import Fault, File
 from rows import FPS, make_row, make_rows, write_set
 from test_hub_read import put
 from train_set import row, rows, training_set
 
 from gigavideo_data import publish, video
+from gigavideo_data.generators.models import SIGN, model_folder
 
 REPO = "org/ds"
 SECRET = "what only this machine knows"
@@ -100,6 +101,24 @@ def test_two_processes_train_from_a_name_that_is_resolved_once(hub, tmp_path):
     assert code == 0, said
     assert sum(path.endswith("/refs") for _, path in hub.asked) == 1
     assert (tmp_path / "runs" / "train" / "ds" / "model" / "README.md").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_commit_of_a_model_that_the_first_one_found(hub, tmp_path):
+    training_set(tmp_path / "set")
+    name, base = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", model_folder("miniature")
+    hub.create("models", name, private=False)
+    files = {p.relative_to(base).as_posix(): p for p in base.rglob("*") if p.is_file() and p.name != SIGN}
+    held = {path: File(file.read_bytes(), lfs=path.endswith(".safetensors")) for path, file in files.items()}
+    sha = hub.commit(hub.repo(name, "models"), "weights", "", held).sha
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gigavideo_train")
+    steps = ("--set", "max_steps=1", "--set", "batch_size=2")
+    code, _, said = run(hub, tmp_path, sys.executable, *launcher, "--dataset", "set", "--model", name, *steps)
+    assert code == 0, said
+    asked = [path for _, path in hub.asked if name in path]
+    assert sum("/main/" in path for path in asked) <= 2  # of one small file, about it and itself
+    assert any(sha in path for path in asked)
+    assert sha in (tmp_path / "runs" / "train" / "set" / "model" / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -1,16 +1,32 @@
-"""Clips made while a model trains: what they are of, that they change nothing, and the page."""
+"""Clips made while a model trains: what they are of, how they are judged, that they change nothing, and the page."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import pytest
+import qwen_vl
 import torch
-from test_train import losses, metrics, refused, run, same, start, weights
+from ranks import run_together
+from rows import clip, make_eval_prompts, make_manifest, write_set
+from test_train import arguments, losses, metrics, refused, run, same, start, weights
 from train_set import row, training_set
 
 from gigavideo_data import video
+from gigavideo_data.engines import ENGINES
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.evaluate import read_setting, reward_of
+from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.miniature.judge import MiniatureJudge
+from gigavideo_data.recipe import Camera, Judge
+from gigavideo_train.config import TrainConfig
 from gigavideo_train.families.condition import condition
-from gigavideo_train.samples import Sample, guided, page, solved
+from gigavideo_train.sample_page import Pair, Shown, page
+from gigavideo_train.samples import guided, solved
+from gigavideo_train.scoring import SampleJudge, sample_judges
+from gigavideo_train.verdicts import Verdict, judge, read
 
 pytestmark = pytest.mark.timeout(600)
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -97,7 +113,168 @@ def test_guidance_leads_away_from_no_text() -> None:
     assert found == [5.0, 2.0 + 3 * 3.0]
 
 
-def test_a_prompt_is_never_markup() -> None:
-    shown = page([Sample('<script>alert("x")</script>', 1)], 7)
-    assert "<script" not in shown
-    assert "&lt;script&gt;" in shown
+ASKED = {  # of the prompts for samples, what is asked; no judge of the miniature knows the last
+    "a red circle falls": "Is there a red circle in the video?",
+    "a green circle falls": "Is there a green circle in the video?",
+    "a kite falls": "Does it fall?",
+}
+
+
+@pytest.fixture(scope="module")
+def judged_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prompts = []
+    for text, question in ASKED.items():
+        (prompt, *_) = make_eval_prompts(question)
+        prompts.append(prompt | {"prompt_id": text.replace(" ", "-"), "base_prompt": text, "prompt": text})
+    return write_set(tmp_path_factory.mktemp("judged") / "set", [row(1), row(2)], eval_prompts=prompts)
+
+
+@pytest.fixture(scope="module")
+def judged(judged_set: Path) -> Path:
+    run(judged_set, judged_set.parent / "judged", judge_samples="true", **SETTINGS)
+    return judged_set.parent / "judged"
+
+
+def means(out: Path) -> dict[int, tuple[float, int]]:
+    lines = [line for line in metrics(out) if "sample_reward" in line]
+    return {line["step"]: (line["sample_reward"], line["samples_scored"]) for line in lines}
+
+
+def rewards(out: Path, step: int) -> dict[str, Any]:
+    """By prompt, as they are written beside the clips; these are in the order of the prompts' names."""
+    written = sorted((out / "samples" / f"step-{step:08}").glob("*.json"))
+    return dict(zip(sorted(ASKED), (json.loads(path.read_text()) for path in written), strict=True))
+
+
+def test_samples_are_scored_as_an_evaluation_would_score_them(judged_set: Path, judged: Path) -> None:
+    setting = read_setting(judged_set, "dev", ["generators=[{}]"])
+    eye = MiniatureJudge({})
+    for step in (0, 2, 3):
+        found = rewards(judged, step)
+        for prompt in setting.prompts:
+            at = sorted(ASKED).index(prompt["prompt"])
+            made = video.decode((judged / "samples" / f"step-{step:08}" / f"{at}.mp4").read_bytes(), "clip")
+            answers = eye.answer(made.frames_THWC, made.fps, [each["question"] for each in prompt["questions"]])
+            record = {"answers": [{"p_yes": answer.p_yes, "p_no": answer.p_no} for answer in answers]}
+            assert found[prompt["prompt"]]["reward"] == reward_of(prompt, record, setting)
+        assert found["a kite falls"] == {"reward": None, "reason": "low_mass"}
+        known = [each["reward"] for each in found.values() if each["reward"] is not None]
+        assert means(judged)[step] == (pytest.approx(sum(known) / 2), 2)
+    card = (judged / "model" / "README.md").read_text()
+    first, last = (f"{means(judged)[step][0]:.2f} at step {step}" for step in (0, 3))
+    assert f"| {first} → {last}, the mean of 2 and 2 clips: so few show little |" in card
+    shown = (judged / "samples.html").read_text()
+    assert shown.count("not scored: low_mass") == 2
+    red = rewards(judged, 3)["a red circle falls"]["reward"]
+    assert f"<span>step 3</span><b>{red:.2f}</b>" in shown
+
+
+def test_judging_changes_no_step(judged_set: Path, judged: Path, tmp_path: Path) -> None:
+    run(judged_set, tmp_path / "plain", epochs="3")
+    assert [line["loss"] for line in metrics(judged) if "loss" in line] == losses(tmp_path / "plain")
+    assert same(weights(judged), weights(tmp_path / "plain"))
+
+
+def test_two_processes_judge_each_its_own_samples_and_a_resumed_run_shows_what_the_base_got(
+    judged_set: Path, judged: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS | {"judge_samples": "true"}
+    run_together(2, arguments(judged_set, tmp_path / "two", **(settings | {"max_steps": "2"})))
+    assert {step: number for step, (_, number) in means(tmp_path / "two").items()} == {0: 2, 2: 2}
+    for text, found in rewards(tmp_path / "two", 0).items():
+        assert found["reward"] == pytest.approx(rewards(judged, 0)[text]["reward"], abs=0.05)
+    run(judged_set, tmp_path / "two", "--resume", **settings)
+    assert list(means(tmp_path / "two")) == [0, 2, 3]
+    base = rewards(tmp_path / "two", 0)["a red circle falls"]["reward"]
+    assert f"<span>base</span><b>{base:.2f}</b>" in (tmp_path / "two" / "samples.html").read_text()
+
+
+def test_another_judge_can_be_named_and_none_is_refused_where_the_datasets_cannot_be_asked(
+    judged_set: Path, tmp_path: Path
+) -> None:
+    dataset = served(judged_set, tmp_path)
+    settings = {"sample_every": "9", "judge_samples": "true", "max_steps": "1"}
+    said = refused(dataset, tmp_path / "out", **settings)
+    assert "mechanics is judged by Qwen (http)" in said
+    assert "--set judge=MODEL" in said
+    assert not (tmp_path / "out").exists()
+    model = qwen_vl.build("qwen2_5_vl", tmp_path / "judge")
+    facts = run(dataset, tmp_path / "out", judge=str(model), **settings)
+    assert facts["sample_judges"] == {"mechanics": "judge"}
+    assert list(means(tmp_path / "out")) == [0, 1]
+
+
+def served(dataset: Path, to: Path) -> Path:
+    """A copy whose recipe says that its judge was behind an endpoint."""
+    shutil.copytree(dataset, to / "served")
+    manifest = json.loads((to / "served" / "manifest.json").read_text())
+    manifest["recipe"]["judge"] |= {"backend": "http", "model": "Qwen", "endpoint": "/v1"}
+    (to / "served" / "manifest.json").write_text(json.dumps(manifest))
+    return to / "served"
+
+
+def test_a_specialist_of_the_dataset_is_asked_about_what_it_judged() -> None:
+    manifest = make_manifest([], [])
+    manifest["recipe"] |= {"specialists": {"camera": {"backend": "camera"}, "counting": None}}
+    manifest["recipe"]["judge"] |= {"backend": "vllm", "model": "org/judge", "vllm": {}}
+    config = {"sample_every": 1, "judge_samples": True}
+    found = sample_judges(manifest, TrainConfig(dimensions=("camera_motion",), **config))
+    assert found["camera_motion"].judge == Camera()
+    with pytest.raises(RecipeError, match=r"mechanics is judged by org/judge \(vllm\)"):
+        sample_judges(manifest, TrainConfig(dimensions=("camera_motion", "mechanics"), **config))
+    assert sample_judges(manifest, TrainConfig(dimensions=("mechanics",), sample_every=1)) == {}
+
+
+class Held:
+    """A judge that knows itself, as modules do, and how many of its like were there when it was loaded."""
+
+    alive: ClassVar[WeakSet["Held"]] = WeakSet()
+    met: ClassVar[list[int]] = []
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        self.itself, self.p = self, engine["p"]
+        Held.met.append(len(Held.alive))
+        Held.alive.add(self)
+
+    def answer(self, frames_THWC: Any, fps: float, asked: list[str]) -> list[Answer]:
+        del frames_THWC, fps
+        return [Answer(self.p, 1 - self.p)] * len(asked)
+
+
+def test_judges_are_there_one_at_a_time_and_then_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES["judge"], "held", (__name__, "Held"))
+    clips = {}
+    for name in ("mechanics", "composition"):
+        prompt = make_eval_prompts()[0] | {"dimension": name}
+        clips[tmp_path / f"{name}.mp4"] = prompt
+        (tmp_path / f"{name}.mp4").write_bytes(clip(1))
+    judges = {name: SampleJudge(Judge(), {"backend": "held", "p": p}, 0.5) for name, p in HELD.items()}
+    judge(clips, judges)
+    assert Held.met == [0, 0]
+    assert not Held.alive
+    assert {path.stem: read(path) for path in clips} == {name: Verdict(p) for name, p in HELD.items()}
+
+
+HELD = {"mechanics": 0.25, "composition": 0.75}
+
+
+def test_judging_wants_samples(dataset: Path, tmp_path: Path) -> None:
+    assert "say how often with sample_every" in refused(dataset, tmp_path / "out", judge_samples="true")
+
+
+def test_the_page_shows_rewards_under_the_clips_and_text_of_others_is_never_markup() -> None:
+    def shown(name: str, *verdict: Any) -> Shown:
+        return Shown(Path(f"{name}.mp4"), Verdict(*verdict) if verdict else None)
+
+    script = '<script>alert("x")</script>'
+    pairs = [
+        Pair(script, "human_anatomy", shown("a", 0.42), shown("b", 0.71)),
+        Pair("a cat", "mechanics", shown("c"), shown("d", None, script)),
+    ]
+    found = page(pairs, 100, [script])
+    assert "<script" not in found
+    assert found.count("&lt;script&gt;") == 3
+    assert "<span>base</span><b>0.42</b>" in found
+    assert "<span>step 100</span><b>0.71</b>" in found
+    assert "base <b>0.42</b> (1 of 2 clips scored), step 100 <b>0.71</b> (1 of 2 clips scored)" in found
+    assert "reward" not in page([Pair("a cat", "mechanics", shown("a"), shown("b"))], 100, []).lower()
