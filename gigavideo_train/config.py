@@ -27,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "epochs": 6,
         "logit_std": 1.5,
+        "decode_batch": 16,
     },
 }
 
@@ -94,6 +95,7 @@ class TrainConfig(BaseModel):
     # How it is computed, not what: these may change when a run goes on.
     micro_batch: Count | None = None  # units a process passes at a time; null: its whole share of a batch
     checkpointing: Literal["none", "selective", "full"] = "none"  # of activations
+    decode_batch: Count = 1  # clips that an online strategy decodes at a time
     offload: bool = False  # weights and optimiser state stay in the CPU's memory
     compile_blocks: bool | None = None  # null: on a GPU
 

@@ -40,6 +40,7 @@ RESUMABLE = {  # may differ when a run goes on
     "report_to",
     "micro_batch",
     "checkpointing",
+    "decode_batch",
     "offload",
     "compile_blocks",
 }

@@ -110,7 +110,7 @@ def write(
         )
         if at < len(samples):
             with torch.no_grad():
-                frames_THWC = (255 * family.decode(pipeline, clean_1CFHW[0])).round().byte().cpu().numpy()
+                frames_THWC = (255 * family.decode(pipeline, clean_1CFHW)[0]).round().byte().cpu().numpy()
             write_durably(_clip(out, step, at), video.encode(frames_THWC, like["fps"]))
     pipeline.vae.to(placed)
     if plan.sample_judges:

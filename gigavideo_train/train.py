@@ -111,7 +111,7 @@ def train(
     for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
         progress.note(f"going on with another run: {change}")
     done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()
-    scorer = Scorer(plan.scoring, family, pipeline, world.device) if plan.scoring else None
+    scorer = Scorer(plan.scoring, family, pipeline, world.device, config.decode_batch) if plan.scoring else None
 
     inputs = partial(Inputs.of, tensors=tensors, schedule=schedule, config=config)
 

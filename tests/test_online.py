@@ -111,7 +111,7 @@ def test_what_was_encoded_comes_back(pipeline: Any) -> None:
     rng = np.random.default_rng(0)
     frames_THWC = render(sample_scene("plain", rng), rng)
     with torch.no_grad():
-        back_THWC = wan.decode(pipeline, wan.encode_video(pipeline, frames_THWC).clone())
+        (back_THWC,) = wan.decode(pipeline, wan.encode_video(pipeline, frames_THWC)[None].clone())
     assert back_THWC.shape == frames_THWC.shape
     assert np.abs(back_THWC.numpy() * 255 - frames_THWC).mean() < 8
 
@@ -130,18 +130,19 @@ def test_a_reward_keeps_the_gradients_of_its_answers(combine: str) -> None:
     assert reward(p_Q).item() == pytest.approx(reward(p_Q.tolist()))
 
 
-def test_clips_are_scored_by_the_questions_of_their_rows(pipeline: Any) -> None:
+@pytest.mark.parametrize("decode_batch", [1, 2, 3])
+def test_clips_are_scored_by_the_questions_of_their_rows(pipeline: Any, decode_batch: int) -> None:
     rows = [half_way(2), half_way(1), half_way(3) | {"answers": []}]
     rows[1]["answers"][0]["question"] = "What is the meaning of life?"
     frames = [video.decode(each["video"]["bytes"], "clip.mp4").frames_THWC for each in rows]
     latents_BCFHW = torch.stack([wan.encode_video(pipeline, clip) for clip in frames]).clone().requires_grad_()
-    scorer = Scorer(MINIATURE, wan, pipeline, torch.device("cpu"))
+    scorer = Scorer(MINIATURE, wan, pipeline, torch.device("cpu"), decode_batch)
     reward_B, known_B = scorer.rewards(latents_BCFHW, rows)
     assert known_B.tolist() == [True, False, False]
     assert reward_B[1:].tolist() == [0, 0]
 
     with torch.no_grad():
-        decoded_THWC = (255 * wan.decode(pipeline, latents_BCFHW[0])).round().byte().numpy()
+        decoded_THWC = (255 * wan.decode(pipeline, latents_BCFHW)[0]).round().byte().numpy()
     (answer,) = MiniatureJudge({}).answer(decoded_THWC, FPS, [rows[0]["answers"][0]["question"]])
     assert reward_B[0].item() == pytest.approx(answer.p_yes, abs=0.02)  # this one was rounded
 

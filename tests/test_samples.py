@@ -159,7 +159,9 @@ def test_samples_are_scored_as_an_evaluation_would_score_them(judged_set: Path, 
             assert found[prompt["prompt"]]["reward"] == reward_of(prompt, record, setting)
         assert found["a kite falls"] == {"reward": None, "reason": "low_mass"}
         known = [each["reward"] for each in found.values() if each["reward"] is not None]
-        assert means(judged)[step] == (pytest.approx(sum(known) / 2), 2)
+        mean, number = means(judged)[step]
+        assert number == len(known) == 2
+        assert mean == pytest.approx(sum(known) / 2)
     card = (judged / "model" / "README.md").read_text()
     first, last = (f"{means(judged)[step][0]:.2f} at step {step}" for step in (0, 3))
     assert f"| {first} → {last}, the mean of 2 and 2 clips: so few show little |" in card
@@ -217,11 +219,11 @@ def test_a_specialist_of_the_dataset_is_asked_about_what_it_judged() -> None:
     manifest = make_manifest([], [])
     manifest["recipe"] |= {"specialists": {"camera": {"backend": "camera"}, "counting": None}}
     manifest["recipe"]["judge"] |= {"backend": "vllm", "model": "org/judge", "vllm": {}}
-    config = {"sample_every": 1, "judge_samples": True}
-    found = sample_judges(manifest, TrainConfig(dimensions=("camera_motion",), **config))
+    config = TrainConfig(sample_every=1, judge_samples=True)
+    found = sample_judges(manifest, config.model_copy(update={"dimensions": ("camera_motion",)}))
     assert found["camera_motion"].judge == Camera()
     with pytest.raises(RecipeError, match=r"mechanics is judged by org/judge \(vllm\)"):
-        sample_judges(manifest, TrainConfig(dimensions=("camera_motion", "mechanics"), **config))
+        sample_judges(manifest, config.model_copy(update={"dimensions": ("camera_motion", "mechanics")}))
     assert sample_judges(manifest, TrainConfig(dimensions=("mechanics",), sample_every=1)) == {}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks.proof.runs import LR, STRATEGIES
+from benchmarks.proof.runs import LR, OFFLINE, ONLINE
 from benchmarks.proof.work import ALONE
 from gigavideo_data.progress import Progress
 from gigavideo_data.store import write_durably
@@ -36,7 +36,8 @@ def file(work: Path) -> Path:
 def measure(work: Path) -> None:
     """Time all strategies, with nothing else running; about a quarter of an hour on two cores."""
     whole = replace(dataset.read(work / "focus"), held_out=[])
-    names = [METHOD, *(name for name in STRATEGIES if name != METHOD), CONTROL]
+    others = [name for name in (*OFFLINE, *ONLINE) if name != METHOD]
+    names = [METHOD, *others, CONTROL]
     took: dict[str, list[float]] = {name: [] for name in names}
     with Progress(Console(stderr=True)) as progress:
         progress.start("pace", total=ROUNDS * len(names))
@@ -46,7 +47,7 @@ def measure(work: Path) -> None:
                 progress.advance()
         progress.finish()
     around = [(before + after) / 2 for before, after in zip(took[METHOD], took[CONTROL], strict=True)]
-    ratios = {name: [a / b for a, b in zip(took[name], around, strict=True)] for name in STRATEGIES if name != METHOD}
+    ratios = {name: [a / b for a, b in zip(took[name], around, strict=True)] for name in others}
     control = [after / before for before, after in zip(took[METHOD], took[CONTROL], strict=True)]
     found = {
         "threads": torch.get_num_threads(),

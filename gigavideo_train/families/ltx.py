@@ -31,14 +31,14 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
     ].cpu()
 
 
-def decode(pipeline: Any, latents_CFHW: torch.Tensor) -> torch.Tensor:
-    """Frames (T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them, and differentiable."""
+def decode(pipeline: Any, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+    """Frames (B, T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them; differentiable."""
     vae = pipeline.vae
-    mean, std = (tensor.to(latents_CFHW.device) for tensor in (vae.latents_mean, vae.latents_std))
-    latents_1CFHW = pipeline._denormalize_latents(latents_CFHW[None], mean, std, vae.config.scaling_factor)
-    at = torch.zeros(1, device=latents_CFHW.device) if vae.config.timestep_conditioning else None
-    video_CTHW = vae.decode(latents_1CFHW.to(vae.dtype), at, return_dict=False)[0][0]
-    return (video_CTHW.float().permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
+    mean, std = (tensor.to(latents_BCFHW.device) for tensor in (vae.latents_mean, vae.latents_std))
+    plain_BCFHW = pipeline._denormalize_latents(latents_BCFHW, mean, std, vae.config.scaling_factor)
+    at_B = torch.zeros(len(plain_BCFHW), device=plain_BCFHW.device) if vae.config.timestep_conditioning else None
+    video_BCTHW = vae.decode(plain_BCFHW.to(vae.dtype), at_B, return_dict=False)[0]
+    return (video_BCTHW.float().permute(0, 2, 3, 4, 1) / 2 + 0.5).clamp(0, 1)
 
 
 @torch.inference_mode()

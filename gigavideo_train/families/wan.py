@@ -33,14 +33,14 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
     return ((latents_CFHW - mean) / std).cpu()
 
 
-def decode(pipeline: Any, latents_CFHW: torch.Tensor) -> torch.Tensor:
-    """Frames (T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them, and differentiable."""
+def decode(pipeline: Any, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+    """Frames (B, T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them; differentiable."""
     vae = pipeline.vae
     mean, std = (
-        torch.tensor(v).to(latents_CFHW).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
+        torch.tensor(v).to(latents_BCFHW).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
     )
-    video_CTHW = vae.decode((latents_CFHW * std + mean)[None].to(vae.dtype), return_dict=False)[0][0]
-    return (video_CTHW.float().permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
+    video_BCTHW = vae.decode((latents_BCFHW * std + mean).to(vae.dtype), return_dict=False)[0]
+    return (video_BCTHW.float().permute(0, 2, 3, 4, 1) / 2 + 0.5).clamp(0, 1)
 
 
 @torch.inference_mode()
