@@ -20,6 +20,7 @@ import tiny_pipelines
 import torch
 from hub_clients import gv_data, gv_train
 from hub_server import serving
+from huggingface_hub.utils._paths import filter_repo_objects
 from ranks import run_together
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from gigavideo_data.engines import load_engine
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import read_all
 from gigavideo_data.generators import models
-from gigavideo_data.generators.models import folder_revision, found_at, model_folder, settings_of
+from gigavideo_data.generators.models import folder_revision, found_at, model_folder, settings_of, vae_of
 from gigavideo_data.merge import merge
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Generator
@@ -243,6 +244,23 @@ def test_the_shape_of_latents_is_known_without_encoding(trained):
     for size in ((9, 64, 96), (17, 96, 64), (19, 79, 97), (1, 64, 64)):
         made_CFHW = family.encode_video(its_pipeline, np.zeros((*size, 3), np.uint8))
         assert family.latents_shape(its_pipeline, *size) == tuple(made_CFHW.shape)
+
+
+def test_of_a_model_on_the_hub_only_the_autoencoder_is_fetched_and_its_content_names_it(tmp_path, monkeypatch):
+    there, here = tiny_pipelines.build("wan2.2", tmp_path / "there"), tmp_path / "here"
+
+    def download(model: str, *, revision: str, allow_patterns: list[str]) -> str:
+        assert (model, revision) == ("org/tiny", "c0ffee")
+        names = [path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            (here / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(there / name, here / name)
+        return str(here)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    told = vae_of(Generator(model="org/tiny", revision="c0ffee"))
+    assert told == {"model": "org/tiny", "revision": folder_revision(there / "vae")}
+    assert {path.parent.name for path in here.rglob("*.safetensors")} == {"vae"}
 
 
 # --- what is refused, carried on, and left behind --------------------------------------------------------------------
