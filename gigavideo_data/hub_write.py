@@ -109,7 +109,7 @@ def push(
         progress: shows what is verified, and megabytes.
         tag: version; None is the next one, by what changed since the newest.
         verified: it was, just now.
-        with_latents: whether those that the folder holds go along; they are as large as the clips, or larger.
+        with_latents: whether those that the folder holds go along; they can be larger than the clips.
 
     Raises:
         DatasetError: the folder is not whole.
