@@ -22,6 +22,7 @@ CONFIG_NOTES = {
     "preview": "some small rows of every kind, to look at",
     "eval_prompts": "prompts with questions and seeds, to compare models on; none is in the rows",
     "rejects": "what was left out, at which stage and why",
+    "latents": "final latents of generated videos: bfloat16, little-endian, as the transformer sees them",
 }
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

@@ -55,6 +55,7 @@ def build(
     push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish it on the Hub when done.")] = None,
     tag: Tag = None,
     private: Private = False,
+    latents: Annotated[bool, typer.Option("--latents", help="With the final latents of its generated videos.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a dataset: prompts, videos, scores, and a page to look at. Interrupted, the same command goes on."""
@@ -81,7 +82,9 @@ def build(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
     try:
         with Progress(console) as progress:
-            result = pipeline.build(resolved, out, store, progress, retry_rejected=retry_rejected, ahead=ahead)
+            result = pipeline.build(
+                resolved, out, store, progress, retry_rejected=retry_rejected, ahead=ahead, with_latents=latents
+            )
     except KeyboardInterrupt:
         _say(console, "interrupted; finished work is kept, and the same command goes on from there")
         raise
@@ -105,6 +108,7 @@ def push_(
     private: Private = False,
     model: Annotated[bool, typer.Option("--model", help="The folder is a model that gv-train wrote.")] = False,
     scores_only: Annotated[bool, typer.Option("--scores-only", help="Without the generated videos.")] = False,
+    latents: Annotated[bool, typer.Option("--latents", help="With their latents, which stay here otherwise.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a dataset on the Hub as one commit with a version. Interrupted, the same command goes on."""
@@ -114,6 +118,8 @@ def push_(
     console = _console()
     if model and scores_only:
         raise RecipeError("push: --model and --scores-only exclude each other; give one")
+    if latents and (model or scores_only):
+        raise RecipeError("push: --latents goes with generated videos, not with --model or --scores-only; leave it out")
     if model:
         with Progress(console) as progress:
             done = hub_write.push_model(dataset, repo, progress, private=private, tag=tag)
@@ -122,7 +128,7 @@ def push_(
         return
     place = hub_write.preflight(repo, private=private, tag=tag)
     if not scores_only:
-        _data(_push(_existing(dataset), place, tag, console), as_json)
+        _data(_push(_existing(dataset), place, tag, console, with_latents=latents), as_json)
         return
 
     from gigavideo_data.remake import withhold
@@ -134,12 +140,20 @@ def push_(
         _data(_push(Path(scratch), place, tag, console, verified=True), as_json)
 
 
-def _push(dataset: Path, place: Place, tag: str | None, console: Console, *, verified: bool = False) -> dict[str, Any]:
+def _push(
+    dataset: Path,
+    place: Place,
+    tag: str | None,
+    console: Console,
+    *,
+    verified: bool = False,
+    with_latents: bool = False,
+) -> dict[str, Any]:
     from gigavideo_data import hub_write
     from gigavideo_data.progress import Progress
 
     with Progress(console) as progress:
-        done = hub_write.push(dataset, place, progress, tag, verified=verified)
+        done = hub_write.push(dataset, place, progress, tag, verified=verified, with_latents=with_latents)
     _say(console, f"published {_told(done)}")
     _say(console, f'    load_dataset("{done.repo}", revision="{done.tag}")')
     return _facts(done)

@@ -30,12 +30,12 @@ from gigavideo_data.hub_read import Version
 from gigavideo_data.hub_repo import Local, Place
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import FILE_NAME, ROW_SCHEMA
-from gigavideo_data.store import canonical
+from gigavideo_data.store import canonical, legible
 from gigavideo_data.verify import verify_folder
 from gigavideo_data.versions import Changes
 
 COLUMNS = [name for name in ROW_SCHEMA.names if name not in versions.PROVENANCE]
-BESIDE = ("manifest.json", "cost.json")  # of a set, what its manifest does not list; its card is written for the Hub
+LATENTS = "latents/"
 MODEL_TAG = "gigavideo"  # in the card of a model that gv-train wrote
 # What a model is made of; pickles, code and whatever else lies in the folder stay here.
 MODEL_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")
@@ -93,7 +93,13 @@ class Ahead:
 
 
 def push(
-    folder: Path, place: Place, progress: Progress, tag: str | None = None, *, verified: bool = False
+    folder: Path,
+    place: Place,
+    progress: Progress,
+    tag: str | None = None,
+    *,
+    verified: bool = False,
+    with_latents: bool = False,
 ) -> Published:
     """Publish a dataset.
 
@@ -103,6 +109,7 @@ def push(
         progress: shows what is verified, and megabytes.
         tag: version; None is the next one, by what changed since the newest.
         verified: it was, just now.
+        with_latents: whether those that the folder holds go along; they can be larger than the clips.
 
     Raises:
         DatasetError: the folder is not whole.
@@ -111,15 +118,20 @@ def push(
     if not verified:
         verify_folder(folder, progress)
     manifest = read_manifest(folder)
+    stay = set() if with_latents else {name for name in manifest["files"] if name.startswith(LATENTS)}
+    manifest["files"] = {name: file for name, file in manifest["files"].items() if name not in stay}
+    if stay:
+        progress.note("its latents stay on this machine; gv-data push --latents sends them too")
     head, last = hub_repo.made(place), versions.newest(place.tags)
     earlier = _versions_at(place, place.tags[last]) if last else ()
-    data = {name: Local(folder / name) for name in (*manifest["files"], *BESIDE)}
+    data = {name: Local(folder / name) for name in (*manifest["files"], "cost.json")}
     with TemporaryDirectory() as scratch:
 
         def files(on_hub: OnHub) -> hub_repo.Files:
-            card = Path(scratch) / "README.md"
-            card.write_text(card_text(manifest, on_hub), encoding="utf-8", newline="\n")
-            return {"README.md": Local(card)} | data
+            texts = {"README.md": card_text(manifest, on_hub), "manifest.json": legible(manifest)}
+            for name, text in texts.items():
+                (Path(scratch) / name).write_text(text, encoding="utf-8", newline="\n")
+            return data | {name: Local(Path(scratch) / name) for name in texts}
 
         told = files(OnHub(place.repo, last or "", earlier))
         del told["cost.json"]  # what a build took; it is another one each time, of the same set

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import folder_read, versions
+from gigavideo_data import folder_read, latents, versions
 from gigavideo_data.assemble import ledger_lines, reward_summary
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row, read_all
@@ -27,7 +27,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     """Join sets.
 
     Args:
-        folders: finished datasets; where rows or prompts are equal, those of the earlier one stay.
+        folders: finished datasets; where rows, prompts or latents are equal, those of the earlier one stay.
         out: folder of the joined set.
 
     Returns:
@@ -70,7 +70,8 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         "rewards": {name: reward_summary(rows, name) for name in dimensions},
         **({"withheld": True} if any(row["video"] is None for row in rows) else {}),
     }
-    write_dataset(out, rows, prompts, rejects, manifest, _cost(folders))
+    shipped = {one["id"]: one for folder in folders[::-1] for one in latents.carried(folder, rows)}
+    write_dataset(out, rows, prompts, rejects, manifest, _cost(folders), latents=shipped.values())
     reasons = Counter(row["reason"] for row in fallen)
     return {
         "sets": {str(folder): sum(each["rows"].values()) for folder, each in zip(folders, manifests, strict=True)},

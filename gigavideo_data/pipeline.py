@@ -21,12 +21,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gigavideo_data import assemble, judge_check, report
+from gigavideo_data import assemble, judge_check, latents, report
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
-from gigavideo_data.generators.models import family_of, found_at, settings_of
+from gigavideo_data.generators.models import family_of, found_at, settings_of, vae_of
 from gigavideo_data.hub_write import Ahead
 from gigavideo_data.intake import about, intake
 from gigavideo_data.pinned import pinned
@@ -36,8 +36,8 @@ from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, 
 from gigavideo_data.rewards import as_read
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
-from gigavideo_data.stages import Item, Record
-from gigavideo_data.store import Store, content_key
+from gigavideo_data.stages import LATENTS_FILE, Item, Record
+from gigavideo_data.store import Store, canonical, content_key
 
 LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "duplicate",
@@ -314,6 +314,7 @@ def build(
     *,
     retry_rejected: bool = False,
     ahead: Ahead | None = None,
+    with_latents: bool = False,
 ) -> BuildResult:
     """Build a dataset.
 
@@ -324,6 +325,7 @@ def build(
         progress: where to show it.
         retry_rejected: try the rows again that earlier builds gave up.
         ahead: gets each shard as soon as it is closed.
+        with_latents: whether the dataset ships the final latents of its generated videos. No row depends on it.
 
     Raises:
         RunError: another build works in `out`, or the run cannot go on; finished rows are kept.
@@ -334,7 +336,7 @@ def build(
     """
     check_subjects(recipe)
     with at_work(recipe, out, store_root, progress, retry_rejected=retry_rejected) as work:
-        return _build(work, out, ahead)
+        return _build(work, out, ahead, with_latents=with_latents)
 
 
 @contextmanager
@@ -356,7 +358,7 @@ def at_work(
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None
 
 
-def _build(work: Build, out: Path, ahead: Ahead | None) -> BuildResult:
+def _build(work: Build, out: Path, ahead: Ahead | None, *, with_latents: bool) -> BuildResult:
     recipe, began = work.recipe, time.monotonic()
     asked = work.questions(work.extend(work.prompts()))
     evaluation = [row for row in asked if row.source == "eval"]
@@ -380,10 +382,22 @@ def _build(work: Build, out: Path, ahead: Ahead | None) -> BuildResult:
         "rewards": {name: assemble.reward_summary(rows, name) for name in recipe.dimensions},
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
-    write_dataset(out, rows, prompts, work.rejects, manifest, cost, work.runner.progress, ahead)
+    shipped = _latents(work, made, rows) if with_latents else []
+    write_dataset(out, rows, prompts, work.rejects, manifest, cost, work.runner.progress, ahead, shipped)
     report.write_report(out)
     check_rejected(work, len(made), out)
     return BuildResult(len(rows), len(work.rejects), out, cost)
+
+
+def _latents(work: Build, made: list[Row], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The final latents of the videos that this recipe's generators made; those of others were never here."""
+    vaes = {canonical(settings_of(generator)): vae_of(generator) for generator in work.recipe.generators}
+    columns = {row["id"]: row for row in rows}
+    return [
+        latents.columns(columns[row.id], work.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
+        for row in made
+        if row.clip and (key := canonical(row.generator)) in vaes
+    ]
 
 
 def check_rejected(work: Build, num_made: int, out: Path) -> None:

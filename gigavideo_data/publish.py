@@ -8,11 +8,10 @@ apart).
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -24,8 +23,18 @@ from gigavideo_data.card import CARD_TAG, card_text
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.hub_write import Ahead
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import EVAL_PROMPTS, FORMAT_VERSION, REJECTS, ROWS, Contract, in_order, to_table
-from gigavideo_data.store import Blob, sync
+from gigavideo_data.schema import (
+    EVAL_PROMPTS,
+    FORMAT_VERSION,
+    LATENTS,
+    LAYOUT,
+    REJECTS,
+    ROWS,
+    Contract,
+    in_order,
+    to_table,
+)
+from gigavideo_data.store import Blob, legible, sync
 from gigavideo_data.verify import verify_folder
 
 SHARD_BYTES = 500_000_000
@@ -33,7 +42,8 @@ ROW_GROUP_BYTES = 64_000_000
 PREVIEW_ROWS = 100
 PREVIEW_CLIP_BYTES = 2_000_000  # a larger row is not shown by the Hub's viewer
 UNCOMPRESSED = "video.bytes"  # H.264 does not shrink, and a reader can seek in plain bytes
-TEXT_ROW_BYTES = 4096  # what a row weighs without its clip, for the limits above
+NO_DICTIONARY = (UNCOMPRESSED, "latents")  # each value is another one
+TEXT_ROW_BYTES = 4096  # what a row weighs without its clip or latents, for the limits above
 
 
 def write_dataset(
@@ -45,6 +55,7 @@ def write_dataset(
     cost: dict,
     progress: Progress | None = None,
     ahead: Ahead | None = None,
+    latents: Iterable[dict] = (),
 ) -> None:
     """Write, verify and put into place a whole set. An older set in `out` is replaced.
 
@@ -58,6 +69,8 @@ def write_dataset(
         cost: calls and seconds per stage; no part of the set's identity.
         progress: shows what is written and verified.
         ahead: gets each data shard as soon as it is closed.
+        latents: dicts with the columns of LATENT_SCHEMA, of any of the rows; the bytes may be a Blob, as those of a
+            clip. They are written in the order of the rows, so that what is trained on together lies together.
 
     Raises:
         DatasetError: no rows, or the input breaks the contract. What was in `out` is untouched then.
@@ -85,11 +98,15 @@ def write_dataset(
         for file in _shards(staging, f"eval_prompts/{split}", prompts, EVAL_PROMPTS):
             files |= file
     files |= _write_file(staging, "rejects/rejects.parquet", in_order(rejects, REJECTS), REJECTS)
+    place = {row["id"]: number for number, row in enumerate(in_order(rows))}
+    beside = sorted(latents, key=lambda one: place.get(one["id"], len(place)))
+    for file in _shards(staging, "latents/latents", beside, LATENTS) if beside else ():
+        files |= file
     counts = {split: len(chosen) for split, chosen in by_split.items()}
     manifest = {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files}
     _write_text(staging / "README.md", card_text(manifest))
-    _write_text(staging / "cost.json", _json(cost))
-    _write_text(staging / "manifest.json", _json(manifest))
+    _write_text(staging / "cost.json", legible(cost))
+    _write_text(staging / "manifest.json", legible(manifest))
     verify_folder(staging, progress)
     if ahead:
         ahead.wait()
@@ -139,7 +156,7 @@ def _write_file(root: Path, name: str, rows: list[dict], contract: Contract) -> 
         path,
         contract.schema,
         compression={leaf: "none" if leaf == UNCOMPRESSED else "zstd" for leaf in leaves},
-        use_dictionary=[leaf for leaf in leaves if leaf != UNCOMPRESSED],
+        use_dictionary=[leaf for leaf in leaves if leaf not in NO_DICTIONARY],
         use_content_defined_chunking=True,
         write_page_index=True,
         write_page_checksum=True,
@@ -177,12 +194,14 @@ def _packed(rows: list[dict], limit: int) -> Iterator[list[dict]]:
 
 def _weight(row: dict) -> int:
     video = row.get("video") or {}
-    return TEXT_ROW_BYTES + len(video.get("bytes") or b"")
+    return TEXT_ROW_BYTES + len(video.get("bytes") or b"") + len(row.get("latents") or b"")
 
 
 def _read(row: dict) -> dict:
-    clip = (row.get("video") or {}).get("bytes")
-    return row | {"video": row["video"] | {"bytes": clip.read()}} if isinstance(clip, Blob) else row
+    clip, latents = (row.get("video") or {}).get("bytes"), row.get("latents")
+    if isinstance(clip, Blob):
+        return row | {"video": row["video"] | {"bytes": clip.read()}}
+    return row | {"latents": latents.read()} if isinstance(latents, Blob) else row
 
 
 def _preview(rows: list[dict]) -> list[dict]:
@@ -200,19 +219,17 @@ def _move_in(staging: Path, out: Path, files: list[str]) -> None:
     for name in (*files, "README.md", "cost.json"):
         (out / name).parent.mkdir(exist_ok=True)
         (staging / name).replace(out / name)
-    for folder in {(out / name).parent for name in files}:
+    patterns = [pattern for _, splits in LAYOUT.values() for pattern in splits.values()]
+    for folder in {(out / pattern).parent for pattern in patterns}:
         for path in folder.glob("*.parquet"):
             if path.relative_to(out).as_posix() not in files:
                 path.unlink()  # a shard of the older set
-        sync(folder)
+        if folder.is_dir():
+            sync(folder)
     sync(out)
     (staging / "manifest.json").replace(out / "manifest.json")
     sync(out)
     shutil.rmtree(staging)
-
-
-def _json(content: dict) -> str:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _write_text(path: Path, text: str) -> None:

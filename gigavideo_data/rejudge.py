@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import assemble, inspect
+from gigavideo_data import assemble, inspect, latents
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import WITHHELD, read_all, read_data, read_manifest, read_rows
 from gigavideo_data.folder_read import Row as Columns
@@ -92,6 +92,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
             manifest,
             cost | {"stages": cost["stages"] + work.runner.cost},
             progress,
+            latents=_latents(folder, after, work.runner.store),
         )
         write_report(out)
         check_rejected(work, len(judged), out)
@@ -201,6 +202,14 @@ def _on_its_way(columns: Columns, asks: dict[str, list[dict[str, Any]]]) -> Row:
 
 def _video(columns: Columns, store: Store) -> dict[str, Any]:
     return {"bytes": store.on_disk(f"{columns['video_sha256']}.mp4"), "path": f"{columns['id']}.mp4"}
+
+
+def _latents(folder: Path, rows: list[Columns], store: Store) -> list[Columns]:
+    """Those of the rows that stay, put into the store as the clips are: they are larger than memory."""
+    return [
+        one | {"latents": store.on_disk(store.keep(one["latents"], ".latents"))}
+        for one in latents.carried(folder, rows)
+    ]
 
 
 def _prompts(prompts: list[Columns], held_out: list[Row]) -> list[Columns]:

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import assemble
+from gigavideo_data import assemble, latents
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.folder_read import read_all, read_data, read_manifest
@@ -45,7 +45,9 @@ Found = tuple[dict[str, Any], dict[str, Any]]  # a generator's settings, and whe
 
 
 def withhold(folder: Path, out: Path, progress: Progress | None = None) -> None:
-    """Write a dataset without its generated videos; real clips stay. `progress` shows what is written and verified.
+    """Write a dataset without its generated videos and their latents; real clips stay.
+
+    `progress` shows what is written and verified.
 
     Raises:
         DatasetError: the folder is no finished dataset.
@@ -106,7 +108,8 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
     prompts, rejects = _beside(folder)
     cost = json.loads((folder / "cost.json").read_text("utf-8"))
     cost |= {"stages": cost["stages"] + work.runner.cost}
-    write_dataset(out, after, prompts, [*rejects, *fallen], manifest, cost, work.runner.progress)
+    shipped = list(latents.carried(folder, after))
+    write_dataset(out, after, prompts, [*rejects, *fallen], manifest, cost, work.runner.progress, latents=shipped)
     write_report(out)
     work.rejects += fallen
     num_made = sum("rejected" not in record for record in made.values())

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from gigavideo_data import folder_read, inspect, rewards
+from gigavideo_data import folder_read, inspect, latents, rewards
 from gigavideo_data.dimensions.catalogue import Dimension, load_dimension
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.folder_read import Row
@@ -132,7 +132,8 @@ def _write(folder: Path, out: Path, rows: list[Row], manifest: dict[str, Any]) -
         for name, schema in (("eval_prompts", EVAL_PROMPT_SCHEMA), ("rejects", REJECT_SCHEMA))
     }
     cost = json.loads((folder / "cost.json").read_text("utf-8"))
-    write_dataset(out, rows, tables["eval_prompts"], tables["rejects"], manifest, cost)
+    shipped = list(latents.carried(folder, rows))
+    write_dataset(out, rows, tables["eval_prompts"], tables["rejects"], manifest, cost, latents=shipped)
 
 
 def show(moved: dict[str, Any], console: Console) -> None:

@@ -1,8 +1,9 @@
 """The contract of a published set, shared by the builder, the reader and the trainer (stdlib and pyarrow only).
 
 One row is one video made for one prompt. A set holds three kinds of table: rows (configs `default` and `preview`),
-held-out prompts (`eval_prompts`) and what was left out, with the reason (`rejects`). The list of columns is closed: a
-new column is a new minor format, a column that changes its meaning a new major one.
+held-out prompts (`eval_prompts`) and what was left out, with the reason (`rejects`); and if asked for, a fourth, the
+final latents of generated videos (`latents`). The list of columns is closed: a new column is a new minor format, a
+column that changes its meaning a new major one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ FORMAT_VERSION = "1.0"
 FORMAT_KEY = b"gigavideo_format"  # where the version stands in the Parquet metadata
 
 ID = re.compile(r"[0-9a-f]{32}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.[a-z0-9]+")  # no folder, no scheme, no "..": readers may open paths
 FILE_NAME = re.compile(r"[a-z_]+/[A-Za-z0-9-]+\.parquet")  # in a set's folder, whatever its manifest says
 MAX_PROBLEMS = 5  # named in one message
@@ -139,6 +141,17 @@ REJECT_SCHEMA = _schema(
     {"stage": STRING, "source": STRING, "id": STRING, "reason": STRING, "detail": STRING, "attempts": INT}
 )
 
+LATENT_SCHEMA = _schema(
+    {
+        "id": STRING,  # of the row whose video was decoded from them
+        "video_sha256": STRING,  # of that video: of another one of the same row they are not the latents
+        "latents": pa.binary(),  # bfloat16, little-endian, in the order of `shape`, as the transformer sees them
+        "latents_sha256": STRING,
+        "shape": pa.list_(INT),  # channels, latent frames, height, width
+        "vae": pa.struct({"model": STRING, "revision": STRING}),  # whose autoencoder; hash of its folder's content
+    }
+)
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -146,7 +159,7 @@ class Contract:
 
     schema: pa.Schema
     key: tuple[str, ...]  # together unique; none: rows may repeat
-    order: tuple[str, ...]  # how a published table is sorted
+    order: tuple[str, ...]  # how a published table is sorted; none: as its rows are given
     nullable: frozenset[str]  # every other field must have a value
     words: dict[str, tuple[str, ...]]  # fields that take only these
     unit: frozenset[str] = frozenset()  # fields in [0, 1]
@@ -194,13 +207,17 @@ REJECTS = Contract(
     nullable=frozenset(("detail", "attempts")),
     words={},
 )
+LATENTS = Contract(schema=LATENT_SCHEMA, key=("id",), order=(), nullable=frozenset(), words={})
+BFLOAT16_BYTES = 2
 
 LAYOUT: dict[str, tuple[Contract, dict[str, str]]] = {  # config -> its contract, split -> its files
     "default": (ROWS, {"train": "data/train-*.parquet", "validation": "data/validation-*.parquet"}),
     "preview": (ROWS, {"preview": "preview/preview.parquet"}),
     "eval_prompts": (EVAL_PROMPTS, {"dev": "eval_prompts/dev-*.parquet", "test": "eval_prompts/test-*.parquet"}),
     "rejects": (REJECTS, {"rejects": "rejects/rejects.parquet"}),
+    "latents": (LATENTS, {"latents": "latents/latents-*.parquet"}),
 }
+OPTIONAL = frozenset(("latents",))  # configs that a set may be without
 
 
 def configs_of(rows: dict[str, int]) -> list[dict[str, Any]]:
@@ -320,6 +337,8 @@ def _problems(row: dict, contract: Contract, unread: tuple[str, ...]) -> Iterato
             yield from _field_problems(field.name, row[field.name], field.type, contract)
     if contract is ROWS:
         yield from _row_problems(row)
+    if contract is LATENTS:
+        yield from _latents_problems(row)
 
 
 def _field_problems(name: str, value: Any, kind: pa.DataType, contract: Contract) -> Iterator[str]:
@@ -364,6 +383,16 @@ def _row_problems(row: dict) -> Iterator[str]:
     unknown = {item["judge"] for item in (row["answers"] or []) + (row["measurements"] or [])} - judges
     if unknown:
         yield f"judge {', '.join(sorted(map(str, unknown)))} is not among the row's judges"
+
+
+def _latents_problems(row: dict) -> Iterator[str]:
+    if not SHA256.fullmatch(row["latents_sha256"] or ""):
+        yield "latents_sha256 is not 64 hexadecimal digits"
+    shape = row["shape"]
+    if shape is None or len(shape) != 4 or any(side is None or side < 1 for side in shape):
+        yield f"shape is {shape}, expected channels, latent frames, height and width"
+    elif row.get("latents") is not None and len(row["latents"]) != math.prod(shape) * BFLOAT16_BYTES:
+        yield f"latents are {len(row['latents'])} bytes, {math.prod(shape) * BFLOAT16_BYTES} make the shape {shape}"
 
 
 def _columns_differ(found: list[str], expected: list[str]) -> str:

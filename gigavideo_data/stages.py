@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Record = dict[str, Any]
 Blobs = dict[str, bytes]
 
+LATENTS_FILE = "latents.safetensors"  # what is kept of a made video besides its clip
+
 # Not the row's fault, and no other row would fare better: the run stops and says so.
 FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES)
 
@@ -95,7 +97,7 @@ def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store)
     made = generator.generate(inputs["prompt"], inputs["seed"])
     data = video.encode(made.frames_THWC, made.fps)
     latents = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
-    return _video_facts(data), {"video.mp4": data, "latents.safetensors": latents}
+    return _video_facts(data), {"video.mp4": data, LATENTS_FILE: latents}
 
 
 def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:

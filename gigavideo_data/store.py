@@ -28,6 +28,11 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
+def legible(value: dict[str, Any]) -> str:
+    """The same for people: indented, with a newline at the end."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def content_key(value: Any) -> str:
     """sha256 (hex, 32 digits) of the canonical JSON of whatever decides a result."""
     return hashlib.sha256(canonical(value)).hexdigest()[:32]
@@ -64,16 +69,22 @@ def sync(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes that stay on disk until they are asked for: the videos of a set are larger than memory."""
+    """Bytes that stay on disk until they are asked for: the videos of a set are larger than memory.
+
+    They are those of a file from `start` on.
+    """
 
     file: Path
+    start: int = 0
 
     def __len__(self) -> int:
-        return self.file.stat().st_size
+        return self.file.stat().st_size - self.start
 
     def read(self) -> bytes:
         """All of them."""
-        return self.file.read_bytes()
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            return file.read()
 
 
 @dataclass(frozen=True)

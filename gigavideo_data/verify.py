@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -22,10 +23,11 @@ from rich.console import Console
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import File, LedgerLine, Manifest, read_manifest
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import FILE_NAME, LAYOUT, check_table, configs_of
+from gigavideo_data.schema import FILE_NAME, LAYOUT, OPTIONAL, check_table, configs_of
 from gigavideo_data.video import decode
 
 MAX_ROW_GROUP_BYTES = 1 << 30  # refused before it is read
+BFLOAT16_EXPONENT = 0x7F80  # all of its bits are set in what is infinite or not a number
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Verified:
     """What was found whole."""
 
     format: str
-    rows: dict[str, int]  # per split: train, validation, preview, dev, test, rejects
+    rows: dict[str, int]  # per split: train, validation, preview, dev, test, rejects, latents if there are any
     clips: int  # decoded, every frame
     size_bytes: int  # of the Parquet files
 
@@ -43,6 +45,8 @@ class _Seen:
     """What the rows of one file must agree about with those of the others."""
 
     clip_sums: dict[str, str] = field(default_factory=dict)  # id -> sha256
+    generated: set[str] = field(default_factory=set)  # ids of generated videos that are here
+    latents: set[str] = field(default_factory=set)  # ids
     split_of_group: dict[str, str] = field(default_factory=dict)  # pair_id or prompt_id -> split
     sources: Counter[str] = field(default_factory=Counter)
     rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, source, reason
@@ -61,8 +65,10 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
     progress.start("verify", total=sum(file.rows for file in manifest.files.values()))
     for config, (contract, splits) in LAYOUT.items():
         for split, pattern in splits.items():
-            rows[split] = 0
-            for name in sorted(fnmatch.filter(manifest.files, pattern)):
+            names = sorted(fnmatch.filter(manifest.files, pattern))
+            if config not in OPTIONAL or names:
+                rows[split] = 0
+            for name in names:
                 for table in _read(path / name, name, manifest.files[name]):
                     check_table(table, name, contract)
                     _check_across(config, table, name, split, seen)
@@ -84,16 +90,16 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
 
 def _check_listing(path: Path, manifest: Manifest) -> None:
     """The folder holds the files of the manifest, all of them and no others that a reader would pick up."""
-    patterns = [pattern for _, splits in LAYOUT.values() for pattern in splits.values()]
+    patterns = {pattern: config for config, (_, splits) in LAYOUT.items() for pattern in splits.values()}
     for name in manifest.files:
         if not FILE_NAME.fullmatch(name) or not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             raise DatasetError(f"{path / 'manifest.json'}: file name {name!r} is not allowed. Do not use this set.")
-    for pattern in patterns:
+    for pattern, config in patterns.items():
         listed, present = (
             set(fnmatch.filter(manifest.files, pattern)),
             {f.relative_to(path).as_posix() for f in path.glob(pattern)},
         )
-        if missing := listed - present or ({pattern} if not listed else set()):
+        if missing := listed - present or ({pattern} if not listed and config not in OPTIONAL else set()):
             raise DatasetError(f"{path}: {', '.join(sorted(missing))} is missing. Fetch or build the set again.")
         if unlisted := present - listed:
             raise DatasetError(
@@ -136,6 +142,8 @@ def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Se
         case "rejects":
             columns = (table[column].to_pylist() for column in ("stage", "source", "reason"))
             seen.rejected.update(zip(*columns, strict=True))
+        case "latents":
+            _check_latents(table, name, seen)
 
 
 def _check_withheld(config: str, table: pa.Table, name: str, *, withheld: bool) -> None:
@@ -159,6 +167,8 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
             )
         if row["video"] is not None:
             _check_clip(row, where)
+            if row["source"] != "real":
+                seen.generated.add(row["id"])
         seen.clip_sums[row["id"]] = row["video_sha256"]
         seen.sources[row["source"]] += 1
 
@@ -185,6 +195,20 @@ def _check_preview(table: pa.Table, name: str, seen: _Seen) -> None:
         sums = {row["video_sha256"]} | ({hashlib.sha256(row["video"]["bytes"]).hexdigest()} if row["video"] else set())
         if sums != {seen.clip_sums.get(row["id"])}:
             raise DatasetError(f"{name}: row {row['id']} is not the one in data/. Build the set again.")
+
+
+def _check_latents(table: pa.Table, name: str, seen: _Seen) -> None:
+    for row in table.to_pylist():
+        where = f"{name}: latents of row {row['id']}"
+        if row["id"] in seen.latents:
+            raise DatasetError(f"{where} stand in two places. Build the set again.")
+        if row["id"] not in seen.generated or row["video_sha256"] != seen.clip_sums[row["id"]]:
+            raise DatasetError(f"{where} belong to no generated video that is in data/. Build the set again.")
+        if hashlib.sha256(row["latents"]).hexdigest() != row["latents_sha256"]:
+            raise DatasetError(f"{where} do not have the sum in latents_sha256. Build the set again.")
+        if ((np.frombuffer(row["latents"], "<u2") & BFLOAT16_EXPONENT) == BFLOAT16_EXPONENT).any():
+            raise DatasetError(f"{where} hold values that are not finite. Build the set again.")
+        seen.latents.add(row["id"])
 
 
 def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:

@@ -23,7 +23,7 @@ class Changes:
 
     def __str__(self) -> str:
         told = [f"{number} rows {what}" for what, number in self._numbers if number]
-        return ", ".join(told) or "card or preview only"
+        return ", ".join(told) or "no row changed"
 
     @property
     def _numbers(self) -> tuple[tuple[str, int], ...]:

@@ -1,6 +1,7 @@
 """Read a published set for training: the contract checked, the rows without their clips, the clips one by one.
 
-Of a set on the Hub only those shards are fetched whose clips are asked for; of the others the columns beside the clip.
+Of a set on the Hub only those shards are fetched whose clips or latents are asked for; of the others the columns beside
+them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,44 @@ from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import WITHHELD, read_manifest, read_shard
 from gigavideo_data.hub_read import Version
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, EVAL_PROMPTS, ROW_SCHEMA, check_table
+from gigavideo_data.schema import (
+    EVAL_PROMPT_SCHEMA,
+    EVAL_PROMPTS,
+    LATENT_SCHEMA,
+    LATENTS,
+    ROW_SCHEMA,
+    ROWS,
+    Contract,
+    check_table,
+)
 
 CLIP = "video"
 BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
+BESIDE_LATENTS = [name for name in LATENT_SCHEMA.names if name != "latents"]
 DATA = "data/"
+LATENTS_PART = "latents/"
 DEV_PROMPTS = "eval_prompts/dev-"
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Latents that a set ships of a video, all but their bytes.
+
+    Attributes:
+        shard: name of the file that holds them.
+        id: of the video's row.
+        sha256: of their bytes.
+        shape_CFHW: as the transformer sees them.
+        vae: revision of the autoencoder that decodes them into the video.
+    """
+
+    shard: str
+    id: str
+    sha256: str
+    shape_CFHW: tuple[int, ...]
+    vae: str
 
 
 @dataclass(frozen=True)
@@ -35,11 +66,12 @@ class Dataset:
     Attributes:
         folder: where its files lie; of a set on the Hub, those that were fetched.
         manifest: as published.
-        identity: names the exact content of its rows.
+        identity: names the exact content of its rows, and of the latents that it ships.
         rows: of the train split, without clips.
         shards: row id, of either split -> name of the file that holds its clip.
         version: on the Hub, where it came from there.
         held_out: rows of the validation split, without clips.
+        latents: sha256 of a clip -> what the set ships of it.
     """
 
     folder: Path
@@ -49,6 +81,7 @@ class Dataset:
     shards: dict[str, str]
     version: Version | None = None
     held_out: list[Row] = field(default_factory=list)
+    latents: dict[str, Shipped] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Dataset:
@@ -59,12 +92,13 @@ def read(folder: Path) -> Dataset:
             no rows to train on.
     """
     manifest = read_manifest(folder)
-    names = sorted(name for name in manifest["files"] if name.startswith(DATA))
+    names = _parts(manifest, DATA)
     sums = []
     for name in names:
         with (folder / name).open("rb") as file:
             sums.append(hashlib.file_digest(file, "sha256").digest())
-    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in names})
+    latents = {name: _beside(folder / name, BESIDE_LATENTS, LATENTS) for name in _parts(manifest, LATENTS_PART)}
+    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in names}, latents)
 
 
 def read_version(version: Version) -> Dataset:
@@ -76,10 +110,16 @@ def read_version(version: Version) -> Dataset:
     """
     folder, listed = hub_read.listed(version)
     _check_videos(read_manifest(folder), str(version))
-    names = sorted(name for name in listed if name.startswith(DATA))
+    manifest = read_manifest(folder)
+    names = _parts(manifest, DATA)
     sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
     tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in names}
-    return _dataset(folder, read_manifest(folder), sums, tables, version)
+    latents = {name: hub_read.read_columns(version, name, BESIDE_LATENTS) for name in _parts(manifest, LATENTS_PART)}
+    return _dataset(folder, manifest, sums, tables, latents, version)
+
+
+def _parts(manifest: dict[str, Any], part: str) -> list[str]:
+    return sorted(name for name in manifest["files"] if name.startswith(part))
 
 
 def _dataset(
@@ -87,6 +127,7 @@ def _dataset(
     manifest: dict[str, Any],
     sums: list[bytes],
     tables: dict[str, pa.Table],
+    latents: dict[str, pa.Table],
     version: Version | None = None,
 ) -> Dataset:
     where = str(version or folder)
@@ -103,7 +144,18 @@ def _dataset(
         raise DatasetError(
             f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
-    return Dataset(folder, manifest, hashlib.sha256(b"".join(sums)).hexdigest()[:32], train, shards, version, held_out)
+    shipped: dict[str, Shipped] = {}
+    for name, table in latents.items():
+        check_table(table, f"{where}: {name}", LATENTS, unread=("latents",))
+        shipped |= {one["video_sha256"]: _shipped(one, name) for one in table.to_pylist()}
+    told = sorted(f"{one.id} {one.sha256} {one.vae}\n" for one in shipped.values())
+    identity = hashlib.sha256(b"".join(sums) + "".join(told).encode()).hexdigest()[:32]
+    return Dataset(folder, manifest, identity, train, shards, version, held_out, shipped)
+
+
+def _shipped(columns: Row, shard: str) -> Shipped:
+    sha256, shape, vae = columns["latents_sha256"], tuple(columns["shape"]), columns["vae"]["revision"]
+    return Shipped(shard, columns["id"], sha256, shape, vae)
 
 
 def _check_videos(manifest: dict[str, Any], where: str) -> None:
@@ -119,16 +171,52 @@ def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
     """
     if dataset.version is None or not ids:
         return
-    files, names = dataset.manifest["files"], sorted({dataset.shards[name] for name in ids})
-    num_bytes, total = (sum(files[name]["bytes"] for name in some) / 1e6 for some in (names, files))
-    found = f"clips lie in {len(names)} of {len(files)} files"
-    progress.note(f"{dataset.version}: {found}, {num_bytes:.1f} of {total:.1f} MB")
-    hub_read.fetch_files(dataset.version, names, progress)
+    names = _fetch(dataset, {dataset.shards[name] for name in ids}, "clips", progress)
     rows = {row["id"]: row for row in (*dataset.rows, *dataset.held_out)}
     for name in names:
         for row in _beside_clips(dataset.folder / name).to_pylist():
             if row != rows.get(row["id"]):
                 raise HubError(f"{dataset.version}: {name} holds another row {row['id']} than was read of it before.")
+
+
+def _fetch(dataset: Dataset, shards: set[str], what: str, progress: Progress) -> list[str]:
+    assert dataset.version is not None
+    files, names = dataset.manifest["files"], sorted(shards)
+    num_bytes, total = (sum(files[name]["bytes"] for name in some) / 1e6 for some in (names, files))
+    found = f"{what} lie in {len(names)} of {len(files)} files"
+    progress.note(f"{dataset.version}: {found}, {num_bytes:.1f} of {total:.1f} MB")
+    hub_read.fetch_files(dataset.version, names, progress)
+    return names
+
+
+def fetch_latents(dataset: Dataset, clips: set[str], progress: Progress) -> None:
+    """Fetch the shards with the shipped latents of some clips, named by sha256, where they lie on the Hub.
+
+    Raises:
+        HubError: a shard is not the one that is listed.
+    """
+    if dataset.version and clips:
+        _fetch(dataset, {dataset.latents[sha256].shard for sha256 in clips}, "latents", progress)
+
+
+def latents(dataset: Dataset, clips: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Shipped latents of some clips, by the clips' sha256, in the order of the files, which must have been fetched.
+
+    Raises:
+        DatasetError: some are missing, or not those whose sum stands beside them.
+    """
+    left = {dataset.latents[sha256].id: sha256 for sha256 in clips}
+    for shard in sorted({dataset.latents[sha256].shard for sha256 in clips}):
+        for batch in read_shard(dataset.folder / shard, ["id", "latents"]):
+            for name, value in zip(batch["id"].to_pylist(), batch["latents"], strict=True):
+                if name not in left:
+                    continue
+                data, sha256 = value.as_py() or b"", left.pop(name)
+                if hashlib.sha256(data).hexdigest() != dataset.latents[sha256].sha256:
+                    raise DatasetError(f"{shard}: row {name}: its latents do not have their sum. Do not use this set.")
+                yield sha256, data
+    for name in left:
+        raise DatasetError(f"{dataset.folder}: row {name} has no latents, but was said to. Do not use this set.")
 
 
 def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
@@ -167,5 +255,9 @@ def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
 
 
 def _beside_clips(path: Path) -> pa.Table:
-    batches = list(read_shard(path, BESIDE_CLIP))
-    return pa.Table.from_batches(batches) if batches else ROW_SCHEMA.empty_table().drop_columns(CLIP)
+    return _beside(path, BESIDE_CLIP, ROWS)
+
+
+def _beside(path: Path, columns: list[str], contract: Contract) -> pa.Table:
+    batches = list(read_shard(path, columns))
+    return pa.Table.from_batches(batches) if batches else contract.schema.empty_table().select(columns)

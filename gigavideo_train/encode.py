@@ -1,7 +1,13 @@
-"""A plan's clips and prompts, encoded once, before training: by all processes, what the cache lacks of what is kept."""
+"""A plan's clips and prompts, encoded once, before training: by all processes, what the cache lacks of what is kept.
+
+A clip whose latents the dataset ships, of the very autoencoder of the model, is neither decoded nor encoded. What its
+sampler ended with differs a little from what the autoencoder makes of the decoded and compressed video, so the two are
+kept apart: what a clip's tensor is depends on the dataset, never on what the cache has seen before.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +18,11 @@ from typing import Any
 import torch
 
 from gigavideo_data import video
+from gigavideo_data.errors import DatasetError
 from gigavideo_data.generators.models import folder_revision
 from gigavideo_data.progress import Progress
-from gigavideo_train.dataset import Row, clips, fetch
+from gigavideo_data.schema import BFLOAT16_BYTES
+from gigavideo_train.dataset import Row, Shipped, clips, fetch, fetch_latents, latents
 from gigavideo_train.distributed import World
 from gigavideo_train.families.condition import Condition, condition
 from gigavideo_train.latents import Cache
@@ -23,11 +31,16 @@ from gigavideo_train.plan import Plan
 
 @dataclass(frozen=True)
 class Tensors:
-    """The encoded form of rows, in a cache that names the encoders."""
+    """The encoded form of rows, in a cache that names the encoders.
+
+    `ready` maps the sha256 of a clip to its latents in the dataset, where they are this autoencoder's.
+    """
 
     clips: Cache
+    shipped: Cache
     prompts: Cache
     max_tokens: int
+    ready: dict[str, Shipped]
 
     @classmethod
     def of(cls, plan: Plan, root: Path) -> Tensors:
@@ -37,11 +50,18 @@ class Tensors:
         )
         max_tokens = plan.profile.max_tokens  # an encoder that sees the padding makes other embeddings of other lengths
         prompts = Cache(root, f"text {text} {tokenizer} {max_tokens}")
-        return cls(Cache(root, f"latents {vae}"), prompts, max_tokens)
+        ready = {sha256: one for sha256, one in plan.dataset.latents.items() if one.vae == vae}
+        return cls(Cache(root, f"latents {vae}"), Cache(root, "shipped latents"), prompts, max_tokens, ready)
+
+    def of_clip(self, sha256: str) -> tuple[Cache, str]:
+        """Where the latents of a clip are kept, and as what."""
+        one = self.ready.get(sha256)
+        return (self.shipped, f"{one.sha256} {one.shape_CFHW}") if one else (self.clips, sha256)
 
     def latents(self, rows: Sequence[Row]) -> torch.Tensor:
         """(B, C, F, H, W) of clips of one shape."""
-        return torch.stack([self.clips.get(row["video_sha256"]) for row in rows])
+        kept = [self.of_clip(row["video_sha256"]) for row in rows]
+        return torch.stack([cache.get(name) for cache, name in kept])
 
     def told(self, rows: Sequence[Row], device: torch.device) -> Condition:
         """What the transformer is told of clips."""
@@ -68,9 +88,12 @@ def encode(
         row for unit in (*plan.units, *plan.held_out) for row in (unit.row, unit.real, unit.loser) if row is not None
     ]
     prompts = sorted({*(row["prompt"] for row in rows), *texts})
-    names = {row["video_sha256"]: row["id"] for row in rows}  # equal clips are encoded once
+    by_clip = {row["video_sha256"]: row for row in rows}  # equal clips are encoded once
+    kept = {sha256: tensors.of_clip(sha256) for sha256 in sorted(by_clip)}
     new_prompts = [prompt for prompt in prompts if not tensors.prompts.has(prompt)]
-    new_clips = [sha256 for sha256 in sorted(names) if not tensors.clips.has(sha256)]
+    new = [sha256 for sha256, (cache, name) in kept.items() if not cache.has(name)]
+    new_shipped = [sha256 for sha256 in new if sha256 in tensors.ready]
+    new_clips = [sha256 for sha256 in new if sha256 not in tensors.ready]
     world.wait()  # everybody has looked before anybody writes
 
     progress.start("text", total=len(prompts), cached=len(prompts) - len(new_prompts))
@@ -82,22 +105,46 @@ def encode(
         pipeline.text_encoder.cpu()
     progress.finish()
 
-    mine = {names[sha256]: sha256 for sha256 in world.share(new_clips)}
+    mine_shipped = set(world.share(new_shipped))
+    mine = {by_clip[sha256]["id"]: sha256 for sha256 in world.share(new_clips)}
+    fetch_latents(plan.dataset, mine_shipped, progress)
     fetch(plan.dataset, set(mine), progress)
-    progress.start("latents", total=len(names), cached=len(names) - len(new_clips))
+    progress.start("latents", total=len(kept), cached=len(kept) - len(new))
+    for sha256, data in latents(plan.dataset, mine_shipped):
+        cache, name = kept[sha256]
+        cache.make(name, partial(_unpacked, data, tensors.ready[sha256], by_clip[sha256], pipeline, family))
+        progress.advance(world.size)
     if new_clips:
         pipeline.vae.to(world.device)
-        for name, data in clips(plan.dataset, set(mine)):
-            frames_THWC = video.decode(data, name).frames_THWC
-            tensors.clips.make(mine[name], partial(family.encode_video, pipeline, frames_THWC))
+        for row_id, data in clips(plan.dataset, set(mine)):
+            frames_THWC = video.decode(data, row_id).frames_THWC
+            tensors.clips.make(mine[row_id], partial(family.encode_video, pipeline, frames_THWC))
             progress.advance(world.size)
         pipeline.vae.cpu()
     progress.finish()
 
     world.wait()
     if world.is_first:
-        text_mb, clips_mb = tensors.prompts.size(prompts) / 1e6, tensors.clips.size(names) / 1e6
-        found = len(prompts) + len(names) - len(new_prompts) - len(new_clips)
-        share = f"{found} of {len(prompts) + len(names)} were there"
+        text_mb = tensors.prompts.size(prompts) / 1e6
+        clips_mb = sum(cache.size([name]) for cache, name in kept.values()) / 1e6
+        found = len(prompts) + len(kept) - len(new_prompts) - len(new)
+        share = f"{found} of {len(prompts) + len(kept)} were there"
+        if plan.dataset.latents:
+            share += f"; latents of {len(kept.keys() & tensors.ready)} of {len(kept)} clips came with the dataset"
         progress.note(f"cache {cache_root}: {clips_mb:.1f} MB of latents, {text_mb:.1f} MB of text; {share}")
     return tensors
+
+
+def _unpacked(data: bytes, one: Shipped, row: Row, pipeline: Any, family: ModuleType) -> torch.Tensor:
+    """Latents (C, F, H, W) float32 as a dataset ships them.
+
+    Raises:
+        DatasetError: they are not of the shape that encoding the row's clip would give.
+    """
+    shape_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
+    if one.shape_CFHW != shape_CFHW or len(data) != math.prod(shape_CFHW) * BFLOAT16_BYTES:
+        raise DatasetError(
+            f"{one.shard}: latents of row {row['id']} are {len(data)} bytes of {one.shape_CFHW}, the model's of its "
+            f"clip are of {shape_CFHW}. Do not use this set."
+        )
+    return torch.frombuffer(bytearray(data), dtype=torch.bfloat16).reshape(shape_CFHW).float()

@@ -11,7 +11,7 @@ OLD = {"a": "1", "b": "2"}
 @pytest.mark.parametrize(
     ("new", "tag", "told"),
     [
-        ({"a": "1", "b": "2"}, "v1.2.4", "card or preview only"),
+        ({"a": "1", "b": "2"}, "v1.2.4", "no row changed"),
         ({"a": "1", "b": "2", "c": "3"}, "v1.3.0", "1 rows added"),
         ({"a": "1", "b": "9", "c": "3"}, "v2.0.0", "1 rows added, 1 rows changed"),
         ({"a": "1"}, "v2.0.0", "1 rows removed"),

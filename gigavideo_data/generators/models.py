@@ -178,6 +178,19 @@ def settings_of(generator: Generator) -> dict[str, Any]:
     }
 
 
+def vae_of(generator: Generator) -> dict[str, str]:
+    """Whose autoencoder a generator has, and which: the hash of its folder's content, as the trainer takes it.
+
+    Of a model on the Hub only that folder is fetched.
+
+    Raises:
+        HubError: the Hub does not give it.
+    """
+    model, revision = generator.model, generator.revision
+    folder = folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)
+    return {"model": published_name(model), "revision": folder_revision(folder / "vae")}
+
+
 def found_at(generator: Generator) -> dict[str, Any]:
     """Where this machine finds what the settings name."""
     return {"load": generator.model, "load_revision": generator.revision, "load_adapter": generator.adapter}

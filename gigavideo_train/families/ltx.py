@@ -31,6 +31,14 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
     ].cpu()
 
 
+def latents_shape(pipeline: Any, num_frames: int, height: int, width: int) -> tuple[int, ...]:
+    """(C, F, H, W) of what `encode_video` makes of a clip."""
+    side_px, patch = pipeline.vae_spatial_compression_ratio, pipeline.transformer_spatial_patch_size
+    frames = (num_frames - 1) // pipeline.vae_temporal_compression_ratio + 1
+    sides = (size // (side_px * patch) * patch for size in (height, width))
+    return pipeline.transformer.config.in_channels, frames, *sides
+
+
 def decode(pipeline: Any, latents_BCFHW: torch.Tensor) -> torch.Tensor:
     """Frames (B, T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them; differentiable."""
     vae = pipeline.vae

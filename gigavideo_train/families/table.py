@@ -6,6 +6,7 @@ is what `pipeline.load` gives; it is asked for its settings alone where a transf
     BLOCKS                                                       the transformer's list of equal blocks
     LORA_TARGETS                                                 linear layers that a LoRA stands beside
     encode_video(pipeline, frames_THWC) -> latents_CFHW          float32 on the CPU, as the transformer sees them
+    latents_shape(pipeline, num_frames, height, width)           of what it makes of a clip, known without making it
     decode(pipeline, latents_BCFHW) -> frames_BTHWC              float in [0, 1], differentiable
     encode_prompt(pipeline, prompt, max_tokens) -> text_LD       float32 on the CPU, a row for each token, no padding
     num_tokens(transformer, shape_CFHW) -> int                   that the transformer makes of latents

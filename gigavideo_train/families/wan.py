@@ -33,6 +33,14 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
     return ((latents_CFHW - mean) / std).cpu()
 
 
+def latents_shape(pipeline: Any, num_frames: int, height: int, width: int) -> tuple[int, ...]:
+    """(C, F, H, W) of what `encode_video` makes of a clip."""
+    side_px, patch = pipeline.vae_scale_factor_spatial, pipeline.transformer.config.patch_size[1]
+    frames = (num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
+    sides = (size // (side_px * patch) * patch for size in (height, width))
+    return pipeline.transformer.config.in_channels, frames, *sides
+
+
 def decode(pipeline: Any, latents_BCFHW: torch.Tensor) -> torch.Tensor:
     """Frames (B, T, H, W, C) float in [0, 1] of normalised latents, as the pipeline decodes them; differentiable."""
     vae = pipeline.vae

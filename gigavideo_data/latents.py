@@ -1,0 +1,52 @@
+"""Final latents of generated videos as a dataset ships them: out of the store, and from one dataset into the next.
+
+They are what the pipeline's sampler ended with, in bfloat16, before its autoencoder decoded them: normalised as the
+transformer sees them, whatever the family. Who trains a model with the same autoencoder need not encode the videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gigavideo_data.folder_read import Row, read_data, read_manifest
+from gigavideo_data.schema import LATENT_SCHEMA
+from gigavideo_data.store import Blob
+
+PART = "latents"  # of a dataset's folder
+
+
+def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
+    """The latents of one video with the columns of `schema.LATENT_SCHEMA`; their bytes stay where they are.
+
+    Args:
+        row: of the dataset.
+        kept: the safetensors file with the one tensor `latents` (C, F, H, W) that was kept when the video was made.
+        vae: name of the model whose autoencoder decodes them, and that autoencoder's revision.
+    """
+    with kept.file.open("rb") as file:
+        start = 8 + (length := int.from_bytes(file.read(8), "little"))
+        tensor = json.loads(file.read(length))["latents"]
+    data = Blob(kept.file, start)
+    assert (tensor["dtype"], tensor["data_offsets"]) == ("BF16", [0, len(data)])
+    return {
+        "id": row["id"],
+        "video_sha256": row["video_sha256"],
+        "latents": data,
+        "latents_sha256": hashlib.sha256(data.read()).hexdigest(),
+        "shape": tensor["shape"],
+        "vae": vae,
+    }
+
+
+def carried(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """What a dataset ships of some rows; none of rows whose video is withheld, or is another one than it was."""
+    files = read_manifest(folder)["files"]
+    if not any(name.startswith(f"{PART}/") for name in files):
+        return
+    videos = {row["id"]: row["video_sha256"] for row in rows if row["video"] is not None}
+    for batch in read_data(folder, LATENT_SCHEMA.names, PART):
+        yield from (one for one in batch.to_pylist() if videos.get(one["id"]) == one["video_sha256"])
