@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
-from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_train import blocks
 from gigavideo_train.attention import kernels, preferred
@@ -69,7 +68,7 @@ def line(kernel: str, mode: str, peak: float, rounds: int, device: torch.device,
         with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
             return model(**inputs).sample.float().square().mean()
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with blocks.counted() as counter, torch.no_grad():
         forward()
     flops = 3 * counter.get_total_flops()
     blocks.recompute(model.blocks, mode)

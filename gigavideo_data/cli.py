@@ -96,7 +96,7 @@ def build(
     _say(console, f"{result.rows} rows, {result.rejected} rejected, in {out}; look at {report}")
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
     if place:
-        facts |= _push(out, place, tag, console, verified=True)
+        facts |= _push(out, place, tag, console, verified=True, with_latents=latents)
     _data(facts, as_json)
 
 
@@ -108,7 +108,9 @@ def push_(
     private: Private = False,
     model: Annotated[bool, typer.Option("--model", help="The folder is a model that gv-train wrote.")] = False,
     scores_only: Annotated[bool, typer.Option("--scores-only", help="Without the generated videos.")] = False,
-    latents: Annotated[bool, typer.Option("--latents", help="With their latents, which stay here otherwise.")] = False,
+    latents: Annotated[
+        bool, typer.Option("--latents", help="With their latents, as later versions then have.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a dataset on the Hub as one commit with a version. Interrupted, the same command goes on."""

@@ -109,7 +109,8 @@ def push(
         progress: shows what is verified, and megabytes.
         tag: version; None is the next one, by what changed since the newest.
         verified: it was, just now.
-        with_latents: whether those that the folder holds go along; they can be larger than the clips.
+        with_latents: whether those that the folder holds go along, which can be larger than the clips. They do in any
+            case where the newest version has some.
 
     Raises:
         DatasetError: the folder is not whole.
@@ -118,11 +119,12 @@ def push(
     if not verified:
         verify_folder(folder, progress)
     manifest = read_manifest(folder)
-    stay = set() if with_latents else {name for name in manifest["files"] if name.startswith(LATENTS)}
+    head, last = hub_repo.made(place), versions.newest(place.tags)
+    with_latents = with_latents or bool(last and _latents(_manifest_at(place, place.tags[last])))
+    stay = set() if with_latents else _latents(manifest)
     manifest["files"] = {name: file for name, file in manifest["files"].items() if name not in stay}
     if stay:
         progress.note("its latents stay on this machine; gv-data push --latents sends them too")
-    head, last = hub_repo.made(place), versions.newest(place.tags)
     earlier = _versions_at(place, place.tags[last]) if last else ()
     data = {name: Local(folder / name) for name in (*manifest["files"], "cost.json")}
     with TemporaryDirectory() as scratch:
@@ -222,6 +224,10 @@ def _manifest_at(place: Place, sha: str) -> dict[str, Any]:
     path = hub_repo.file_at(place, sha, "manifest.json")
     manifest: dict[str, Any] = json.loads(path.read_text("utf-8")) if path else {"files": {}}
     return manifest
+
+
+def _latents(manifest: dict[str, Any]) -> set[str]:
+    return {name for name in manifest["files"] if name.startswith(LATENTS)}
 
 
 def _versions_at(place: Place, sha: str) -> tuple[str, ...]:

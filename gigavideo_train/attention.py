@@ -60,13 +60,15 @@ def seconds(kernel: str, num_heads: int, num_tokens: int, width: int, device: to
     Raises:
         RuntimeError: this kernel does not run here.
     """
-    shape = (1, num_heads, num_tokens, width)
-    query, key, value = (torch.randn(shape, dtype=torch.bfloat16, device=device, requires_grad=True) for _ in range(3))
+    shape = (1, num_tokens, num_heads, width)  # models have heads last, and kernels want them before the tokens
+    query, key, value, slope = (
+        torch.randn(shape, dtype=torch.bfloat16, device=device, requires_grad=True).transpose(1, 2) for _ in range(4)
+    )
     took = []
     with sdpa_kernel(KERNELS[kernel]):
         for _ in range(1 + ROUNDS):
             began = time.perf_counter()
-            functional.scaled_dot_product_attention(query, key, value).sum().backward()
+            functional.scaled_dot_product_attention(query, key, value).backward(slope)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             took.append(time.perf_counter() - began)

@@ -7,7 +7,8 @@ works around it, in the hooks of the block.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 # Most of a long clip's FLOPs, and one tensor as wide as the residual stream: to keep it is cheap, to recompute it dear.
 ATTENTION = [
@@ -39,7 +41,9 @@ def recompute(blocks: Iterable[nn.Module], mode: str) -> None:
 
     def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
         # A function, no partial: torch.compile would pass over one of torch's own.
-        return lambda *inputs, **named: checkpoint(forward, *inputs, use_reentrant=False, **contexts, **named)
+        return lambda *inputs, **named: checkpoint(
+            forward, *inputs, use_reentrant=False, preserve_rng_state=False, **contexts, **named
+        )
 
     for block in blocks:
         block.forward = recomputed(block.forward)
@@ -51,8 +55,25 @@ def _policy(_context: object, op: object, *_args: object, **_kwargs: object) -> 
 
 def compiled(blocks: Iterable[nn.Module]) -> None:
     """Compile each block as it is now, recomputation included; they are equal, so they share one compilation."""
+    # An entry for each size, with and without gradients; at the limit, blocks would go on uncompiled without a word.
+    torch._dynamo.config.recompile_limit = 64
     for block in blocks:
         block.forward = torch.compile(block.forward)
+
+
+@contextmanager
+def counted() -> Iterator[FlopCounterMode]:
+    """Count FLOPs, attention on a CPU included.
+
+    Blocks are not compiled meanwhile: what torch meets under its counter for the first time it never compiles again.
+    """
+
+    def attended(query: torch.Size, key: torch.Size, value: torch.Size, *_args: object, **_named: object) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attended}
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        yield counter
 
 
 def shard(transformer: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh, *, offload: bool) -> None:

@@ -144,10 +144,14 @@ def _dataset(
         raise DatasetError(
             f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
+    generated = {(row["id"], row["video_sha256"]) for row in rows if row["source"] != "real"}
     shipped: dict[str, Shipped] = {}
     for name, table in latents.items():
         check_table(table, f"{where}: {name}", LATENTS, unread=("latents",))
-        shipped |= {one["video_sha256"]: _shipped(one, name) for one in table.to_pylist()}
+        for one in table.to_pylist():
+            if (one["id"], one["video_sha256"]) not in generated:
+                raise DatasetError(f"{where}: {name}: latents of {one['id']}, which is no generated video of this set.")
+            shipped[one["video_sha256"]] = _shipped(one, name)
     told = sorted(f"{one.id} {one.sha256} {one.vae}\n" for one in shipped.values())
     identity = hashlib.sha256(b"".join(sums) + "".join(told).encode()).hexdigest()[:32]
     return Dataset(folder, manifest, identity, train, shards, version, held_out, shipped)

@@ -117,6 +117,9 @@ def world() -> Iterator[World]:
     failed = False
     try:
         yield World(rank, size, device)
+    except KeyboardInterrupt:  # all were told to stop, and none is to blame
+        failed = True
+        raise
     except BaseException:
         failed = True
         if not _is_first_to_fail(rank):

@@ -139,7 +139,7 @@ def _unpacked(data: bytes, one: Shipped, row: Row, pipeline: Any, family: Module
     """Latents (C, F, H, W) float32 as a dataset ships them.
 
     Raises:
-        DatasetError: they are not of the shape that encoding the row's clip would give.
+        DatasetError: they are not of the shape that encoding the row's clip would give, or not finite.
     """
     shape_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
     if one.shape_CFHW != shape_CFHW or len(data) != math.prod(shape_CFHW) * BFLOAT16_BYTES:
@@ -147,4 +147,7 @@ def _unpacked(data: bytes, one: Shipped, row: Row, pipeline: Any, family: Module
             f"{one.shard}: latents of row {row['id']} are {len(data)} bytes of {one.shape_CFHW}, the model's of its "
             f"clip are of {shape_CFHW}. Do not use this set."
         )
-    return torch.frombuffer(bytearray(data), dtype=torch.bfloat16).reshape(shape_CFHW).float()
+    latents_CFHW = torch.frombuffer(bytearray(data), dtype=torch.bfloat16).reshape(shape_CFHW).float()
+    if not latents_CFHW.isfinite().all():
+        raise DatasetError(f"{one.shard}: latents of row {row['id']} are not finite. Do not use this set.")
+    return latents_CFHW

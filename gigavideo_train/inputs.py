@@ -17,6 +17,7 @@ from gigavideo_train.families.condition import Condition
 from gigavideo_train.units import Unit
 
 CPU = torch.device("cpu")
+SOURCES = ("synthetic", "twin")  # of units; a real clip comes with its twin
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -60,6 +61,7 @@ class Inputs:
         real: of their real clips, where the realism term wants them.
         loser: of the worse clips of preferences, at the noise level and with the noise of the better ones.
         weight_B, scale_B: of the units, see `units`.
+        source_B: the place of each row's source in `SOURCES`.
     """
 
     units: list[Unit]
@@ -69,6 +71,7 @@ class Inputs:
     loser: Noised | None
     weight_B: torch.Tensor
     scale_B: torch.Tensor
+    source_B: torch.Tensor
 
     @classmethod
     def of(
@@ -101,6 +104,7 @@ class Inputs:
             noised(loser, own) if loser else None,
             torch.tensor([unit.weight for unit in units]),
             torch.tensor([counts * unit.scale for unit in units]),
+            torch.tensor([SOURCES.index(unit.row["source"]) for unit in units]),
         )
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
@@ -112,6 +116,7 @@ class Inputs:
             loser=self.loser and self.loser.each(change),
             weight_B=change(self.weight_B),
             scale_B=change(self.scale_B),
+            source_B=change(self.source_B),
         )
 
 

@@ -5,6 +5,7 @@ The first process talks; what the others say is shown only of the one to blame w
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,9 +18,10 @@ import torch
 import torch.distributed as dist
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_train.distributed import FAILED, WAIT
+from gigavideo_train.distributed import FAILED
 
-GRACE_S = 10.0  # for a process to end after it was asked to; then it is killed
+GRACE_S = 10.0  # for a process to end after another failed, or after a second Ctrl-C; then it is killed
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # exit codes of one that was told to stop, and did
 
 
 def num_processes(asked: int | None) -> int:
@@ -39,14 +41,14 @@ def num_processes(asked: int | None) -> int:
 def together(size: int, command: list[str]) -> int:
     """Run a command in `size` processes that find each other as torchrun's do.
 
-    When one fails, the others are ended. SIGINT and SIGTERM are passed on to all, as often as they come.
+    When one fails, the others are ended. SIGINT, SIGTERM and SIGHUP are passed on to all.
 
     Returns:
         The exit code of the process that failed first, or of the first one if they were told to stop: 128 and the
         number of a signal that killed it.
     """
     asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: asked.append(received))
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory(prefix="gv-train-") as name:
@@ -54,12 +56,9 @@ def together(size: int, command: list[str]) -> int:
         said = [Path(name) / f"{rank}.txt" for rank in range(size)]
         processes = [_start(rank, size, command, store.port, failures, said[rank]) for rank in range(size)]
         try:
-            while not asked and not any(p.poll() for p in processes):
-                if all(p.poll() == 0 for p in processes):
-                    return 0
-                time.sleep(0.05)
-            if asked:
-                return _stopped(processes, asked)
+            _await(processes, asked)
+            if not any(_failed(process) for process in processes):
+                return _exit_code(processes[0])
             blamed = _first_failed(processes, failures)
             _wait([processes[blamed]])  # it has told of its error before others met theirs, and may end after them
             _end(processes, signal.SIGTERM)
@@ -72,22 +71,34 @@ def together(size: int, command: list[str]) -> int:
                 process.kill()
 
 
-def _stopped(processes: list[subprocess.Popen], asked: list[int]) -> int:
-    """Pass on what was asked and is asked meanwhile, until all have ended: there may be a checkpoint to write."""
-    deadline = time.monotonic() + WAIT.total_seconds()
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+def _await(processes: list[subprocess.Popen], asked: list[int]) -> None:
+    """Until all have ended or one has failed. Meanwhile what is asked of this process is passed on.
+
+    Who was told to stop has a checkpoint to write; after a second Ctrl-C it gets no more time for that.
+    """
+    interrupts, deadline = 0, math.inf
+    while any(p.poll() is None for p in processes) and not any(_failed(p) for p in processes):
         while asked:
-            for process in processes:
-                process.send_signal(asked[0])  # does nothing to one that has ended
-            del asked[0]
+            number = asked.pop(0)
+            for process in processes:  # SIGHUP, of a terminal that is gone, is a wish to stop too
+                process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            interrupts += number == signal.SIGINT
+            if interrupts == 2:
+                deadline = time.monotonic() + GRACE_S
+        if time.monotonic() > deadline:
+            _kill(processes)
+            return
         time.sleep(0.05)
-    return _exit_code(processes[0])
+
+
+def _failed(process: subprocess.Popen) -> bool:
+    return process.poll() not in (None, 0, *STOPPED)
 
 
 def _exit_code(process: subprocess.Popen) -> int:
-    """As a shell tells it: 128 and the number of the signal that killed it. One that goes on yet counts as killed."""
-    code = process.poll()
-    return 128 + signal.SIGKILL if code is None else code if code >= 0 else 128 - code
+    """As a shell tells it: 128 and the number of the signal that killed it."""
+    code: int = process.returncode
+    return code if code >= 0 else 128 - code
 
 
 def _start(rank: int, size: int, command: list[str], port: int, failures: Path, said: Path) -> subprocess.Popen:
@@ -105,7 +116,7 @@ def _start(rank: int, size: int, command: list[str], port: int, failures: Path, 
 
 def _first_failed(processes: list[subprocess.Popen], failures: Path) -> int:
     """Who is to blame: a process that was killed could not say so; else the one that said so first."""
-    ended = {rank: code for rank, process in enumerate(processes) if (code := process.poll())}
+    ended = {rank: process.returncode for rank, process in enumerate(processes) if _failed(process)}
     killed = [rank for rank, code in ended.items() if code < 0]
     if killed:
         return killed[0]
@@ -122,6 +133,10 @@ def _wait(processes: list[subprocess.Popen]) -> None:
     deadline = time.monotonic() + GRACE_S
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
+    _kill(processes)
+
+
+def _kill(processes: list[subprocess.Popen]) -> None:
     for process in processes:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one object per optimiser step, flushed as it is written, cut back when a run goes on."""
+"""metrics.jsonl: one object per optimiser step or judged set of samples, flushed at once, cut back at a resume."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ from diffusers import {kind}
 
 ## Training
 
-![Losses and gradient norm over the steps]({CURVES})
+![How training went, over its steps]({CURVES})
 
 ## Settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from gigavideo_train.scoring import SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.units import Selection, Unit, held_out, select
 
 NUM_BINS = 10
+COMMIT = re.compile(r"[0-9a-f]{40}")
 RESUMABLE = {  # may differ when a run goes on
     "epochs",
     "max_steps",
@@ -79,6 +81,7 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What must be equal when a run goes on."""
         free = RESUMABLE if self.config.decay == "none" else RESUMABLE - LENGTH
+        free = free if self.config.online else free | {"judge"}  # of samples alone
         return {
             "dataset": self.dataset.identity,
             "model": self.base.commit or model_revision(self.base.model),
@@ -99,12 +102,21 @@ def base_of(model: str | None, manifest: dict[str, Any]) -> Base:
 
     Raises:
         HubError: the Hub does not know it.
+        RecipeError: the commit is left out after an @, or the videos are of several.
     """
     name, revision = named(model or manifest["target_model"]), None
     if on_the_hub(name):
-        name, _, told = name.partition("@")
-        made = (one for one in manifest["recipe"].get("generators", []) if one.get("model") == name)
-        revision = told or next((one["revision"] for one in made), None)
+        name, at, told = name.partition("@")
+        if at and not told:
+            raise RecipeError(f"--model {model}: a commit is missing after the @")
+        recipes = [manifest["recipe"], *(one["recipe"] for one in manifest.get("merged", ()))]
+        made = [one for recipe in recipes for one in recipe.get("generators", ()) if one.get("model") == name]
+        commits = sorted({str(one.get("revision")) for one in made if COMMIT.fullmatch(str(one.get("revision")))})
+        if not told and len(commits) > 1:
+            raise RecipeError(
+                f"the videos are of several commits of {name}: say --model {name}@{commits[0]}, or another"
+            )
+        revision = told or next(iter(commits), None)
     return Base(name, pinned_part(Generator(model=name, revision=revision)).revision)
 
 

@@ -100,9 +100,10 @@ def sample_judges(manifest: dict[str, Any], config: TrainConfig) -> dict[str, Sa
         judges = {name: judge_of(name, general, specialists) for name in wanted}
         for name, judge in judges.items():
             _check_in_process(name, judge)
+    engines = {id(judge): judge_engine(judge) for judge in {id(one): one for one in judges.values()}.values()}
     found = {}
     for name, judge in judges.items():
-        settings, found_at = judge_engine(judge)  # the dataset's has a commit already
+        settings, found_at = engines[id(judge)]  # the dataset's has a commit already
         found[name] = SampleJudge(judge, settings | found_at, general.min_mass)
     return found
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from gigavideo_train.inputs import Inputs
+from gigavideo_train.inputs import SOURCES, Inputs
 from gigavideo_train.losses import Losses
 
 TERMS = ("loss", "match", "kl", "reward", "num_scored", "flops")
 SIGMAS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
-SOURCES = ("synthetic", "twin")
 PARTS = len(SIGMAS) + len(SOURCES)  # of the matching term, each a sum and a number of samples
 
 
@@ -27,18 +26,17 @@ def sums(found: Losses, inputs: Inputs, flops: Mapping[torch.Size, int]) -> torc
 
     Args:
         found: its losses.
-        inputs: on the CPU.
+        inputs: on the same device.
         flops: of one sample's forward pass, by the shape of its latents.
     """
     levels = (inputs.clip.sigma_B * len(SIGMAS)).long().clamp(max=len(SIGMAS) - 1)
-    sources = torch.tensor([len(SIGMAS) + SOURCES.index(unit.row["source"]) for unit in inputs.units])
-    at_2B = torch.stack([levels, sources]).to(found.match_B.device)
+    at_2B = torch.stack([levels, len(SIGMAS) + inputs.source_B])
     in_PB = (at_2B[None] == torch.arange(PARTS, device=at_2B.device).view(-1, 1, 1)).any(1)
     by_part_P = torch.where(in_PB, found.match_B.double(), 0.0).sum(1)
     work = 3.0 * sum(flops[shape] * number for shape, number in found.forwards.items())  # there, and twice back
     reward_B = torch.where(found.known_B, found.reward_B, 0.0)
     terms_B = (found.loss_B.detach(), found.match_B, found.kl_B, reward_B, found.known_B)
-    terms = [term_B.sum().double() for term_B in terms_B] + [by_part_P.new_tensor(work)]
+    terms = [term_B.sum().double() for term_B in terms_B] + [by_part_P.new_full((), work)]
     return torch.cat([torch.stack(terms), by_part_P, in_PB.sum(1).double()])
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.progress import Progress
@@ -76,6 +75,8 @@ def train(
     pipeline = load(plan.model_folder)
     chosen = samples.chosen(plan, progress)
     tensors = encode(plan, pipeline, family, cache_root, world, progress, samples.texts(chosen))
+    pipeline.register_modules(text_encoder=None)  # the largest part of some, and done with
+    torch.cuda.empty_cache()
     transformer = pipeline.transformer.train()
     _make_trainable(transformer, config, family)
     frozen = _frozen(transformer, config)
@@ -99,7 +100,7 @@ def train(
     def velocity(model: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, told: Condition) -> torch.Tensor:
         with autocast:
             if noisy.shape[1:] not in flops:
-                with FlopCounterMode(display=False) as counter, torch.no_grad():
+                with blocks.counted() as counter, torch.no_grad():
                     family.velocity(pipeline, model, noisy, sigma, told)
                 flops[noisy.shape[1:]] = counter.get_total_flops() // len(noisy)
             return family.velocity(pipeline, model, noisy, sigma, told).float()
@@ -107,7 +108,7 @@ def train(
     model = partial(velocity, transformer)
     reference = partial(velocity, frozen) if frozen else _without_adapter(transformer, velocity)
     checkpoints = out / "checkpoints"
-    newest = checkpoint.latest(checkpoints) if resume else None
+    newest = world.agreed(lambda: checkpoint.latest(checkpoints)) if resume else None
     for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
         progress.note(f"going on with another run: {change}")
     done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()
@@ -119,15 +120,20 @@ def train(
         """What this process computes of a batch. Who has nothing left passes the first unit, and it does not count."""
         mine = portions(batch.units, world.rank, world.size, config.micro_batch)
         found = [inputs(units or batch.units[:1], batch.epoch, counts=bool(units)) for units in mine]
-        return [one.each(torch.Tensor.pin_memory) for one in found] if world.device.type == "cuda" else found
+        if world.device.type != "cuda":
+            return found
+        torch.cuda.set_device(world.device)  # another thread begins with the first one
+        return [one.each(torch.Tensor.pin_memory) for one in found]
+
+    def here(one: Inputs) -> Inputs:
+        return one.each(lambda tensor: tensor.to(world.device, non_blocking=True))
 
     def loss_of(one: Inputs) -> Losses:
-        moved = one.each(lambda tensor: tensor.to(world.device, non_blocking=True))
-        return losses(moved, model, reference, scorer, config)
+        return losses(one, model, reference, scorer, config)
 
     def held_out_loss() -> float:
         with ema.in_place(mean, parameters):  # of what would be the model now
-            return held_out.mean_loss(plan.held_out, config, world, passes, loss_of)
+            return held_out.mean_loss(plan.held_out, config, world, passes, lambda one: loss_of(here(one)))
 
     def show(step: int, metrics: Metrics) -> None:
         with ema.in_place(mean, parameters):
@@ -155,14 +161,14 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             sums = tally.nothing(world.device)
-            for one in made:
+            for one in map(here, made):
                 found = loss_of(one)
                 (found.loss_B.sum() / config.batch_size).backward()
                 if one.counts:
                     sums += tally.sums(found, one, flops)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
             # Summed over processes, so all of them decide alike; here, once a step, the device is waited for.
-            asked, *summed = world.sum(torch.cat([sums.new_tensor([stop.asked]), sums]))
+            asked, *summed = world.sum(torch.cat([sums.new_full((1,), stop.asked), sums]))
             loss, grad_norm = summed[0], float(whole(norm))
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
             done = done.after(finite=finite)

@@ -71,9 +71,27 @@ def test_the_parts_that_load_nothing_from_the_hub_ask_nobody():
     assert pinned(recipe).hash == recipe.hash
 
 
+REFUSED = """
+from gigavideo_data.errors import RecipeError
+from gigavideo_train.plan import base_of
+made = [{"model": "org/judge", "revision": commit} for commit in COMMITS]
+for name in ("org/judge", "org/judge@"):
+    try:
+        base_of(name, {"target_model": "org/judge", "recipe": {"generators": made}})
+    except RecipeError as error:
+        print(error)
+"""
+
+
+def test_a_model_of_several_commits_has_to_be_told_which(cache):
+    several, none = offline(cache, REFUSED.replace("COMMITS", f"{COMMIT, OTHER}")).stdout.splitlines()
+    assert f"several commits of org/judge: say --model org/judge@{min(COMMIT, OTHER)}" in several
+    assert none == "--model org/judge@: a commit is missing after the @"
+
+
 BASE = """
 from gigavideo_train.plan import base_of
-manifest = {"target_model": "org/judge", "recipe": {"generators": MADE}}
+manifest = {"target_model": "org/judge", "recipe": {"generators": MADE}
 print(*(base_of(name, manifest) for name in (None, "org/judge", "org/judge@main", "miniature")), sep="|")
 """
 
@@ -81,9 +99,14 @@ print(*(base_of(name, manifest) for name in (None, "org/judge", "org/judge@main"
 @pytest.mark.parametrize(
     ("made", "commit"),
     [
-        ("[]", COMMIT),
-        (f"[{{'model': 'org/judge', 'revision': '{OTHER}'}}]", OTHER),
-        (f"[{{'model': 'org/another', 'revision': '{OTHER}'}}]", COMMIT),
+        ("[]}", COMMIT),
+        (f"[{{'model': 'org/judge', 'revision': '{OTHER}'}}]}}", OTHER),
+        (f"[{{'model': 'org/another', 'revision': '{OTHER}'}}]}}", COMMIT),
+        (
+            "[]}, 'merged': [{'recipe': " + f"{{'generators': [{{'model': 'org/judge', 'revision': '{OTHER}'}}]}}}}]",
+            OTHER,
+        ),
+        ("[{'model': 'org/judge', 'revision': 'refs/pr/7'}, {'model': 'org/judge'}]}", COMMIT),
     ],
 )
 def test_the_model_trained_is_the_commit_that_made_the_videos_unless_another_is_told(cache, made, commit):

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from gigavideo_data import latents, publish, schema, video
 from gigavideo_data.engines import load_engine
-from gigavideo_data.errors import DatasetError
+from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import read_all
 from gigavideo_data.generators import models
 from gigavideo_data.generators.models import folder_revision, found_at, model_folder, settings_of, vae_of
@@ -261,6 +261,10 @@ def test_of_a_model_on_the_hub_only_the_autoencoder_is_fetched_and_its_content_n
     told = vae_of(Generator(model="org/tiny", revision="c0ffee"))
     assert told == {"model": "org/tiny", "revision": folder_revision(there / "vae")}
     assert {path.parent.name for path in here.rglob("*.safetensors")} == {"vae"}
+    shutil.rmtree(here / "vae")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(here))  # as offline, of a part
+    with pytest.raises(RecipeError, match="org/tiny has no autoencoder on this machine"):
+        vae_of(Generator(model="org/tiny", revision="c0ffee"))
 
 
 # --- what is refused, carried on, and left behind --------------------------------------------------------------------
@@ -393,6 +397,19 @@ def test_changed_latents_are_refused(folder, pipeline, tmp_path):
         encoded(folder, pipeline, tmp_path / "cache")
 
 
+def test_latents_that_are_not_finite_or_of_a_real_clip_are_not_trained_on(folder, pipeline, tmp_path):
+    first, *others = latents_of(folder)
+    data = b"\xc0\x7f" * (len(first["latents"]) // 2)
+    spoiled = {"latents": data, "latents_sha256": hashlib.sha256(data).hexdigest()}
+    replaced(folder, [first | spoiled, *others])
+    with pytest.raises(DatasetError, match=f"latents of row {first['id']} are not finite"):
+        encoded(folder, pipeline, tmp_path / "cache")
+    real = next(row for row in rows_of(folder) if row["source"] == "real")
+    replaced(folder, [first | {"id": real["id"], "video_sha256": real["video_sha256"]}, *others])
+    with pytest.raises(DatasetError, match=f"latents of {real['id']}, which is no generated video"):
+        read(folder)
+
+
 def test_a_flipped_byte_is_refused(folder, pipeline, tmp_path):
     metadata = pq.read_metadata(folder / SHARD).row_group(0)
     column = next(
@@ -426,6 +443,11 @@ def test_they_are_not_pushed_unless_asked_for_and_then_the_clips_stay_on_the_hub
         assert json.loads(printed)["tag"] == "v1.0.1"
         assert hub.repo("org/ds").commits[-1].files["manifest.json"].data == (folder / "manifest.json").read_bytes()
         assert gv_data(hub, tmp_path, "verify", "org/ds@v1.0.1")[0] == 0
+
+        code, printed, said = gv_data(hub, tmp_path, "push", "set", "org/ds", "--json")
+        assert (code, json.loads(printed)["bytes"]) == (0, 0), said
+        names = hub.repo("org/ds").commits[-1].files
+        assert any(name.startswith("latents/") for name in names), "versions after one with latents have them too"
 
         settings = ("--set", "strategy=sft", "--set", "max_steps=1")
         code, _, said = gv_train(hub, tmp_path, "--dataset", "org/ds@v1.0.1", *settings)

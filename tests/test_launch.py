@@ -25,6 +25,14 @@ def start(size: int, *command: str) -> subprocess.Popen:
     return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def wait_for(process: subprocess.Popen, folder: Path, num_files: int) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while len(list(folder.iterdir())) < num_files:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("who", [0, 2])
 def test_the_process_that_fails_ends_the_run_with_its_own_error_and_exit_code(who: int) -> None:
     process = start(3, str(RANK), str(who), "error")
@@ -41,21 +49,26 @@ def test_a_killed_process_ends_the_run() -> None:
     assert "process 1 of 2 failed with -9" in errors
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_reaches_all_processes(tmp_path: Path, number: int, code: int) -> None:
     sleeper = "import os, sys, time; open(os.path.join(sys.argv[1], str(os.getpid())), 'w'); time.sleep(600)"
     process = start(2, "-c", sleeper, str(tmp_path))
-    deadline = time.monotonic() + WAIT_S
-    while len(list(tmp_path.iterdir())) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(process, tmp_path, 2)
     process.send_signal(number)
     process.communicate(timeout=WAIT_S)
     assert process.returncode == code
     for path in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name), 0)
+
+
+def test_one_that_fails_while_it_stops_ends_the_others(tmp_path: Path) -> None:
+    process = start(2, str(RANK), "1", "stopped", str(tmp_path))
+    wait_for(process, tmp_path, 2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=WAIT_S)
+    assert process.returncode == RecipeError.exit_code
+    assert errors.count("error: number 1 cannot go on") == 1
 
 
 def test_one_command_trains_with_several_processes_and_speaks_once(tmp_path: Path) -> None:

@@ -131,7 +131,11 @@ def test_compiled_blocks_make_the_same_steps(tmp_path: Path, size: int) -> None:
     dataset = training_set(tmp_path / "set", [row(1), row(2), row(3), row(4)])
     settings = {"epochs": "1", "batch_size": "2", "checkpointing": "selective"}
     expected = run(dataset, tmp_path / "alone", 1, **settings)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     found = run(dataset, tmp_path / "run", size, compile_blocks="true", **settings)
+    if size == 1:
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0, "blocks went on uncompiled"
     assert agree(found, expected)
     assert [step["model_tflops"] * step["s_per_step"] for step in found] == pytest.approx(
         [step["model_tflops"] * step["s_per_step"] for step in expected]
@@ -164,6 +168,22 @@ class Attended(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.number += func in blocks.ATTENTION
         return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.slow  # it compiles
+def test_attention_on_a_cpu_is_counted_and_counting_leaves_nothing_behind() -> None:
+    query = torch.randn(2, 3, 16, 8)
+    with blocks.counted() as counter:
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    assert counter.get_total_flops() == 2 * 2 * (2 * 3 * 16 * 16 * 8)  # two products, a multiplication and an addition
+    block = torch.nn.Linear(4, 4)
+    blocks.compiled([block])
+    torch._dynamo.utils.counters.clear()
+    with blocks.counted():
+        block(torch.ones(1, 4))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
+    block(torch.ones(1, 4))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.parametrize(("mode", "passes"), [("none", 1), ("selective", 1), ("full", 2)])

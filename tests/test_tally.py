@@ -11,9 +11,8 @@ import torch
 from gigavideo_train import tally
 from gigavideo_train.curves import MAX_POINTS, svg
 from gigavideo_train.families.condition import Condition
-from gigavideo_train.inputs import Inputs, Noised
+from gigavideo_train.inputs import SOURCES, Inputs, Noised
 from gigavideo_train.losses import Losses
-from gigavideo_train.units import Unit
 
 CPU = torch.device("cpu")
 SHAPE = torch.Size((8, 2, 4, 4))
@@ -23,8 +22,8 @@ def passed(match: list[float], sigma: list[float], sources: list[str]) -> tuple[
     """A pass that found these terms."""
     match_B, nothing_B = torch.tensor(match), torch.zeros(len(match))
     clip = Noised(nothing_B, nothing_B, nothing_B, torch.tensor(sigma), Condition(nothing_B, nothing_B, nothing_B))
-    units = [Unit({"source": source}) for source in sources]
-    inputs = Inputs(units, True, clip, None, None, nothing_B + 1, nothing_B + 1)
+    source_B = torch.tensor([SOURCES.index(source) for source in sources])
+    inputs = Inputs([], True, clip, None, None, nothing_B + 1, nothing_B + 1, source_B)
     known_B = match_B > 1
     return Losses(match_B * 10, match_B, nothing_B + 3, nothing_B + 0.5, known_B, Counter({SHAPE: 2})), inputs
 

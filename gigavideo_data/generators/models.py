@@ -185,10 +185,15 @@ def vae_of(generator: Generator) -> dict[str, str]:
 
     Raises:
         HubError: the Hub does not give it.
+        RecipeError: it is not there, as in a part of a model that was fetched before, without a network.
     """
     model, revision = generator.model, generator.revision
-    folder = folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)
-    return {"model": published_name(model), "revision": folder_revision(folder / "vae")}
+    folder = (folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)) / "vae"
+    if not any(folder.glob("*.safetensors")):
+        raise RecipeError(
+            f"--latents: {published_name(model)} has no autoencoder on this machine; fetch it, or go without"
+        )
+    return {"model": published_name(model), "revision": folder_revision(folder)}
 
 
 def found_at(generator: Generator) -> dict[str, Any]:
