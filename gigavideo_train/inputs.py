@@ -120,8 +120,11 @@ class Inputs:
         )
 
 
-def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[tuple[Item, Made]]:
-    """Each item with what is made of it, made by another thread while the one before is in use."""
+def ahead(items: Iterable[Item], make: Callable[[Item], Made], *, threaded: bool = True) -> Iterator[tuple[Item, Made]]:
+    """Each item with what is made of it: by another thread while the one before is in use, or when it is wanted."""
+    if not threaded:
+        yield from ((item, make(item)) for item in items)
+        return
     with ThreadPoolExecutor(1, "inputs") as thread:
         coming: tuple[Item, Future[Made]] | None = None
         for item in items:

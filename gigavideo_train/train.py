@@ -156,7 +156,8 @@ def train(
         progress.start("train", total=total, cached=done.steps)
         todo = islice(enumerate(batches(plan.units, config.epochs, config.batch_size, config.seed)), done.steps, total)
         began = time.perf_counter()
-        for (step, batch), made in ahead(todo, lambda numbered: passes(numbered[1])):
+        on_gpu = world.device.type == "cuda"  # else another thread would take the cores that compute
+        for (step, batch), made in ahead(todo, lambda numbered: passes(numbered[1]), threaded=on_gpu):
             lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr

@@ -29,6 +29,18 @@ def test_each_item_comes_with_what_was_made_of_it_and_no_more_than_one_is_made_a
     assert list(ahead([], square)) == []
 
 
+def test_without_a_thread_each_is_made_when_it_is_wanted() -> None:
+    made_by: list[int] = []
+
+    def make(number: int) -> int:
+        made_by.append(threading.get_ident())
+        return number
+
+    found = ahead(range(3), make, threaded=False)
+    assert [next(found), made_by] == [(0, 0), [threading.get_ident()]]
+    assert list(found) == [(1, 1), (2, 2)]
+
+
 def test_what_fails_while_it_is_made_fails_where_it_is_wanted() -> None:
     def make(number: int) -> int:
         return 1 // (2 - number)
