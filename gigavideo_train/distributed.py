@@ -43,6 +43,10 @@ class World:
         """This process's part of a global list."""
         return items[self.rank :: self.size]
 
+    def in_round(self, number: int, items: list) -> int:
+        """How many of a global list all processes do while this one does the `number`-th (from 0) of its part."""
+        return min(self.size, len(items) - number * self.size)
+
     def agreed(self, decide: Callable[[], Decision]) -> Decision:
         """What the first process decides, for all; if it fails, all fail."""
         if self.size == 1:

@@ -99,9 +99,9 @@ def encode(
     progress.start("text", total=len(prompts), cached=len(prompts) - len(new_prompts))
     if new_prompts:
         pipeline.text_encoder.to(world.device)
-        for prompt in world.share(new_prompts):
+        for number, prompt in enumerate(world.share(new_prompts)):
             tensors.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, tensors.max_tokens))
-            progress.advance(world.size)
+            progress.advance(world.in_round(number, new_prompts))
         pipeline.text_encoder.cpu()
     progress.finish()
 
@@ -110,16 +110,16 @@ def encode(
     fetch_latents(plan.dataset, mine_shipped, progress)
     fetch(plan.dataset, set(mine), progress)
     progress.start("latents", total=len(kept), cached=len(kept) - len(new))
-    for sha256, data in latents(plan.dataset, mine_shipped):
+    for number, (sha256, data) in enumerate(latents(plan.dataset, mine_shipped)):
         cache, name = kept[sha256]
         cache.make(name, partial(_unpacked, data, tensors.ready[sha256], by_clip[sha256], pipeline, family))
-        progress.advance(world.size)
+        progress.advance(world.in_round(number, new_shipped))
     if new_clips:
         pipeline.vae.to(world.device)
-        for row_id, data in clips(plan.dataset, set(mine)):
+        for number, (row_id, data) in enumerate(clips(plan.dataset, set(mine))):
             frames_THWC = video.decode(data, row_id).frames_THWC
             tensors.clips.make(mine[row_id], partial(family.encode_video, pipeline, frames_THWC))
-            progress.advance(world.size)
+            progress.advance(world.in_round(number, new_clips))
         pipeline.vae.cpu()
     progress.finish()
 

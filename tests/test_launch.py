@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,9 @@ def test_one_command_trains_with_several_processes_and_speaks_once(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kept"] == 3
     assert done.stderr.count("tuned model in") == 1
+    counted = re.findall(r"(\d+)/(\d+)  ", done.stderr)
+    assert counted
+    assert all(int(number) <= int(total) for number, total in counted), "each is counted once"
     assert (tmp_path / "out" / "model" / "model_index.json").exists()
     again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=WAIT_S)
     assert again.returncode == 1
