@@ -29,13 +29,12 @@ from gigavideo_data.hub_edge import ASK_S
 from gigavideo_data.hub_read import Version
 from gigavideo_data.hub_repo import Local, Place
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import FILE_NAME, ROW_SCHEMA
+from gigavideo_data.schema import FILE_NAME, LATENTS_FOLDER, ROW_SCHEMA
 from gigavideo_data.store import canonical, legible
 from gigavideo_data.verify import verify_folder
 from gigavideo_data.versions import Changes
 
 COLUMNS = [name for name in ROW_SCHEMA.names if name not in versions.PROVENANCE]
-LATENTS = "latents/"
 MODEL_TAG = "gigavideo"  # in the card of a model that gv-train wrote
 # What a model is made of; pickles, code and whatever else lies in the folder stay here.
 MODEL_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")
@@ -227,7 +226,7 @@ def _manifest_at(place: Place, sha: str) -> dict[str, Any]:
 
 
 def _latents(manifest: dict[str, Any]) -> set[str]:
-    return {name for name in manifest["files"] if name.startswith(LATENTS)}
+    return {name for name in manifest["files"] if name.startswith(f"{LATENTS_FOLDER}/")}
 
 
 def _versions_at(place: Place, sha: str) -> tuple[str, ...]:

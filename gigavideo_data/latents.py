@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.folder_read import Row, read_data, read_manifest
-from gigavideo_data.schema import LATENT_SCHEMA
+from gigavideo_data.schema import LATENT_SCHEMA, LATENTS_FOLDER
 from gigavideo_data.store import Blob
-
-PART = "latents"  # of a dataset's folder
 
 
 def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
@@ -45,8 +43,8 @@ def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
 def carried(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
     """What a dataset ships of some rows; none of rows whose video is withheld, or is another one than it was."""
     files = read_manifest(folder)["files"]
-    if not any(name.startswith(f"{PART}/") for name in files):
+    if not any(name.startswith(f"{LATENTS_FOLDER}/") for name in files):
         return
     videos = {row["id"]: row["video_sha256"] for row in rows if row["video"] is not None}
-    for batch in read_data(folder, LATENT_SCHEMA.names, PART):
+    for batch in read_data(folder, LATENT_SCHEMA.names, LATENTS_FOLDER):
         yield from (one for one in batch.to_pylist() if videos.get(one["id"]) == one["video_sha256"])

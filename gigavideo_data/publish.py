@@ -27,6 +27,7 @@ from gigavideo_data.schema import (
     EVAL_PROMPTS,
     FORMAT_VERSION,
     LATENTS,
+    LATENTS_FOLDER,
     LAYOUT,
     REJECTS,
     ROWS,
@@ -100,7 +101,7 @@ def write_dataset(
     files |= _write_file(staging, "rejects/rejects.parquet", in_order(rejects, REJECTS), REJECTS)
     place = {row["id"]: number for number, row in enumerate(in_order(rows))}
     beside = sorted(latents, key=lambda one: place.get(one["id"], len(place)))
-    for file in _shards(staging, "latents/latents", beside, LATENTS) if beside else ():
+    for file in _shards(staging, f"{LATENTS_FOLDER}/latents", beside, LATENTS) if beside else ():
         files |= file
     counts = {split: len(chosen) for split, chosen in by_split.items()}
     manifest = {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files}

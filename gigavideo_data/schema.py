@@ -218,6 +218,7 @@ LAYOUT: dict[str, tuple[Contract, dict[str, str]]] = {  # config -> its contract
     "latents": (LATENTS, {"latents": "latents/latents-*.parquet"}),
 }
 OPTIONAL = frozenset(("latents",))  # configs that a set may be without
+LATENTS_FOLDER = "latents"  # of a set's files
 
 
 def configs_of(rows: dict[str, int]) -> list[dict[str, Any]]:

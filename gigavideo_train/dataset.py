@@ -24,6 +24,7 @@ from gigavideo_data.schema import (
     EVAL_PROMPTS,
     LATENT_SCHEMA,
     LATENTS,
+    LATENTS_FOLDER,
     ROW_SCHEMA,
     ROWS,
     Contract,
@@ -33,8 +34,7 @@ from gigavideo_data.schema import (
 CLIP = "video"
 BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
 BESIDE_LATENTS = [name for name in LATENT_SCHEMA.names if name != "latents"]
-DATA = "data/"
-LATENTS_PART = "latents/"
+DATA_FOLDER = "data"
 DEV_PROMPTS = "eval_prompts/dev-"
 
 Row = dict[str, Any]
@@ -92,12 +92,12 @@ def read(folder: Path) -> Dataset:
             no rows to train on.
     """
     manifest = read_manifest(folder)
-    names = _parts(manifest, DATA)
+    names = _parts(manifest, DATA_FOLDER)
     sums = []
     for name in names:
         with (folder / name).open("rb") as file:
             sums.append(hashlib.file_digest(file, "sha256").digest())
-    latents = {name: _beside(folder / name, BESIDE_LATENTS, LATENTS) for name in _parts(manifest, LATENTS_PART)}
+    latents = {name: _beside(folder / name, BESIDE_LATENTS, LATENTS) for name in _parts(manifest, LATENTS_FOLDER)}
     return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in names}, latents)
 
 
@@ -111,15 +111,15 @@ def read_version(version: Version) -> Dataset:
     folder, listed = hub_read.listed(version)
     _check_videos(read_manifest(folder), str(version))
     manifest = read_manifest(folder)
-    names = _parts(manifest, DATA)
+    names = _parts(manifest, DATA_FOLDER)
     sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
     tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in names}
-    latents = {name: hub_read.read_columns(version, name, BESIDE_LATENTS) for name in _parts(manifest, LATENTS_PART)}
+    latents = {name: hub_read.read_columns(version, name, BESIDE_LATENTS) for name in _parts(manifest, LATENTS_FOLDER)}
     return _dataset(folder, manifest, sums, tables, latents, version)
 
 
-def _parts(manifest: dict[str, Any], part: str) -> list[str]:
-    return sorted(name for name in manifest["files"] if name.startswith(part))
+def _parts(manifest: dict[str, Any], folder: str) -> list[str]:
+    return sorted(name for name in manifest["files"] if name.startswith(f"{folder}/"))
 
 
 def _dataset(
