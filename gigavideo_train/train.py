@@ -12,18 +12,16 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.progress import Progress
-from gigavideo_train import attention, blocks, checkpoint, ema, flow, held_out, samples, tally
+from gigavideo_train import attention, checkpoint, ema, flow, held_out, samples, tally
 from gigavideo_train.batches import Batch, batches, num_steps, portions
 from gigavideo_train.checkpoint import Done
 from gigavideo_train.config import TrainConfig
@@ -38,7 +36,11 @@ from gigavideo_train.losses import Losses, Velocity, losses
 from gigavideo_train.online import Scorer
 from gigavideo_train.output import save_model
 from gigavideo_train.plan import Plan
+from gigavideo_train.step import Flops, adamw, backward, make_trainable, prepare, velocity_of
 from gigavideo_train.stop import Stop
+
+if TYPE_CHECKING:
+    from gigavideo_data.progress import Progress
 
 
 def train(
@@ -78,35 +80,22 @@ def train(
     pipeline.register_modules(text_encoder=None)  # the largest part of some, and done with
     torch.cuda.empty_cache()
     transformer = pipeline.transformer.train()
-    _make_trainable(transformer, config, family)
+    make_trainable(transformer, config, family)
     frozen = _frozen(transformer, config)
-    for model in (transformer, frozen) if frozen else (transformer,):
-        _prepare(model, config, family, world)
+    for one in (transformer, frozen) if frozen else (transformer,):
+        prepare(one, config, family, world)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(
-        parameters.values(),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True if world.device.type == "cuda" else None,
-    )
+    optimizer = adamw(parameters.values(), config, world.device)
     mean = ema.copied(parameters) if config.ema else {}
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
-    autocast = torch.autocast("cuda", torch.bfloat16) if world.device.type == "cuda" else nullcontext()
 
     total = num_steps(plan.units, config.epochs, config.batch_size, config.max_steps)
-    flops: dict[torch.Size, int] = {}  # of one sample's forward pass, by the shape of its latents
-
-    def velocity(model: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, told: Condition) -> torch.Tensor:
-        with autocast:
-            if noisy.shape[1:] not in flops:
-                with blocks.counted() as counter, torch.no_grad():
-                    family.velocity(pipeline, model, noisy, sigma, told)
-                flops[noisy.shape[1:]] = counter.get_total_flops() // len(noisy)
-            return family.velocity(pipeline, model, noisy, sigma, told).float()
-
-    model = partial(velocity, transformer)
-    reference = partial(velocity, frozen) if frozen else _without_adapter(transformer, velocity)
+    flops: Flops = {}
+    model = velocity_of(transformer, family, pipeline, world.device, flops)
+    if frozen:
+        reference = velocity_of(frozen, family, pipeline, world.device, flops)
+    else:
+        reference = _without_adapter(transformer, model)
     checkpoints = out / "checkpoints"
     newest = world.agreed(lambda: checkpoint.latest(checkpoints)) if resume else None
     for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
@@ -161,12 +150,7 @@ def train(
             lr = config.lr * _lr_share(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            sums = tally.nothing(world.device)
-            for one in map(here, made):
-                found = loss_of(one)
-                (found.loss_B.sum() / config.batch_size).backward()
-                if one.counts:
-                    sums += tally.sums(found, one, flops)
+            sums = backward(map(here, made), loss_of, config, flops, world.device)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
             # Summed over processes, so all of them decide alike; here, once a step, the device is waited for.
             asked, *summed = world.sum(torch.cat([sums.new_full((1,), stop.asked), sums]))
@@ -239,35 +223,11 @@ def _lr_share(step: int, total: int, config: TrainConfig) -> float:
     return min(1.0, rising, falling)
 
 
-def _make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:
-    """All weights, or a fresh LoRA beside them."""
-    if config.tune == "full":
-        transformer.requires_grad_(True)
-        return
-    from peft import LoraConfig
-
-    transformer.add_adapter(
-        LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=family.LORA_TARGETS)
-    )
-
-
 def _frozen(transformer: torch.nn.Module, config: TrainConfig) -> torch.nn.Module | None:
     """A copy of the model as it is before training; only `dpo` of all weights asks for it."""
     if config.strategy != "dpo" or config.tune == "lora":
         return None
     return copy.deepcopy(transformer).requires_grad_(False)
-
-
-def _prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType, world: World) -> None:
-    """Bring a model to where it is trained, divided where there are several processes or little memory."""
-    its_blocks = list(transformer.get_submodule(family.BLOCKS))
-    blocks.recompute(its_blocks, config.checkpointing)
-    if config.compile_blocks if config.compile_blocks is not None else world.device.type == "cuda":
-        blocks.compiled(its_blocks)
-    if world.size > 1 or config.offload:
-        blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
-    else:
-        transformer.to(world.device)
 
 
 def _kernels(plan: Plan, tensors: Tensors, transformer: torch.nn.Module, family: ModuleType, world: World) -> list[str]:
@@ -280,13 +240,13 @@ def _kernels(plan: Plan, tensors: Tensors, transformer: torch.nn.Module, family:
     return attention.kernels(heads, num_tokens, width, world.device)
 
 
-def _without_adapter(transformer: torch.nn.Module, velocity: Callable[..., torch.Tensor]) -> Velocity:
+def _without_adapter(transformer: torch.nn.Module, velocity: Velocity) -> Velocity:
     """The model as it was before its LoRA."""
 
-    def without_adapter(*inputs: torch.Tensor) -> torch.Tensor:
+    def without_adapter(noisy: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         transformer.disable_adapters()
         try:
-            return velocity(transformer, *inputs)
+            return velocity(noisy, sigma, condition)
         finally:
             transformer.enable_adapters()
 
