@@ -1,7 +1,8 @@
 """Clips in and out of MP4: H.264, yuv420p, faststart, through PyAV.
 
 OpenCV's wheels cannot write H.264, and torchcodec needs CUDA libraries; PyAV brings its own x264. One thread, so that
-the same frames give the same bytes on one machine.
+the same frames give the same bytes on one machine. PyAV and OpenCV are imported by the functions that need them, so
+that the others work on a machine without them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import av
-import cv2
 import numpy as np
 
 from gigavideo_data.errors import DatasetError
@@ -57,6 +56,8 @@ def encode(frames_THWC: np.ndarray, fps: float, *, crf: int = 17) -> bytes:
 
 
 def _write(path: Path, frames_THWC: np.ndarray, fps: float, crf: int) -> None:
+    import av
+
     _, height, width, _ = frames_THWC.shape
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         rate = Fraction(fps).limit_denominator(1001)
@@ -78,6 +79,8 @@ def decode(data: bytes, where: str = "clip") -> Clip:
     Raises:
         DatasetError: not a video, truncated, no frames, a codec outside `CODECS`, or larger than the caps.
     """
+    import av
+
     try:
         with av.open(io.BytesIO(data), format="mp4") as container:
             stream = next(iter(container.streams.video), None)
@@ -110,6 +113,8 @@ def read(file: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Clip:
     Raises:
         DatasetError: not a video, no frames in that part, or larger than the caps.
     """
+    import av
+
     try:
         with av.open(str(file)) as container:
             stream = next(iter(container.streams.video), None)
@@ -148,6 +153,8 @@ def fitting(num_frames: int, stride: int) -> int:
 
 def filling(frames_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
     """Frames of another size (px): scaled until they fill it, and cut at the middle of what juts out."""
+    import cv2
+
     scale = max(height / frames_THWC.shape[1], width / frames_THWC.shape[2])
     size = (max(width, round(frames_THWC.shape[2] * scale)), max(height, round(frames_THWC.shape[1] * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -158,6 +165,8 @@ def filling(frames_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def poster(frames_THWC: np.ndarray, *, quality: int = 85) -> bytes:
     """The middle frame as JPEG bytes."""
+    import cv2
+
     middle = frames_THWC[len(frames_THWC) // 2]
     ok, buffer = cv2.imencode(".jpg", cv2.cvtColor(middle, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert ok

@@ -1,8 +1,12 @@
 """Clips in and out of MP4."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
+import gigavideo_data
 from gigavideo_data import video
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.miniature import world
@@ -64,3 +68,15 @@ def test_a_clip_above_the_caps_is_refused_before_it_is_decoded(monkeypatch):
 
 def test_a_poster_is_a_jpeg():
     assert video.poster(FRAMES)[:2] == b"\xff\xd8"
+
+
+def test_the_arithmetic_works_without_pyav_and_opencv(monkeypatch):
+    for module in ("av", "cv2"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "gigavideo_data.video")
+    monkeypatch.setattr(gigavideo_data, "video", video)  # so that the first module is put back afterwards
+    alone = importlib.import_module("gigavideo_data.video")
+    assert alone is not video
+    assert alone.fitting(80, 4) == 77
+    with pytest.raises(ImportError):
+        alone.decode(b"")
