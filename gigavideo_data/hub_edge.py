@@ -5,8 +5,10 @@ The client itself retries uploads and downloads, but neither commits, tags nor t
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, TypeVar
 
 from gigavideo_data.errors import GigaVideoError, HubError
@@ -48,9 +50,15 @@ def patiently(
     raise AssertionError("waits without end")
 
 
+def http_client() -> ModuleType:
+    """The HTTP library that huggingface_hub uses, and whose errors it lets pass: another one since its version 2."""
+    from huggingface_hub import __version__
+
+    return importlib.import_module("httpx" if __version__.startswith("1.") else "httpx2")
+
+
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed later: nobody answered, or said that they are busy or broken."""
-    import httpx2
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     status = _status(error)
@@ -60,7 +68,7 @@ def _may_pass(error: Exception) -> bool:
         return False
     if isinstance(error, FileNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return False
-    return isinstance(error, httpx2.TransportError | OSError)
+    return isinstance(error, (http_client().TransportError, OSError))
 
 
 def _status(error: Exception) -> int | None:

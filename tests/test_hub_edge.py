@@ -1,12 +1,11 @@
 """Calls to the Hub: what is tried again, what is told at once, and that silence is no answer."""
 
-import httpx2
 import pytest
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from gigavideo_data import hub_repo
 from gigavideo_data.errors import HubError
-from gigavideo_data.hub_edge import patiently
+from gigavideo_data.hub_edge import http_client, patiently
 from gigavideo_data.hub_repo import Place
 
 
@@ -30,7 +29,12 @@ class Calls:
 
 @pytest.mark.parametrize(
     "error",
-    [httpx2.ConnectError("refused"), httpx2.ReadTimeout("slow"), LocalEntryNotFoundError("nobody"), OSError("reset")],
+    [
+        http_client().ConnectError("refused"),
+        http_client().ReadTimeout("slow"),
+        LocalEntryNotFoundError("nobody"),
+        OSError("reset"),
+    ],
 )
 def test_silence_is_tried_again(error):
     calls = Calls(error, error)
