@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich import progress as bars
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:  # who only names the type needs no rich
+    from rich import progress as bars
+    from rich.console import Console
 
 LINE_EVERY_S = 15.0  # between two plain lines of one stage
 
@@ -24,6 +25,8 @@ class Progress:
     """Shows one stage at a time. Rows found finished in the store count as done, but not into the speed."""
 
     def __init__(self, console: Console) -> None:
+        from rich import progress as bars
+
         self._console = console
         self._bars: bars.Progress | None = None
         if console.is_terminal:
@@ -81,7 +84,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Say something above the bars."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._say(text)
 
     def _speed(self) -> str:
         elapsed = time.monotonic() - self._started
@@ -98,4 +101,9 @@ class Progress:
 
     def _print(self, note: str = "") -> None:
         self._printed = time.monotonic()
-        self._console.print(Text(f"{self._stage:<11} {self._count()}  {note or self._speed()}"), soft_wrap=True)
+        self._say(f"{self._stage:<11} {self._count()}  {note or self._speed()}")
+
+    def _say(self, text: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(text), soft_wrap=True)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gigavideo_data.errors import DatasetError
+from gigavideo_data.errors import DatasetError, RunError
 
 MAX_PIXELS = 4096 * 4096  # per frame
 MAX_FRAMES = 4096
@@ -171,3 +172,18 @@ def poster(frames_THWC: np.ndarray, *, quality: int = 85) -> bytes:
     ok, buffer = cv2.imencode(".jpg", cv2.cvtColor(middle, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert ok
     return buffer.tobytes()
+
+
+def check_installed(what: str) -> None:
+    """Find out whether clips can be read and written here.
+
+    Args:
+        what: asks for it, as the start of a sentence.
+
+    Raises:
+        RunError: PyAV or OpenCV is not installed.
+    """
+    packages = {"av": "av", "cv2": "opencv-python-headless"}
+    missing = " and ".join(package for module, package in packages.items() if find_spec(module) is None)
+    if missing:
+        raise RunError(f"{what} needs {missing}, not installed here; pip install {missing.replace(' and ', ' ')}")

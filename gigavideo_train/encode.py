@@ -94,6 +94,8 @@ def encode(
     new = [sha256 for sha256, (cache, name) in kept.items() if not cache.has(name)]
     new_shipped = [sha256 for sha256 in new if sha256 in tensors.ready]
     new_clips = [sha256 for sha256 in new if sha256 not in tensors.ready]
+    if new_clips:
+        video.check_installed(f"encoding {len(new_clips)} clips, whose latents are in neither dataset nor cache,")
     world.wait()  # everybody has looked before anybody writes
 
     progress.start("text", total=len(prompts), cached=len(prompts) - len(new_prompts))

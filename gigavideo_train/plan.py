@@ -7,12 +7,9 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from gigavideo_data import video
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
 from gigavideo_data.pinned import pinned_part
@@ -26,6 +23,9 @@ from gigavideo_train.families.table import family_name
 from gigavideo_train.memory import PRESETS, fitting
 from gigavideo_train.scoring import SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.units import Selection, Unit, held_out, select
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NUM_BINS = 10
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -142,6 +142,7 @@ def make(
         DatasetError: the dataset leaves nothing to train on.
         RecipeError: a setting or the model is not known, an online strategy or samples have no judge to ask, or a
             tracker is not installed.
+        RunError: clips are asked for, and what writes them is not installed.
     """
     base = base or base_of(None, dataset.manifest)
     folder = model_folder(base.model, base.commit)
@@ -153,6 +154,10 @@ def make(
         memory = fitting(found_bytes)
     config = settings.load(profile.name, config_file, overrides, PRESETS[memory] if memory else None)
     tracker.check(config.report_to)
+    if config.sample_every:
+        video.check_installed("sample_every: writing clips")
+    if config.online:
+        video.check_installed(f"{config.strategy}: judging clips")
     selection = select(dataset.rows, dataset.manifest["dimensions"], config)
     shift = config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0
     scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
@@ -206,6 +211,9 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print a plan's facts."""
+    from rich.table import Table
+    from rich.text import Text
+
     config, weights = facts["config"], facts["weights"]
     model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
     what = f"{config['strategy']} of {model} ({config['tune']})"

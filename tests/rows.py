@@ -175,10 +175,11 @@ def write_set(
     *,
     ledger: list[dict] | None = None,
     eval_prompts: list[dict] | None = None,
+    latents: list[dict] | None = None,
 ) -> Path:
     """Publish a small set into `out` and return the folder."""
     rows = make_rows() if rows is None else rows
     rejects = make_rejects()
     manifest = make_manifest(rows, rejects) | ({"ledger": ledger} if ledger is not None else {})
-    write_dataset(out, rows, eval_prompts or make_eval_prompts(), rejects, manifest, COST)
+    write_dataset(out, rows, eval_prompts or make_eval_prompts(), rejects, manifest, COST, latents=latents or ())
     return out
