@@ -73,7 +73,7 @@ def build(
     if push:
         from gigavideo_data import hub_write
 
-        place = hub_write.preflight(push, private=private, tag=tag)
+        place = hub_write.preflight(push, private=private, tag=tag, out=out)
         ahead = hub_write.Ahead(place)
 
     from gigavideo_data import pipeline
@@ -287,7 +287,7 @@ def score(
     if push:
         from gigavideo_data import hub_write
 
-        place = hub_write.preflight(push, private=private, tag=tag)
+        place = hub_write.preflight(push, private=private, tag=tag, out=written)
 
     console, folder = _console(), _existing(dataset)
     if recipe and written:

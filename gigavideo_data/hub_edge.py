@@ -5,7 +5,9 @@ The client itself retries uploads and downloads, but neither commits, tags nor t
 
 from __future__ import annotations
 
+import errno
 import importlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -16,17 +18,36 @@ from gigavideo_data.errors import GigaVideoError, HubError
 ASK_S, DEADLINE_S = 20.0, 300.0  # for which a question, and a call that changes something, is tried again
 RETRIED = (408, 429, 500, 502, 503, 504)
 WAITS_S = (1, 2, 4, 8, 16, 30)
+XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet reports a status in its text alone
+OF_THIS_MACHINE = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "EMFILE")
+}
 
 Result = TypeVar("Result")
 
 
 def patiently(
-    what: str, call: Callable[..., Result], *args: Any, deadline_s: float = DEADLINE_S, **kwargs: Any
+    what: str,
+    call: Callable[..., Result],
+    *args: Any,
+    deadline_s: float = DEADLINE_S,
+    writes: bool = False,
+    **kwargs: Any,
 ) -> Result:
     """Call the Hub; what may pass is tried again until the deadline.
 
+    Args:
+        what: begins the message of an error.
+        call: a function of the client.
+        args: its arguments.
+        deadline_s: seconds after which it is not tried again.
+        writes: whether it changes a repository, so that a refusal names the right that is missing.
+        kwargs: its arguments.
+
     Raises:
         HubError: it refused, or could not be reached in time; the client's own error is its cause.
+        OSError: this machine's disk refused.
     """
     from huggingface_hub.errors import LocalTokenNotFoundError
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -39,8 +60,10 @@ def patiently(
         except (GigaVideoError, LocalTokenNotFoundError):
             raise
         except Exception as error:  # the network edge
+            if isinstance(error, OSError) and error.errno in OF_THIS_MACHINE:
+                raise
             if not _may_pass(error):
-                raise HubError(f"{what}: {_told(error)}") from error
+                raise HubError(f"{what}: {refusal(error, writes=writes)}") from error
             if time.monotonic() - began + wait_s > deadline_s:
                 raise HubError(
                     f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}). Run the same "
@@ -57,23 +80,68 @@ def http_client() -> ModuleType:
     return importlib.import_module("httpx" if __version__.startswith("1.") else "httpx2")
 
 
+def refusal(error: Exception, *, writes: bool = False) -> str:
+    """What an error of the client means, and what to do about it.
+
+    Args:
+        error: as it was raised.
+        writes: whether the call was to change the repository.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    status, answer = _answer(error)
+    said = " ".join(str(getattr(answer, "server_message", None) or answer).split())[:200]
+    if status is None:
+        return f"{type(error).__name__}: {said}"
+    right = "write" if writes else "read"
+    known = {
+        401: "the Hub does not accept the token; `hf auth login`, or set HF_TOKEN",
+        403: f"the token may not {right} there; use one with {right} access to this repository",
+        412: "somebody else committed meanwhile; look at it, then run the same command again",
+    }
+    meaning = known.get(status, f"the Hub answered {status}")
+    if isinstance(answer, GatedRepoError):
+        meaning = (
+            "access is restricted; accept its terms on its page on the Hub, and use a token of that account with "
+            "read access"
+        )
+    elif isinstance(answer, RepositoryNotFoundError):
+        meaning = "there is no such repository, or it is private and the token may not see it; check name and token"
+    return f"{meaning} ({said})"
+
+
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed later: nobody answered, or said that they are busy or broken."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    status = _status(error)
+    status, _ = _answer(error)
     if status is not None:
         return status in RETRIED
-    if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
+    chain = list(_chain(error))
+    if any(isinstance(one, OfflineModeIsEnabled | FileMetadataError | PermissionError) for one in chain):
         return False
     if isinstance(error, FileNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return False
-    return isinstance(error, (http_client().TransportError, OSError))
+    return any(isinstance(one, (http_client().TransportError, OSError)) for one in chain)
 
 
-def _status(error: Exception) -> int | None:
-    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
-    return status
+def _answer(error: BaseException) -> tuple[int | None, BaseException]:
+    """The status that the Hub answered with, and the error that carries it; the client wraps some of them."""
+    for one in _chain(error):
+        status: int | None = getattr(getattr(one, "response", None), "status_code", None)
+        if status is None and (match := XET_STATUS.search(str(one))):
+            status = int(match[1])
+        if status is not None:
+            return status, one
+    return None, error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and its causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _waits() -> Iterator[float]:
@@ -83,20 +151,6 @@ def _waits() -> Iterator[float]:
 
 
 def _asked_to_wait(error: Exception) -> float:
-    headers = getattr(getattr(error, "response", None), "headers", {})
+    headers = getattr(getattr(_answer(error)[1], "response", None), "headers", {})
     after = headers.get("Retry-After", "")
     return min(float(after), 60.0) if after.isdecimal() else 0.0
-
-
-def _told(error: Exception) -> str:
-    """What a refusal means, in words."""
-    status = _status(error)
-    said = " ".join(str(getattr(error, "server_message", None) or error).split())[:200]
-    known = {
-        401: "the Hub does not accept the token; `hf auth login`, or set HF_TOKEN",
-        403: "the token may not do this; use one that may write there",
-        412: "somebody else committed meanwhile; look at it, then run the same command again",
-    }
-    if status is None:
-        return f"{type(error).__name__}: {said}"
-    return f"{known.get(status, f'the Hub answered {status}')} ({said})"

@@ -69,12 +69,11 @@ def preflight(
         kind: of repository.
         card_tag: word that a README.md of ours holds; any other one is somebody else's.
         private: whether it is to be made private, if it has to be made.
-        tag: version that is asked for.
+        tag: version that is asked for; whether it is taken is for the caller to find out.
 
     Raises:
         RecipeError: the tag is no version.
-        HubError: no token, one that may not write there, a name that cannot be, somebody else's card in the way, or a
-            tag that is taken.
+        HubError: no token, one that may not write there, a name that cannot be, or somebody else's card in the way.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
@@ -101,8 +100,6 @@ def preflight(
     refs = patiently(f"{repo}: tags", partial(api.list_repo_refs, repo, repo_type=kind))
     tags = {one.name: one.target_commit for one in refs.tags}
     place = Place(repo, kind, bool(info.private), str(info.sha), tags)
-    if tag and tag in tags:
-        raise HubError(f"{repo}: {tag} is taken, and a tag is never moved; leave --tag out, or give another")
     card = file_at(place, str(info.sha), "README.md")
     if card and card_tag not in card.read_text("utf-8", errors="replace"):
         raise HubError(f"{repo}: its README.md is no card of ours and would be overwritten; choose another name")
@@ -124,9 +121,23 @@ def made(place: Place) -> str:
     if place.head:
         return place.head
     api = HfApi()
-    create = partial(api.create_repo, repo_type=place.kind, private=place.private, exist_ok=True)
-    patiently(place.repo, create, place.repo)
-    return str(patiently(place.repo, partial(api.repo_info, place.repo, repo_type=place.kind)).sha)
+
+    def once() -> str:
+        try:
+            api.create_repo(place.repo, repo_type=place.kind, private=place.private)
+        except Exception:  # the network edge: the answer may be lost, or somebody else may have made it
+            if not api.repo_exists(place.repo, repo_type=place.kind):
+                raise
+        return str(api.repo_info(place.repo, repo_type=place.kind).sha)
+
+    return patiently(place.repo, once, writes=True)
+
+
+def taken(place: Place, tag: str) -> HubError:
+    """What to say of a tag that names something else."""
+    return HubError(
+        f"{place.repo}: {tag} is taken by another content, and a tag is never moved; leave --tag out, or give another"
+    )
 
 
 def file_at(place: Place, sha: str, name: str) -> Path | None:
@@ -175,7 +186,7 @@ def send(place: Place, name: str, file: Local, deadline_s: float = DEADLINE_S) -
 
     one = [CommitOperationAdd(name, file.path)]
     ahead = partial(HfApi().preupload_lfs_files, place.repo, one, repo_type=place.kind)
-    patiently(f"{place.repo}: {name}", ahead, deadline_s=deadline_s)
+    patiently(f"{place.repo}: {name}", ahead, deadline_s=deadline_s, writes=True)
 
 
 def commit(
@@ -226,7 +237,7 @@ def commit(
                 return now
             raise
 
-    sha = patiently(f"{place.repo}: commit", once)
+    sha = patiently(f"{place.repo}: commit", once, writes=True)
     if left := differing(place, sha, files):
         raise HubError(
             f"{place.repo}: {', '.join(left[:3])} on the Hub is not what was sent; nothing was tagged. Run the same "
@@ -254,4 +265,4 @@ def tagged(place: Place, tag: str, sha: str, message: str) -> None:
                 raise HubError(said) from None
             raise
 
-    patiently(f"{place.repo}: tag {tag}", once)
+    patiently(f"{place.repo}: tag {tag}", once, writes=True)

@@ -51,9 +51,25 @@ class Published:
     num_bytes: int  # of the files that the Hub did not have
 
 
-def preflight(repo: str, *, private: bool = False, tag: str | None = None) -> Place:
-    """Find out whether a dataset can be pushed there; see `hub_repo.preflight`."""
-    return hub_repo.preflight(repo, card_tag=CARD_TAG, private=private, tag=tag)
+def preflight(repo: str, *, private: bool = False, tag: str | None = None, out: Path | None = None) -> Place:
+    """Find out whether a dataset can be pushed there; see `hub_repo.preflight`.
+
+    Args:
+        repo: owner/name.
+        private: whether it is to be made private, if it has to be made.
+        tag: version that is asked for.
+        out: where the set is still to be written. A tag that is there is refused then, unless a set of its recipe lies
+            in this folder already: that one may be the very same, which `push` finds out.
+
+    Raises:
+        HubError: see `hub_repo.preflight`, or the tag is taken.
+    """
+    place = hub_repo.preflight(repo, card_tag=CARD_TAG, private=private, tag=tag)
+    if out and tag and tag in place.tags:
+        here = read_manifest(out)["recipe_hash"] if (out / "manifest.json").is_file() else None
+        if here is None or here != _manifest_at(place, place.tags[tag]).get("recipe_hash"):
+            raise hub_repo.taken(place, tag)
+    return place
 
 
 class Ahead:
@@ -106,7 +122,8 @@ def push(
         folder: a complete dataset.
         place: as `preflight` found it.
         progress: shows what is verified, and megabytes.
-        tag: version; None is the next one, by what changed since the newest.
+        tag: version; None is the next one, by what changed since the newest. One that names this very content is left
+            as it is.
         verified: it was, just now.
         with_latents: whether those that the folder holds go along, which can be larger than the clips. They do in any
             case where the newest version has some.
@@ -115,6 +132,8 @@ def push(
         DatasetError: the folder is not whole.
         HubError: the Hub refused, somebody else committed meanwhile, or the tag is taken.
     """
+    if tag and tag in place.tags:
+        return _published_as(folder, place, tag, with_latents=with_latents)
     if not verified:
         verify_folder(folder, progress)
     manifest = read_manifest(folder)
@@ -145,12 +164,26 @@ def push(
         before = _rows_at(place, place.tags[last], folder, manifest) if last else {}
         found = versions.changes(before, _row_sums(folder, manifest))
         tag = tag or versions.proposed(place.tags, found)
-        if tag in place.tags:
-            raise HubError(f"{place.repo}: {tag} is taken; the next version is {versions.proposed(place.tags, found)}")
         ours = files(OnHub(place.repo, tag, (version_line(tag, str(found)), *earlier)))
         sha, num_bytes = hub_repo.commit(place, head, ours, _older(place, head), _message(manifest, found), progress)
         hub_repo.tagged(place, tag, sha, str(found))
     return Published(place.repo, tag, sha, str(found), num_bytes)
+
+
+def _published_as(folder: Path, place: Place, tag: str, *, with_latents: bool) -> Published:
+    """A version that is there already and holds what the folder does: manifest and files, whatever its card says.
+
+    Raises:
+        HubError: it holds something else.
+    """
+    manifest, sha = read_manifest(folder), place.tags[tag]
+    there = _manifest_at(place, sha)
+    if not with_latents and not _latents(there):
+        manifest["files"] = {name: file for name, file in manifest["files"].items() if name not in _latents(manifest)}
+    files = {name: Local(folder / name) for name in manifest["files"]}
+    if manifest != there or hub_repo.differing(place, sha, files):
+        raise hub_repo.taken(place, tag)
+    return Published(place.repo, tag, sha, "nothing changed", 0)
 
 
 def _check_same_kind(place: Place, last: str, manifest: dict[str, Any]) -> None:
@@ -183,6 +216,10 @@ def push_model(
     paths = [path for path in paths if not path.is_symlink()]
     files = {path.relative_to(folder).as_posix(): Local(path) for path in paths if path.is_file()}
     place = hub_repo.preflight(repo, kind="model", card_tag=MODEL_TAG, private=private, tag=tag)
+    if tag and tag in place.tags:
+        if hub_repo.differing(place, place.tags[tag], files):
+            raise hub_repo.taken(place, tag)
+        return Published(repo, tag, place.tags[tag], "nothing changed", 0)
     head = hub_repo.made(place)
     message = f"{folder.resolve().parent.name}: tuned model", ""
     sha, num_bytes = hub_repo.commit(place, head, files, (), message, progress)

@@ -1,7 +1,9 @@
 """Calls to the Hub: what is tried again, what is told at once, and that silence is no answer."""
 
+import errno
+
 import pytest
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import FileMetadataError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from gigavideo_data import hub_repo
 from gigavideo_data.errors import HubError
@@ -70,3 +72,25 @@ def test_a_file_that_nobody_could_be_asked_for_is_not_taken_for_one_that_is_not_
     monkeypatch.setattr("gigavideo_data.hub_edge.WAITS_S", (1000.0,))
     with pytest.raises(HubError, match="did not answer"):
         hub_repo.file_at(Place("org/ds", "dataset", False, "1" * 40, {}), "1" * 40, "README.md")
+
+
+def test_an_error_of_the_connection_that_the_client_wraps_is_tried_again():
+    wrapped = RuntimeError("Error while uploading")
+    wrapped.__cause__ = http_client().WriteError("reset")
+    assert patiently("it", Calls(wrapped)) == "answer"
+
+
+def test_a_full_disk_is_told_at_once_and_as_what_it_is():
+    calls = Calls(OSError(errno.ENOSPC, "No space left on device", "cache/blob"))
+    with pytest.raises(OSError, match="No space left"):
+        patiently("it", calls)
+    assert calls.number == 1
+
+
+def test_what_is_not_the_hub_is_told_at_once():
+    nowhere = LocalEntryNotFoundError("not in the cache")
+    nowhere.__cause__ = FileMetadataError("does not seem to be served by a Hub; check HF_ENDPOINT")
+    calls = Calls(nowhere)
+    with pytest.raises(HubError):
+        patiently("it", calls)
+    assert calls.number == 1
