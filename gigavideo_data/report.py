@@ -5,7 +5,9 @@ URIs up to a cap; below the cap every video is there, above it the best, the wor
 Everything in a dataset is text of others: the template escapes it, the cards are JSON that a script turns into text
 nodes, and a content security policy allows only the page's own style and script, by their hashes.
 
-    write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html, the same bytes for the same folder
+    write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html
+
+Equal datasets have equal pages: nothing of cost.json is shown, which differs from run to run.
 """
 
 from __future__ import annotations
@@ -165,7 +167,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"words": inspect.words, "bars": bars, "share": share, "si": si}
+    environment.globals |= {"words": inspect.words, "bars": bars, "share": share}
     template = environment.from_string((source / "report.html.j2").read_text("utf-8"))
     return template.render(
         facts=facts,
@@ -199,14 +201,6 @@ def bars(counts: list[int], width: float, height: float) -> list[tuple[float, fl
 def share(part: float, whole: float) -> float:
     """Percent of a whole, 0 if there is none."""
     return round(100 * part / whole, 2) if whole else 0.0
-
-
-def si(seconds: float) -> str:
-    """A duration to read: 0.2 s, 41 s, 2 min 21 s, 3 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _csp_hash(text: str) -> str:

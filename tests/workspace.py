@@ -63,9 +63,9 @@ class Workspace:
         return len(list((self.folder / "store" / stage).glob("*/*.json")))
 
     def files(self, out: str = "out") -> dict[str, str]:
-        """Sums of everything published but cost.json and the page that shows it: they say how long it took."""
-        folder, left_out = self.folder / out, ("cost.json", "report.html")
-        paths = [p for p in folder.rglob("*") if p.is_file() and ".gv" not in p.parts and p.name not in left_out]
+        """Sums of everything written but cost.json, which holds calls and times."""
+        folder = self.folder / out
+        paths = [p for p in folder.rglob("*") if p.is_file() and ".gv" not in p.parts and p.name != "cost.json"]
         return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
     def manifest(self, out: str = "out") -> dict:
