@@ -298,6 +298,10 @@ def score(
         facts = rescore.recompute(folder, written, min_mass=min_mass, combine=rules)
         if not as_json:
             rescore.show(facts, console)
+        if written:
+            from gigavideo_data.report import write_report
+
+            write_report(written)
     _say(console, f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
     if place and written:
         facts |= _push(written, place, tag, console, verified=True)

@@ -42,6 +42,7 @@ SHARD_BYTES = 500_000_000
 ROW_GROUP_BYTES = 64_000_000
 PREVIEW_ROWS = 100
 PREVIEW_CLIP_BYTES = 2_000_000  # a larger row is not shown by the Hub's viewer
+PAGE = "report.html"  # written by `report`, from a finished set
 UNCOMPRESSED = "video.bytes"  # H.264 does not shrink, and a reader can seek in plain bytes
 NO_DICTIONARY = (UNCOMPRESSED, "latents")  # each value is another one
 TEXT_ROW_BYTES = 4096  # what a row weighs without its clip or latents, for the limits above
@@ -216,7 +217,8 @@ def _preview(rows: list[dict]) -> list[dict]:
 
 
 def _move_in(staging: Path, out: Path, files: list[str]) -> None:
-    (out / "manifest.json").unlink(missing_ok=True)
+    for name in ("manifest.json", PAGE):  # the page shows the older set: without it nothing wrong is shown
+        (out / name).unlink(missing_ok=True)
     for name in (*files, "README.md", "cost.json"):
         (out / name).parent.mkdir(exist_ok=True)
         (staging / name).replace(out / name)

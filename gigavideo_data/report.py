@@ -29,6 +29,7 @@ from markupsafe import Markup
 from gigavideo_data import folder_read, inspect
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
+from gigavideo_data.publish import PAGE
 
 EMBED_BYTES = 20_000_000  # of base64 text: what a mail server and a phone still take
 CARD_FIELDS = ("id", "split", "dimension", "status", "reward", "prompt")
@@ -61,7 +62,7 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
         names = {pair[side]["clip"] for pair in compared["clips"] for side in ("base", "tuned")}
         clips |= {name: _base64(evaluation / "clips" / Path(name).name) for name in sorted(names)}
     page = render(facts, [card(unit) for unit in units], clips, compared)
-    to = to or folder / "report.html"
+    to = to or folder / PAGE
     part = to.with_name(to.name + ".part")  # a reader never sees half a page
     part.write_text(page, "utf-8")
     return part.replace(to)

@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from rows import DIMENSION, answer, make_row, make_rows, write_set
+from typer.testing import CliRunner
 
-from gigavideo_data import inspect, rescore
+from gigavideo_data import inspect, report, rescore
+from gigavideo_data.cli import app
 from gigavideo_data.errors import RecipeError
 
 
@@ -115,3 +117,21 @@ def test_terminal_shows_what_moved(tmp_path):
     rescore.show(moved, Console(file=screen, width=160))
     assert "1 of 10 rows changed" in screen.getvalue()
     assert rows[0]["prompt"] in screen.getvalue()  # brackets and all: a prompt is no markup
+
+
+def test_score_in_place_writes_the_page_again(tmp_path):
+    rows = honest_rows()
+    folder = write_set(tmp_path / "set", [wrong(rows[0]), *rows[1:]])
+    before = report.write_report(folder).read_bytes()
+    ended = CliRunner().invoke(app, ["score", str(folder), "--recompute", "--in-place"], catch_exceptions=False)
+    assert ended.exit_code == 0
+    after = (folder / "report.html").read_bytes()
+    assert after != before
+    assert after == report.write_report(folder, tmp_path / "fresh.html").read_bytes()
+
+
+def test_no_page_of_an_older_set_stays_beside_a_newer_one(tmp_path):
+    folder = write_set(tmp_path)
+    report.write_report(folder)
+    write_set(tmp_path, make_rows()[:3])
+    assert not (folder / "report.html").exists()
