@@ -374,7 +374,10 @@ def merge(
 def eval_(
     tuned: Annotated[str, typer.Option(help="The tuned model's folder, or the base if there is an --adapter.")],
     prompts: Annotated[Path, typer.Option(help="A dataset with held-out prompts, or a Parquet file of them.")],
-    base: Annotated[str, typer.Option(help="What it is compared with.")] = "miniature",
+    base: Annotated[
+        str | None,
+        typer.Option(help="Compared with: name, Hub id[@commit] or folder.  [default: the dataset's target model]"),
+    ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A LoRA on top of the tuned model.")] = None,
     split: Annotated[str, typer.Option(help="dev to choose settings by, test for the final word.")] = "test",
     overrides: Annotated[
@@ -386,15 +389,16 @@ def eval_(
 ) -> None:
     """Compare a tuned model with its base: same prompts, same seeds, every dimension."""
     from gigavideo_data import evaluate
-    from gigavideo_data.generators.models import named
     from gigavideo_data.progress import Progress
 
-    contenders = evaluate.Contender(named(base)), evaluate.Contender(named(tuned), adapter)
-    out = out or Path("runs/eval") / (adapter.name if adapter else contenders[1].name)
     prompts = prompts if prompts.is_file() else _existing(prompts)
     console, setting = _console(), evaluate.read_setting(prompts, split, overrides or [])
+    first, second = evaluate.contenders(base, tuned, adapter, setting)
+    if note := evaluate.base_note(first, second):
+        _say(console, note)
+    out = out or Path("runs/eval") / (adapter.name if adapter else second.name)
     with Progress(console) as progress:
-        facts = evaluate.evaluate(*contenders, setting, out, store, progress)
+        facts = evaluate.evaluate(first, second, setting, out, store, progress)
     if not as_json:
         evaluate.show(facts, console)
     evaluate.write_scores(adapter or Path(tuned), facts)

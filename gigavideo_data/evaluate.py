@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +27,32 @@ from gigavideo_data.errors import DatasetError, RecipeError, RunError
 from gigavideo_data.eval_reward import own_questions
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.folder_read import read_manifest, read_rows
-from gigavideo_data.generators.models import found_at, model_folder, settings_of, trained_on
+from gigavideo_data.generators.models import (
+    SIGN,
+    Profile,
+    base_of,
+    found_at,
+    has_public_name,
+    model_folder,
+    named,
+    profile_of,
+    recorded_base,
+    settings_of,
+    trained_on,
+)
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import AnyJudge, Generator, Judge, Limits, Scale, Specialists, judge_of
+from gigavideo_data.recipe import (
+    AnyJudge,
+    Generator,
+    Judge,
+    Limits,
+    Scale,
+    Specialists,
+    judge_of,
+    on_the_hub,
+    published_name,
+)
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
 from gigavideo_data.stages import Item, Record
@@ -43,7 +65,10 @@ CLIPS = 12  # shown per dimension: half the greatest gains, half the greatest lo
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared on: held-out prompts, how videos are sampled, who judges."""
+    """What is compared on: held-out prompts, how videos are sampled, who judges.
+
+    `manifest` is the dataset's, None of a Parquet file of prompts.
+    """
 
     prompts: list[dict[str, Any]]
     generator: Generator
@@ -51,6 +76,7 @@ class Setting:
     specialists: Specialists
     judges_of_training: frozenset[str]  # ids of the judges whose rewards the dataset holds
     scale: Scale
+    manifest: dict[str, Any] | None = None
 
     @property
     def dimensions(self) -> list[str]:
@@ -64,10 +90,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Contender:
-    """One model: name or folder, with a LoRA on top perhaps."""
+    """One model: name, Hub id with its commit, or folder; with a LoRA on top perhaps."""
 
     model: str
     adapter: Path | None = None
+    commit: str | None = None
 
     @property
     def name(self) -> str:
@@ -128,7 +155,77 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
         document = override(document, text)
     means = validate(Means, document)
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
-    return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges), means.scale)
+    return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges), means.scale, manifest)
+
+
+def contenders(base: str | None, tuned: str, adapter: Path | None, setting: Setting) -> tuple[Contender, Contender]:
+    """The two models of a comparison, base first, each one of the Hub with its commit.
+
+    Args:
+        base: as a command line names it; None is the dataset's target, or else the model that the tuned one names.
+        tuned: the tuned model, named in the same way.
+        adapter: folder of a LoRA on top of it.
+        setting: what they are compared on.
+
+    Raises:
+        RecipeError: a model is not known, no base is, or the two are of different families or sizes.
+        HubError: the Hub does not know one of them.
+    """
+    second = replace(_contender(tuned, setting, "--tuned"), adapter=adapter)
+    profile = profile_of(second.model)
+    name, whose = (base, "") if base else _default_base(second, setting)
+    first = _contender(name, setting, "--base")
+    other = profile_of(first.model)
+    if other != profile:
+        raise RecipeError(
+            f"--base {first.name}{whose} is {_described(other)}; --tuned {second.name} is {_described(profile)}. "
+            "A tuned model is compared with a base of its own family and size: name it with --base"
+        )
+    return first, second
+
+
+def base_note(base: Contender, tuned: Contender) -> str | None:
+    """What to say where the tuned model records another base than the one it is compared with."""
+    recorded = recorded_base(tuned.adapter or Path(tuned.model))
+    if recorded is None or (recorded.model == published_name(base.model) and recorded.commit == base.commit):
+        return None
+    started, used = _at(recorded.model, recorded.commit), _at(base.name, base.commit)
+    return f"{tuned.name} was tuned from {started} and is compared with {used}; --base names another model."
+
+
+def _at(model: str, commit: str | None) -> str:
+    return f"{model}@{commit}" if commit else model
+
+
+def _contender(model: str, setting: Setting, option: str) -> Contender:
+    """A model at the commit that it names, or at that of the generator that the dataset's videos are sampled with."""
+    sampled = setting.generator
+    if on_the_hub(model) and named(model) == sampled.model:
+        model = _at(model, sampled.revision)
+    found = base_of(model, setting.manifest or {"recipe": {}}, option)
+    return Contender(found.model, commit=found.commit)
+
+
+def _default_base(tuned: Contender, setting: Setting) -> tuple[str, str]:
+    """The base where none is named, and where its name comes from.
+
+    Raises:
+        RecipeError: nothing names it.
+    """
+    if setting.manifest and has_public_name(setting.manifest["target_model"]):
+        return setting.manifest["target_model"], " (the dataset's target model)"
+    if tuned.adapter:
+        return _at(tuned.model, tuned.commit), " (the model without its adapter)"
+    recorded = recorded_base(Path(tuned.model))
+    if recorded and has_public_name(recorded.model):
+        return _at(recorded.model, recorded.commit), f" (the base that {SIGN} of {tuned.name} names)"
+    raise RecipeError(
+        f"--base is missing: nothing names the model that {tuned.name} was tuned from. Give its Hub id or folder"
+    )
+
+
+def _described(profile: Profile) -> str:
+    return f"a {profile.name} ({profile.num_frames} frames of {profile.width}x{profile.height} at {profile.fps:g} Hz)"
 
 
 def evaluate(
@@ -145,7 +242,7 @@ def evaluate(
         RunError: another evaluation works in `out`, or the run cannot go on; finished videos are kept.
     """
     for contender in (base, tuned):
-        model_folder(contender.model)
+        model_folder(contender.model, contender.commit)
         if contender.adapter and not contender.adapter.is_dir():
             raise RecipeError(
                 f"--adapter {contender.adapter}: no such folder; gv-train writes one with --set tune=lora"
@@ -191,7 +288,9 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
 
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print the comparison as a table."""
-    title = f"{facts['tuned']['name']} against {facts['base']['name']}, split {facts['split']}"
+    commit = facts["base"]["commit"]
+    base = facts["base"]["name"] + (f" at {commit[:12]}" if commit else "")
+    title = f"{facts['tuned']['name']} against {base}, split {facts['split']}"
     columns = ("dimension", ">base", ">tuned", ">diff.", ">95 % interval", ">both", "verdict")
     table = inspect.table(title, *columns)
     for line in facts["comparisons"]:
@@ -221,8 +320,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
     """One dict per prompt and seed, in order: the video and the rewards by dimension, or why there is none."""
     adapter = str(contender.adapter) if contender.adapter else None
-    known = setting.generator.revision if contender.model == setting.generator.model else None
-    changes = {"model": contender.model, "revision": known, "adapter": adapter}
+    changes = {"model": contender.model, "revision": contender.commit, "adapter": adapter}
     generator = pinned_part(setting.generator.model_copy(update=changes))
     settings, local = settings_of(generator), found_at(generator)
     asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
@@ -265,9 +363,9 @@ def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[li
     judges = sorted({judge_id(judge_engine(setting.judge_of(dimension))[0]) for dimension in setting.dimensions})
     return {
         "split": setting.prompts[0]["split"],
-        "base": {"name": base.name},
-        "tuned": {"name": tuned.name},
-        "trained": trained_on(tuned.adapter or model_folder(tuned.model)),
+        "base": {"name": base.name, "commit": base.commit},
+        "tuned": {"name": tuned.name, "commit": tuned.commit},
+        "trained": trained_on(tuned.adapter or model_folder(tuned.model, tuned.commit)),
         "judge": ", ".join(judges),
         "judge_note": judge_note(judges, setting.judges_of_training),
         "rejected": dict(Counter(r["rejected"] for mine in results for r in mine if r["rejected"])),

@@ -65,6 +65,7 @@ def train(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
     from rich.console import Console
 
+    from gigavideo_data.generators.models import base_of
     from gigavideo_data.progress import Progress
     from gigavideo_train import launch, plan
     from gigavideo_train.distributed import world
@@ -82,7 +83,7 @@ def train(
         found_bytes = joined.agreed(joined.memory_bytes)
         overrides = [*settings, *(overrides or [])]
         found = _found(dataset, joined)
-        base = joined.agreed(lambda: plan.base_of(model, found.manifest))
+        base = joined.agreed(lambda: base_of(model, found.manifest))
         planned = plan.make(found, base, config, overrides, preset, found_bytes)
         facts = plan.facts(planned)
         plan.show(facts, console)

@@ -55,6 +55,8 @@ def save_model(
     sign = {
         "profile": plan.profile.name,
         "dimensions": list(plan.config.dimensions or plan.dataset.manifest["dimensions"]),
+        "base": published_name(plan.base.model),
+        "commit": plan.base.commit,
     }
     (part / SIGN).write_text(json.dumps(sign) + "\n", "utf-8")
     (part / CURVES).write_text(svg(metrics), "utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from gigavideo_data import video
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.generators.models import Profile, model_folder, model_revision, named, profile_of, sampler_of
-from gigavideo_data.pinned import pinned_part
-from gigavideo_data.recipe import Generator, on_the_hub
+from gigavideo_data.generators.models import (
+    Base,
+    Profile,
+    base_of,
+    model_folder,
+    model_revision,
+    profile_of,
+    sampler_of,
+)
 from gigavideo_train import config as settings
 from gigavideo_train import tracker
 from gigavideo_train.batches import num_steps
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NUM_BINS = 10
-COMMIT = re.compile(r"[0-9a-f]{40}")
 RESUMABLE = {  # may differ when a run goes on
     "epochs",
     "max_steps",
@@ -47,14 +51,6 @@ RESUMABLE = {  # may differ when a run goes on
     "compile_blocks",
 }
 LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
-
-
-@dataclass(frozen=True)
-class Base:
-    """The model that a run starts from: a shipped name, a folder, or a Hub id with its commit."""
-
-    model: str
-    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,36 +84,6 @@ class Plan:
             "config": self.config.model_dump(mode="json", exclude=free),
             **({"judge": self.scoring.judge} if self.scoring else {}),
         }
-
-
-def base_of(model: str | None, manifest: dict[str, Any]) -> Base:
-    """Find out which model is meant, and which commit of one of the Hub.
-
-    That is the one told after an @, as in `owner/name@revision`; else, of a model that made the dataset's videos, the
-    one that did; else what its main branch is now.
-
-    Args:
-        model: as a command line names it; None is the dataset's target.
-        manifest: the dataset's.
-
-    Raises:
-        HubError: the Hub does not know it.
-        RecipeError: the commit is left out after an @, or the videos are of several.
-    """
-    name, revision = named(model or manifest["target_model"]), None
-    if on_the_hub(name):
-        name, at, told = name.partition("@")
-        if at and not told:
-            raise RecipeError(f"--model {model}: a commit is missing after the @")
-        recipes = [manifest["recipe"], *(one["recipe"] for one in manifest.get("merged", ()))]
-        made = [one for recipe in recipes for one in recipe.get("generators", ()) if one.get("model") == name]
-        commits = sorted({str(one.get("revision")) for one in made if COMMIT.fullmatch(str(one.get("revision")))})
-        if not told and len(commits) > 1:
-            raise RecipeError(
-                f"the videos are of several commits of {name}: say --model {name}@{commits[0]}, or another"
-            )
-        revision = told or next(iter(commits), None)
-    return Base(name, pinned_part(Generator(model=name, revision=revision)).revision)
 
 
 def make(

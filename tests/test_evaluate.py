@@ -6,6 +6,7 @@ from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows
 
 from gigavideo_data import evaluate, paired
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.generators.models import SIGN
 from gigavideo_data.publish import write_dataset
 
 FACTS = {
@@ -89,3 +90,72 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwis
 def test_a_judge_that_is_kin_to_that_of_the_rewards_is_told(judge: str, of_training: str, words: str | None) -> None:
     note = evaluate.judge_note([judge], [of_training])
     assert note is None if words is None else words in str(note)
+
+
+WAN, COMMIT, OTHER = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def hub(monkeypatch) -> None:
+    """A Hub whose main branches are at OTHER."""
+    monkeypatch.setattr("gigavideo_data.pinned.commit_of", lambda *named: named[1] or OTHER)
+
+
+def setting_of(folder: Path, **manifest: object) -> evaluate.Setting:
+    """The setting of a small set with other values in its manifest."""
+    path = write_set(folder) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | manifest))
+    return evaluate.read_setting(folder, "test")
+
+
+def prompts_only(folder: Path) -> evaluate.Setting:
+    """The setting of a Parquet file of prompts."""
+    (file,) = (write_set(folder) / "eval_prompts").glob("test-*.parquet")
+    return evaluate.read_setting(file, "test")
+
+
+def tuned_model(folder: Path, profile: str, **recorded: object) -> str:
+    """A folder that is signed as gv-train signs a tuned model."""
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    (folder / SIGN).write_text(json.dumps({"profile": profile, "dimensions": [], **recorded}))
+    return str(folder)
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_default_base_is_the_datasets_target_at_the_commit_that_made_its_videos(tmp_path: Path) -> None:
+    recipe = {"judge": {"min_mass": 0.5}, "generators": [{"model": WAN, "revision": COMMIT}]}
+    setting = setting_of(tmp_path / "set", target_model=WAN, recipe=recipe)
+    tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
+    base, second = evaluate.contenders(None, tuned, None, setting)
+    assert base == evaluate.Contender(WAN, commit=COMMIT)
+    assert second == evaluate.Contender(tuned)
+    assert evaluate.base_note(base, second) is None
+    named = evaluate.contenders(f"{WAN}@{OTHER}", tuned, None, setting)
+    assert named[0] == evaluate.Contender(WAN, commit=OTHER)
+    assert f"tuned from {WAN}@{COMMIT} and is compared with {WAN}@{OTHER}" in str(evaluate.base_note(*named))
+    same = evaluate.contenders(None, WAN, tmp_path / "lora", setting)
+    assert same == (base, evaluate.Contender(WAN, tmp_path / "lora", COMMIT))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_base_of_another_family_or_size_is_refused(tmp_path: Path) -> None:
+    setting = setting_of(tmp_path / "set", target_model="miniature", recipe={"judge": {"min_mass": 0.5}})
+    tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
+    with pytest.raises(RecipeError, match=r"miniature \(the dataset's target model\) is .* 48x48 "):
+        evaluate.contenders(None, tuned, None, setting)
+    with pytest.raises(RecipeError, match=r"--base Wan-AI/Wan2\.1-T2V-14B-Diffusers is a"):
+        evaluate.contenders(WAN.replace("1.3B", "14B"), tuned, None, setting)
+    assert evaluate.contenders(WAN, tuned, None, setting)[0] == evaluate.Contender(WAN, commit=OTHER)
+
+
+@pytest.mark.usefixtures("hub")
+def test_without_a_dataset_the_base_is_the_one_that_the_tuned_model_records(tmp_path: Path) -> None:
+    setting = prompts_only(tmp_path / "set")
+    tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
+    assert evaluate.contenders(None, tuned, None, setting)[0] == evaluate.Contender(WAN, commit=COMMIT)
+    assert evaluate.contenders(None, WAN, tmp_path / "lora", setting)[0] == evaluate.Contender(WAN, commit=OTHER)
+    with pytest.raises(RecipeError, match="--base is missing"):
+        evaluate.contenders(None, tuned_model(tmp_path / "older", WAN), None, setting)
+    with pytest.raises(RecipeError, match="--base is missing"):  # a folder of another machine
+        evaluate.contenders(None, tuned_model(tmp_path / "local", WAN, base="wan"), None, setting)

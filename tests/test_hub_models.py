@@ -73,7 +73,7 @@ def test_the_parts_that_load_nothing_from_the_hub_ask_nobody():
 
 REFUSED = """
 from gigavideo_data.errors import RecipeError
-from gigavideo_train.plan import base_of
+from gigavideo_data.generators.models import base_of
 made = [{"model": "org/judge", "revision": commit} for commit in COMMITS]
 for name in ("org/judge", "org/judge@"):
     try:
@@ -90,7 +90,7 @@ def test_a_model_of_several_commits_has_to_be_told_which(cache):
 
 
 BASE = """
-from gigavideo_train.plan import base_of
+from gigavideo_data.generators.models import base_of
 manifest = {"target_model": "org/judge", "recipe": {"generators": MADE}
 print(*(base_of(name, manifest) for name in (None, "org/judge", "org/judge@main", "miniature")), sep="|")
 """

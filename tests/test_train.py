@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from gigavideo_data.errors import GigaVideoError
 from gigavideo_data.evaluate import SCORES
-from gigavideo_data.generators.models import model_folder, profile_of, trained_on
+from gigavideo_data.generators.models import Base, model_folder, profile_of, recorded_base, trained_on
 from gigavideo_train.cli import app
 
 pytestmark = pytest.mark.timeout(600)
@@ -117,6 +117,7 @@ def test_the_tuned_model_loads_with_plain_diffusers_and_differs_from_the_base(re
     assert torch.isfinite(latents).all()
     assert profile_of(str(tuned)).name == "miniature"
     assert trained_on(tuned) == ["mechanics"]
+    assert recorded_base(tuned) == Base("miniature")
     card = (tuned / "README.md").read_text()
     assert "0123456789abcdef" in card  # the recipe's hash
     assert str(reference) not in card

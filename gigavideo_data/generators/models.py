@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub_models import file_of, folder_of
+from gigavideo_data.pinned import pinned_part
 from gigavideo_data.recipe import Generator, on_the_hub, published_name
 
 
@@ -71,6 +73,15 @@ TERMS = {
 }
 CURVES = "curves.svg"  # in a tuned model's folder, how its training went; its card shows it
 SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that a run starts from: a shipped name, a folder, or a Hub id with its commit."""
+
+    model: str
+    commit: str | None = None
 
 
 def named(text: str) -> str:
@@ -143,6 +154,49 @@ def profile_of(model: str) -> Profile:
 def model_revision(model: str) -> str:
     """Content hash (hex, 16 digits) of a local model's weights and configuration."""
     return folder_revision(model_folder(model))
+
+
+def base_of(model: str | None, manifest: dict[str, Any], option: str = "--model") -> Base:
+    """Find out which model is meant, and which commit of one of the Hub.
+
+    That is the one told after an @, as in `owner/name@revision`; else, of a model that made the dataset's videos, the
+    one that did; else what its main branch is now.
+
+    Args:
+        model: as a command line names it; None is the dataset's target.
+        manifest: the dataset's.
+        option: the option that names the model, for messages.
+
+    Raises:
+        HubError: the Hub does not know it.
+        RecipeError: the commit is left out after an @, or the videos are of several.
+    """
+    name, revision = named(model or manifest["target_model"]), None
+    if on_the_hub(name):
+        name, at, told = name.partition("@")
+        if at and not told:
+            raise RecipeError(f"{option} {model}: a commit is missing after the @")
+        recipes = [manifest["recipe"], *(one["recipe"] for one in manifest.get("merged", ()))]
+        made = [one for recipe in recipes for one in recipe.get("generators", ()) if one.get("model") == name]
+        commits = sorted({str(one.get("revision")) for one in made if COMMIT.fullmatch(str(one.get("revision")))})
+        if not told and len(commits) > 1:
+            raise RecipeError(
+                f"the videos are of several commits of {name}: say {option} {name}@{commits[0]}, or another"
+            )
+        revision = told or next(iter(commits), None)
+    return Base(name, pinned_part(Generator(model=name, revision=revision)).revision)
+
+
+def recorded_base(folder: Path) -> Base | None:
+    """The model that a tuned model or adapter was tuned from, by its sign; None if it does not name one."""
+    sign = folder / SIGN
+    told = json.loads(sign.read_text("utf-8")) if sign.is_file() else {}
+    return Base(told["base"], told.get("commit")) if isinstance(told.get("base"), str) else None
+
+
+def has_public_name(model: str) -> bool:
+    """Whether a model's name means the same model on every machine: a shipped name or a Hub id."""
+    return model == "miniature" or on_the_hub(model)
 
 
 def trained_on(folder: Path) -> list[str]:
