@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
@@ -134,11 +135,14 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
     files = [source / name for name in listed] if manifest else [source]
     rows: list[dict[str, Any]] = []
     for file in files:
-        if not file.is_file():
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
             raise DatasetError(
-                f"{file}: no such file; --prompts takes a dataset folder or a Parquet file of eval_prompts"
-            )
-        table = pq.read_table(file)
+                f"{file}: not a readable Parquet file ({reason}). --prompts takes a dataset, or a Parquet file of its "
+                "folder eval_prompts."
+            ) from error
         check_table(table, str(file), EVAL_PROMPTS)
         rows += table.to_pylist()
     rows = [row | {"questions": own_questions(row)} for row in rows if row["split"] == split]

@@ -5,7 +5,7 @@ import pytest
 from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows, write_set
 
 from gigavideo_data import evaluate, paired
-from gigavideo_data.errors import RecipeError
+from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.generators.models import SIGN
 from gigavideo_data.publish import write_dataset
 
@@ -159,3 +159,22 @@ def test_without_a_dataset_the_base_is_the_one_that_the_tuned_model_records(tmp_
         evaluate.contenders(None, tuned_model(tmp_path / "older", WAN), None, setting)
     with pytest.raises(RecipeError, match="--base is missing"):  # a folder of another machine
         evaluate.contenders(None, tuned_model(tmp_path / "local", WAN, base="wan"), None, setting)
+
+
+@pytest.mark.parametrize("content", [b"prompt,dimension\na ball falls,mechanics\n", b"", b"PAR1 and no more PAR1"])
+def test_prompts_that_are_no_parquet_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "ep.csv"
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"ep\.csv: not a readable Parquet file .*--prompts takes") as caught:
+        evaluate.read_setting(file, "test")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lost_or_damaged_file_of_prompts_is_named(tmp_path: Path) -> None:
+    (file,) = (write_set(tmp_path) / "eval_prompts").glob("test-*.parquet")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DatasetError, match="not a readable Parquet file"):
+        evaluate.read_setting(tmp_path, "test")
+    file.unlink()
+    with pytest.raises(DatasetError, match="not a readable Parquet file"):
+        evaluate.read_setting(tmp_path, "test")
