@@ -2,6 +2,7 @@
 
 The page is a single file that can be mailed: no server, no network, works from file://. Clips travel inside it as data
 URIs up to a cap; below the cap every video is there, above it the best, the worst and a random choice per dimension.
+An evaluation's clips count too: its greatest gains and losses take at most half of the cap.
 Everything in a dataset is text of others: the template escapes it, the cards are JSON that a script turns into text
 nodes, and a content security policy allows only the page's own style and script, by their hashes.
 
@@ -31,12 +32,15 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
 from gigavideo_data.publish import PAGE
 
-EMBED_BYTES = 20_000_000  # of base64 text: what a mail server and a phone still take
+EMBED_BYTES = 20_000_000  # of clips as base64 and of the text beside them: what a mail server and a phone still take
 CARD_FIELDS = ("id", "split", "dimension", "status", "reward", "prompt")
 CLIP_FIELDS = ("id", "source", "width", "height", "num_frames", "fps")
 GENERATOR_FIELDS = ("model", "adapter", "profile", "steps", "guidance", "seed")
 ANSWER_FIELDS = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "readout")
 CLIP_COLUMNS = ["id", "video.bytes"]
+SIDES = ("base", "tuned")
+
+Pair = dict[str, Any]  # of eval.json: one prompt and seed, with the clips of both models
 
 
 def write_report(folder: Path, to: Path | None = None, evaluation: Path | None = None) -> Path:
@@ -51,16 +55,20 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
         The file written.
 
     Raises:
-        DatasetError: the folder is no finished dataset of a format we read.
+        DatasetError: the folder is no finished dataset of a format we read, or a file of the evaluation is missing.
     """
-    facts = inspect.facts(folder)
-    units = choose(folder_read.read_rows(folder), _sizes(folder), list(facts["rewards"]), EMBED_BYTES)
-    clips = _clips(folder, {row["id"] for unit in units for row in unit})
-    compared = None
+    compared, shown, clips = None, 0, {}
     if evaluation:
         compared = _read_evaluation(evaluation)
-        names = {pair[side]["clip"] for pair in compared["clips"] for side in ("base", "tuned")}
-        clips |= {name: _base64(evaluation / "clips" / Path(name).name) for name in sorted(names)}
+        pairs = choose_pairs(compared["clips"], _sizes_of_pairs(evaluation, compared["clips"]), EMBED_BYTES // 2)
+        names = sorted({pair[side]["clip"] for pair in pairs for side in SIDES})
+        clips = {name: _base64(_clip_of(evaluation, name)) for name in names}
+        shown = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
+        compared |= {"clips": pairs, "num_pairs": len(compared["clips"])}
+    facts, rows, sizes = inspect.facts(folder), folder_read.read_rows(folder), _sizes(folder)
+    sizes = {row["id"]: sizes[row["id"]] + _text_bytes(card([row])) for row in rows}
+    units = choose(rows, sizes, list(facts["rewards"]), EMBED_BYTES - shown)
+    clips |= _clips(folder, {row["id"] for unit in units for row in unit})
     page = render(facts, [card(unit) for unit in units], clips, compared)
     to = to or folder / PAGE
     part = to.with_name(to.name + ".part")  # a reader never sees half a page
@@ -79,9 +87,9 @@ def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_by
 
     Args:
         rows: every row, without its video.
-        sizes: bytes of each row's clip in base64, by id.
+        sizes: bytes that each row adds to the page, by id.
         dimensions: names, in the order of the page.
-        max_bytes: cap on the base64 text of all chosen clips; units that no longer fit are left out.
+        max_bytes: cap on the bytes of all chosen rows; units that no longer fit are left out.
 
     Returns:
         Chosen units in the order of choice.
@@ -112,6 +120,40 @@ def _turns(rows: list[Row], dimensions: list[str]) -> Iterator[Row]:
     return (row for row in chain.from_iterable(zip_longest(*queues)) if row is not None)
 
 
+def choose_pairs(pairs: list[Pair], sizes: dict[str, int], max_bytes: int) -> list[Pair]:
+    """Pick the compared clips to show: the greatest gain and the greatest loss of each dimension take turns.
+
+    Args:
+        pairs: as `gv-data eval` writes them, each with a clip of the base and one of the tuned model.
+        sizes: bytes of each clip in base64, by its name.
+        max_bytes: cap on all chosen pairs; pairs that no longer fit are left out.
+
+    Returns:
+        Chosen pairs in their given order.
+    """
+    queues = []
+    for name in dict.fromkeys(pair["dimension"] for pair in pairs):
+        mine = [(_gain(pair), at) for at, pair in enumerate(pairs) if pair["dimension"] == name]
+        losses = [at for _, at in sorted(mine)]
+        queues += [losses[::-1], losses]
+    chosen: set[int] = set()
+    embedded: set[str] = set()
+    for at in chain.from_iterable(zip_longest(*queues)):
+        if at is None or at in chosen:
+            continue
+        new = {pairs[at][side]["clip"] for side in SIDES} - embedded
+        size = _text_bytes(pairs[at]) + sum(sizes[name] for name in new)
+        if size <= max_bytes:
+            chosen.add(at)
+            embedded |= new
+            max_bytes -= size
+    return [pairs[at] for at in sorted(chosen)]
+
+
+def _gain(pair: Pair) -> float:
+    return pair["tuned"]["reward"] - pair["base"]["reward"]
+
+
 def card(unit: list[Row]) -> dict[str, Any]:
     """What the page tells about one unit; the first row is the one that was judged."""
     row = unit[0]
@@ -130,7 +172,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for batch in folder_read.read_data(folder, CLIP_COLUMNS):
         lengths = pc.binary_length(pc.struct_field(batch["video"], "bytes")).to_pylist()
-        sizes |= {name: -(-(n or 0) // 3) * 4 for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
+        sizes |= {name: _base64_bytes(n or 0) for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
     return sizes
 
 
@@ -152,8 +194,34 @@ def _read_evaluation(folder: Path) -> dict[str, Any]:
         raise DatasetError(f"{folder}: no readable eval.json ({error}). `gv-data eval` writes one.") from error
 
 
+def _clip_of(evaluation: Path, name: str) -> Path:
+    return evaluation / "clips" / Path(name).name
+
+
+def _sizes_of_pairs(evaluation: Path, pairs: list[Pair]) -> dict[str, int]:
+    """Bytes of every compared clip in base64, by its name.
+
+    Raises:
+        DatasetError: one is missing.
+    """
+    files = {name: _clip_of(evaluation, name) for name in (pair[side]["clip"] for pair in pairs for side in SIDES)}
+    for file in files.values():
+        if not file.is_file():
+            raise DatasetError(f"{file}: missing, though eval.json names it. Run `gv-data eval` again.")
+    return {name: _base64_bytes(file.stat().st_size) for name, file in files.items()}
+
+
 def _base64(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def _base64_bytes(num_bytes: int) -> int:
+    return -(-num_bytes // 3) * 4
+
+
+def _text_bytes(value: object) -> int:
+    """Bytes that a card or a pair takes in the page, without its clips."""
+    return len(_json_for_html(value))
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

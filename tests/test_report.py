@@ -8,6 +8,7 @@ from rows import DIMENSION, clip, make_row, make_rows, write_set
 
 from gigavideo_data import report
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.remake import withhold
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7*7 }} \u2028"
 
@@ -135,6 +136,59 @@ def test_capped_page_says_so(tmp_path, monkeypatch):
     page = report.write_report(folder).read_text("utf-8")
     shown = int(found(r"(\d+) of 10 videos are in this page: the best, the worst", page))
     assert 0 < shown == len(data_of(page)["clips"]) < 10
+
+
+def write_evaluation(folder, num_pairs: int, clip_bytes: int):
+    """A folder as `gv-data eval` leaves it, of two dimensions, each with clips of its own."""
+    (folder / "clips").mkdir(parents=True)
+    pairs = []
+    for at in range(num_pairs):
+        sides = {}
+        for side, reward in (("base", 0.5), ("tuned", at / num_pairs)):
+            name = f"{side}-{at}.mp4"
+            (folder / "clips" / name).write_bytes(bytes(clip_bytes))
+            sides[side] = {"reward": reward, "clip": name, "num_frames": 5, "height": 32, "width": 32, "fps": 8.0}
+        pairs.append({"dimension": ("mechanics", "material")[at % 2], "prompt": f"p{at}", "seed": at, **sides})
+    models = {"base": {"name": "base", "commit": None}, "tuned": {"name": "tuned", "commit": None}}
+    facts = {"split": "test", **models, "trained": [], "judge": "m", "judge_note": None, "comparisons": []}
+    (folder / "eval.json").write_text(json.dumps(facts | {"clips": pairs}))
+    return folder
+
+
+def test_the_clips_of_an_evaluation_count_towards_the_cap_of_the_page(tmp_path, monkeypatch):
+    folder = write_set(tmp_path / "set")
+    monkeypatch.setattr(report, "EMBED_BYTES", 100_000)
+    evaluation = write_evaluation(tmp_path / "eval", num_pairs=12, clip_bytes=9_000)
+    page = report.write_report(folder, tmp_path / "page.html", evaluation).read_text("utf-8")
+    data = data_of(page)
+    assert len(json.dumps(data)) < 100_000
+    assert [pair["prompt"] for pair in data["pairs"]] == ["p0", "p10"]  # of its dimension the greatest loss and the greatest gain
+    assert "2 of 12 pairs fit into this page" in page
+    assert {card["clips"][0]["id"] for card in data["cards"]} < set(data["clips"])
+    (evaluation / "clips" / "base-3.mp4").unlink()
+    with pytest.raises(DatasetError, match=r"base-3\.mp4: missing"):
+        report.write_report(folder, tmp_path / "page.html", evaluation)
+
+
+def test_gains_and_losses_of_all_dimensions_take_turns_and_a_shared_clip_counts_once():
+    def pair(dimension, gain, clip):
+        sides = {"base": {"reward": 0.5, "clip": "same"}, "tuned": {"reward": 0.5 + gain, "clip": clip}}
+        return {"dimension": dimension, **sides}
+
+    pairs = [pair("a", -0.3, "1"), pair("a", 0.0, "2"), pair("a", 0.3, "3"), pair("b", -0.2, "4"), pair("b", 0.2, "5")]
+    text = max(len(json.dumps(each)) for each in pairs)
+    sizes = dict.fromkeys(["same", *"12345"], 1000)
+    assert report.choose_pairs(pairs, sizes, 5 * text + 5000) == [pairs[at] for at in (0, 2, 3, 4)]
+    assert report.choose_pairs(pairs, sizes, 10_000) == pairs
+
+
+def test_the_text_of_videos_that_are_withheld_counts_towards_the_cap(tmp_path, monkeypatch):
+    rows = [row for row in make_rows() if row["source"] != "real"]
+    withhold(write_set(tmp_path / "whole", rows), tmp_path / "scores")
+    monkeypatch.setattr(report, "EMBED_BYTES", 2500)
+    page = report.write_report(tmp_path / "scores").read_text("utf-8")
+    assert 0 < len(data_of(page)["cards"]) < len(rows)
+    assert len(json.dumps(data_of(page), separators=(",", ":"))) < 2600
 
 
 def test_bars():
