@@ -311,11 +311,12 @@ def score(
 def _rejudge(
     folder: Path, recipe: str, overrides: list[str], out: Path, store: Path, console: Console
 ) -> dict[str, Any]:
+    from gigavideo_data.folder_read import read_manifest
     from gigavideo_data.progress import Progress
     from gigavideo_data.recipe import load
     from gigavideo_data.rejudge import rejudge
 
-    resolved = load(recipe, overrides)
+    resolved = load(recipe, overrides, read_manifest(folder)["dimensions"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Progress(console) as progress:
         facts = rejudge(folder, resolved, out, store, progress)

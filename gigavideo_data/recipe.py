@@ -368,13 +368,14 @@ def readout_of(judge: AnyJudge) -> str:
     return judge.readout if isinstance(judge, Judge) else "logits"
 
 
-def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load(path_or_name: str, overrides: Sequence[str] = (), dimensions: Sequence[str] | None = None) -> Recipe:
     """Read a recipe.
 
     Args:
         path_or_name: a YAML file, or the name of a shipped recipe.
         overrides: "a.b=c", later ones win; a number in the key is an index into a list. "like=small" exchanges the
             shared defaults.
+        dimensions: those of a dataset that is there already; the recipe needs neither dimensions nor a name then.
 
     Raises:
         RecipeError: there is none, or something in it is wrong; the message names file and line, or the override.
@@ -384,6 +385,8 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
     for text in shared:
         document = override(document, text)
     document = _upon_shared(document)
+    if dimensions is not None:
+        document = upon(Document({"name": "dataset", "dimensions": list(dimensions)}, document.source), document)
     for text in overrides:
         document = document if text in shared else override(document, text)
     return validate(Recipe, document)

@@ -255,3 +255,16 @@ def test_a_mistake_in_shared_defaults_is_told_with_their_file_and_line(
         load(written(tmp_path, BASE + "like: large\nprompts: {per_dimension: 2}\n"))
     with pytest.raises(RecipeError, match=r"mine\.yaml:3: like: no shared defaults 'lage'; did you mean 'large'"):
         load(written(tmp_path, BASE + "like: lage\n"))
+
+
+def test_a_recipe_for_a_dataset_that_is_there_needs_only_the_judge(tmp_path: Path) -> None:
+    path = written(tmp_path, "judge: {readout: text}\n")
+    recipe = load(path, ["check.videos=3"], ["mechanics", "material"])
+    assert recipe.dimensions == ("mechanics", "material")
+    assert (recipe.judge.readout, recipe.check.videos) == ("text", 3)
+    with pytest.raises(RecipeError, match=r"mine\.yaml:1: name: missing"):
+        load(path)
+    own = load(written(tmp_path, BASE), [], ["material"])
+    assert (own.name, own.dimensions) == ("mine", ("mechanics",))
+    with pytest.raises(RecipeError, match=r"mine\.yaml:1: jugde: unknown key; did you mean 'judge'"):
+        load(written(tmp_path, "jugde: {readout: text}\n"), [], ["material"])

@@ -34,7 +34,8 @@ def without_ledger(folder: Path) -> dict:
 
 
 def test_it_is_the_set_that_a_build_with_that_judge_makes(built):
-    facts = score(built, "soft", "--recipe", "quickstart", "--set", "judge.readout=text", "--out", "again")
+    (built.folder / "judge.yaml").write_text("judge: {readout: text}\n")  # all that a recipe for another judge needs
+    facts = score(built, "soft", "--recipe", "judge.yaml", "--out", "again")
     rows = built.rows("hard")
     made = sum(row["source"] != "real" for row in rows)
     assert (facts["rows"], facts["judged"], facts["fell"]) == (len(rows), made, 0)

@@ -162,7 +162,10 @@ def test_the_clips_of_an_evaluation_count_towards_the_cap_of_the_page(tmp_path, 
     page = report.write_report(folder, tmp_path / "page.html", evaluation).read_text("utf-8")
     data = data_of(page)
     assert len(json.dumps(data)) < 100_000
-    assert [pair["prompt"] for pair in data["pairs"]] == ["p0", "p10"]  # of its dimension the greatest loss and the greatest gain
+    assert [pair["prompt"] for pair in data["pairs"]] == [
+        "p0",
+        "p10",
+    ]  # of its dimension the greatest loss and the greatest gain
     assert "2 of 12 pairs fit into this page" in page
     assert {card["clips"][0]["id"] for card in data["cards"]} < set(data["clips"])
     (evaluation / "clips" / "base-3.mp4").unlink()
