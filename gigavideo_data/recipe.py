@@ -369,7 +369,7 @@ def readout_of(judge: AnyJudge) -> str:
 
 
 def load(path_or_name: str, overrides: Sequence[str] = (), dimensions: Sequence[str] | None = None) -> Recipe:
-    """Read a recipe.
+    """Read a recipe, and take dimensions from a folder `dimensions` beside it from now on.
 
     Args:
         path_or_name: a YAML file, or the name of a shipped recipe.
@@ -380,7 +380,9 @@ def load(path_or_name: str, overrides: Sequence[str] = (), dimensions: Sequence[
     Raises:
         RecipeError: there is none, or something in it is wrong; the message names file and line, or the override.
     """
-    document = read(_find(path_or_name))
+    path = _find(path_or_name)
+    document = read(path)
+    catalogue.look_beside(path)
     shared = [text for text in overrides if text.partition("=")[0].strip() == "like"]
     for text in shared:
         document = override(document, text)

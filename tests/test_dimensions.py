@@ -1,11 +1,13 @@
 """The catalogue: every file is whole, and a name that is not there is refused."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from gigavideo_data.dimensions.catalogue import load_dimension, names
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.recipe import load
 
 
 def test_the_catalogue_holds_the_dimensions_that_the_paper_trains_on() -> None:
@@ -74,6 +76,12 @@ scorer: qa
 """
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    yield
+    load("quickstart")  # beside which there are no dimensions
+
+
 def test_a_dimension_of_ones_own_is_one_file_in_the_working_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dimensions").mkdir()
@@ -88,3 +96,27 @@ def test_a_dimension_of_ones_own_is_one_file_in_the_working_folder(tmp_path, mon
     with pytest.raises(RecipeError, match="must be the file name, 'knives'"):
         load_dimension("knives")
     load_dimension.cache_clear()
+
+
+def test_a_dimension_of_ones_own_lies_beside_the_recipe(tmp_path, monkeypatch) -> None:
+    for name in ("work", "elsewhere"):
+        (tmp_path / name / "dimensions").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    own, recipe = tmp_path / "work" / "dimensions" / "cutlery.yaml", tmp_path / "work" / "mine.yaml"
+    own.write_text(OWN)
+    recipe.write_text("name: mine\ndimensions: [cutlery]\n")
+    assert load(str(recipe)).dimensions == ("cutlery",)
+    assert load_dimension("cutlery").combine == "all"
+    own.write_text(OWN.replace("combine: all", "combine: mean"))
+    load(str(recipe))
+    assert load_dimension("cutlery").combine == "mean"
+    monkeypatch.chdir(tmp_path / "work")  # the same file by two ways
+    load(str(recipe))
+    assert load_dimension("cutlery").combine == "mean"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "dimensions" / "cutlery.yaml").write_text(OWN)
+    load(str(recipe))
+    with pytest.raises(RecipeError, match="is another dimension of that name"):
+        load_dimension("cutlery")
+    load("quickstart")  # the folder of an earlier recipe is not looked into any more
+    assert load_dimension("cutlery").combine == "all"

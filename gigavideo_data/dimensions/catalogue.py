@@ -1,7 +1,8 @@
 """The weaknesses a recipe can name: one YAML file each, beside this module, named as in VBench-2.0.
 
-To add a dimension, add its file; nothing else has to know. One of your own goes into a folder `dimensions` where the
-command runs. Seeds are our own phrases: a benchmark's test prompts must never become training prompts.
+To add a dimension, add its file; nothing else has to know. One of your own goes into a folder `dimensions` beside the
+recipe that names it, or where the command runs. Seeds are our own phrases: a benchmark's test prompts must never become
+training prompts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.typed_yaml import read, suggest, validate
 
 FOLDER = Path(__file__).parent
-OWN = Path("dimensions")  # of the user, in the working folder
+OWN = "dimensions"  # folder of a user's dimensions
+
+_own_folders = [Path(OWN)]  # where the command runs, and beside its recipe (`look_beside`)
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
@@ -47,9 +50,15 @@ class Dimension(BaseModel):
         return self
 
 
+def look_beside(recipe: Path) -> None:
+    """From now on, take dimensions from the folder beside a recipe too, instead of from that of a recipe before."""
+    _own_folders[1:] = [recipe.parent / OWN]
+    load_dimension.cache_clear()
+
+
 def names() -> list[str]:
     """Return the names of all dimensions, sorted."""
-    return sorted({path.stem for folder in (FOLDER, OWN) for path in folder.glob("*.yaml")})
+    return sorted({path.stem for folder in (FOLDER, *_own_folders) for path in folder.glob("*.yaml")})
 
 
 @cache
@@ -61,10 +70,14 @@ def load_dimension(name: str) -> Dimension:
     """
     if name not in names():
         raise RecipeError(f"unknown dimension {name!r}; {suggest(name, names())}; `gv-data dimensions` lists them")
-    path, own = FOLDER / f"{name}.yaml", OWN / f"{name}.yaml"
-    if path.exists() and own.exists():
-        raise RecipeError(f"{own}: a dimension of that name comes along; give yours another name")
-    path = path if path.exists() else own
+    shipped = FOLDER / f"{name}.yaml"
+    own = [path for folder in _own_folders if (path := folder / f"{name}.yaml").exists()]
+    path, *others = [shipped, *own] if shipped.exists() else own
+    for other in others:
+        if not other.samefile(path) and path == shipped:
+            raise RecipeError(f"{other}: a dimension of that name comes along; give yours another name")
+        if other.read_bytes() != path.read_bytes():
+            raise RecipeError(f"{other}: {path} is another dimension of that name; keep one of the two files")
     dimension = validate(Dimension, read(path))
     if dimension.name != name:
         raise RecipeError(f"{path}: name is {dimension.name!r}; it must be the file name, {name!r}")
