@@ -30,7 +30,7 @@ _FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parent.parent / "r
 
 def _known_dimension(name: str) -> str:
     if name not in catalogue.names():
-        raise ValueError(f"unknown dimension {name!r}; {suggest(name, catalogue.names())}")
+        raise ValueError(f"unknown dimension {name!r}; {catalogue.hint(name)}")
     return name
 
 
@@ -433,9 +433,9 @@ def _find(path_or_name: str) -> Path:
         return Path(path_or_name).expanduser()
     recipes = shipped()
     if path_or_name not in recipes:
-        hint = suggest(path_or_name, recipes)
         raise RecipeError(
-            f"no shipped recipe {path_or_name!r}; {hint}. A recipe of your own: give its path, ./{path_or_name}.yaml"
+            f"no shipped recipe {path_or_name!r} (a recipe of your own is named by its path: ./{path_or_name}.yaml); "
+            f"{suggest(path_or_name, recipes)}"
         )
     return recipes[path_or_name]
 

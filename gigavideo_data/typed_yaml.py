@@ -110,7 +110,8 @@ def validate(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        lines = [_explain(model, document, mistake) for mistake in error.errors(include_url=False)]
+        found = [mistake for mistake in error.errors(include_url=False) if not _follows_from_another(mistake)]
+        lines = [_explain(model, document, mistake) for mistake in found]
         raise RecipeError("\n".join(lines)) from None
 
 
@@ -242,6 +243,11 @@ def _plain(node: yaml.Node, path: KeyPath, place: Any, origins: dict[KeyPath, st
 
 
 # --- pydantic's findings -> one line each ----------------------------------------------------------------------------
+
+
+def _follows_from_another(mistake: Any) -> bool:
+    """Whether a list is long enough as it is written, and too short only because some of its items are wrong."""
+    return mistake["type"] == "too_short" and len(mistake["input"]) >= mistake["ctx"]["min_length"]
 
 
 def _explain(model: type[BaseModel], document: Document, mistake: Any) -> str:

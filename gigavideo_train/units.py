@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from gigavideo_data.dimensions.catalogue import hint
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.typed_yaml import suggest
 from gigavideo_train.config import TrainConfig
@@ -125,7 +126,8 @@ def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dic
             raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, wanted)}")
     for name in wanted:
         if name not in present:
-            raise DatasetError(f"no row is scored on {name!r}; the dataset has: {', '.join(sorted(present)) or 'none'}")
+            known = hint(name, present) if present else "the dataset has no rewards"
+            raise DatasetError(f"no row is scored on {name!r}; {known}")
     return _weights_of(wanted, config)
 
 

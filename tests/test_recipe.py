@@ -268,3 +268,24 @@ def test_a_recipe_for_a_dataset_that_is_there_needs_only_the_judge(tmp_path: Pat
     assert (own.name, own.dimensions) == ("mine", ("mechanics",))
     with pytest.raises(RecipeError, match=r"mine\.yaml:1: jugde: unknown key; did you mean 'judge'"):
         load(written(tmp_path, "jugde: {readout: text}\n"), [], ["material"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mechanic", "did you mean 'mechanics'?"),
+        ("physics", "it is a group of dimensions: name material, mechanics, "),
+    ],
+)
+def test_a_wrong_dimension_is_one_mistake_with_what_it_could_be(name: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load("quickstart", [f"dimensions=[{name}]"])
+    assert f"dimensions.0: unknown dimension {name!r}; {words}" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(RecipeError, match="at least 1 item"):
+        load("quickstart", ["dimensions=[]"])
+
+
+def test_a_suggestion_ends_the_message() -> None:
+    with pytest.raises(RecipeError, match=r"\./quikstart\.yaml\); did you mean 'quickstart'\?$"):
+        load("quikstart")

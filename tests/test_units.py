@@ -135,3 +135,16 @@ def test_nothing_to_train_on_says_what_was_dropped_and_why() -> None:
 def test_a_weight_for_a_dimension_that_is_not_trained_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"'mechanic' is not trained; did you mean 'mechanics'"):
         chosen(rows(), dimension_weights={"mechanic": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mechanic", r"did you mean 'mechanics'\?"),
+        ("physics", "a group of dimensions: name mechanics, or some"),
+        ("material", "one of: mechanics"),
+    ],
+)
+def test_a_dimension_that_nothing_is_scored_on_gets_what_it_could_be(name: str, words: str) -> None:
+    with pytest.raises(DatasetError, match=f"no row is scored on '{name}'; .*{words}"):
+        chosen(rows(), dimensions=(name,))

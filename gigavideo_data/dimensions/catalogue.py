@@ -7,6 +7,7 @@ training prompts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,6 +62,20 @@ def names() -> list[str]:
     return sorted({path.stem for folder in (FOLDER, *_own_folders) for path in folder.glob("*.yaml")})
 
 
+def hint(name: str, options: Iterable[str] | None = None) -> str:
+    """Return the end of an "unknown dimension" message: the members of a group, the nearest option, or all options.
+
+    Args:
+        name: what is no dimension.
+        options: names that it could be; None is all dimensions.
+    """
+    options = sorted(names() if options is None else options)
+    members = [option for option in options if option in names() and load_dimension(option).group == name]
+    if members:
+        return f"it is a group of dimensions: name {', '.join(members)}, or some of them"
+    return suggest(name, options)
+
+
 @cache
 def load_dimension(name: str) -> Dimension:
     """Return one dimension.
@@ -69,7 +84,7 @@ def load_dimension(name: str) -> Dimension:
         RecipeError: there is none of that name, there are two, or its file is not valid.
     """
     if name not in names():
-        raise RecipeError(f"unknown dimension {name!r}; {suggest(name, names())}; `gv-data dimensions` lists them")
+        raise RecipeError(f"unknown dimension {name!r}; {hint(name)}")
     shipped = FOLDER / f"{name}.yaml"
     own = [path for folder in _own_folders if (path := folder / f"{name}.yaml").exists()]
     path, *others = [shipped, *own] if shipped.exists() else own
