@@ -16,8 +16,8 @@ from typing import Any
 from gigavideo_data import rewards, video
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.generators.protocol import VideoGenerator
-from gigavideo_data.judges.protocol import Judge
-from gigavideo_data.store import Store, content_key
+from gigavideo_data.judges.protocol import Judge, checked
+from gigavideo_data.store import Store, canonical, content_key
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,8 @@ def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store)
 def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     name = inputs["video_sha256"] + ".mp4"
     clip = video.decode(store.blob(name), name)
-    answers = judge.answer(clip.frames_THWC, clip.fps, inputs["questions"])
+    questions = inputs["questions"]
+    answers = checked(judge.answer(clip.frames_THWC, clip.fps, questions), questions)
     return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": a.readings} for a in answers]}, {}
 
 
@@ -143,9 +144,9 @@ def run_row(
             engine says that no row would fare better.
     """
     stage = STAGES[stage_name]
-    if store.get(stage_name, key) is not None:
-        return "kept"
     try:
+        if store.get(stage_name, key) is not None:
+            return "kept"
         while True:
             attempt = store.begin_attempt(stage_name, key, run_id, limit)
             if attempt is None:
@@ -154,6 +155,7 @@ def run_row(
                 return "rejected"
             try:
                 record, blobs = stage.run(engine, inputs, store)
+                canonical(record)  # a record that cannot be written is the row's fault, such as NaN in it
             except RunError:
                 store.forget(stage_name, key)  # the attempt was not the row's: ten such runs must not give it up
                 raise
@@ -186,4 +188,5 @@ def _rejection(error: Exception, attempts: int) -> Record:
         detail = error.strerror or ""  # the path is this machine's own
     if isinstance(error, RowError):
         reason, detail = error.reason, error.detail
-    return {"rejected": reason, "detail": " ".join(detail.split())[:300], "attempts": attempts}
+    detail = " ".join(detail.encode(errors="replace").decode().split())[:300]  # no lone surrogates: not UTF-8
+    return {"rejected": reason, "detail": detail, "attempts": attempts}

@@ -29,8 +29,8 @@ class Server:
 
 
 @contextmanager
-def serving(answer: Callable[[Request], str | dict[str, Any]]) -> Iterator[Server]:
-    """Serve until the block ends; `answer` gives a text, or the whole `choices[0]`."""
+def serving(answer: Callable[[Request], str | bytes | dict[str, Any]]) -> Iterator[Server]:
+    """Serve until the block ends; `answer` gives a text, the whole `choices[0]`, or the body's bytes."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -46,6 +46,9 @@ def serving(answer: Callable[[Request], str | dict[str, Any]]) -> Iterator[Serve
                 self._send(int(fault), {"error": {"message": f"as told: {fault}"}})
                 return
             said = answer(request)
+            if isinstance(said, bytes):
+                self._send_bytes(200, said)
+                return
             choice = {"message": {"role": "assistant", "content": said}} if isinstance(said, str) else said
             self._send(
                 200,
@@ -60,7 +63,9 @@ def serving(answer: Callable[[Request], str | dict[str, Any]]) -> Iterator[Serve
             )
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
+            self._send_bytes(status, json.dumps(body).encode())
+
+        def _send_bytes(self, status: int, data: bytes) -> None:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from functools import partial
 from math import log
 
@@ -12,9 +13,9 @@ from openai_server import serving
 from PIL import Image
 
 from gigavideo_data.engines import judge_engine, load_engine, writer_engine
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.judges import asking
-from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.judges.protocol import Answer, checked
 from gigavideo_data.recipe import Counting, Judge, Writer
 
 FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None] * 25
@@ -133,3 +134,51 @@ def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named, en
     assert here["revision"] != there["revision"]  # a model is also what it is told
     decides, found_at = engine_of(named(model="org/judge", revision="abc"))
     assert (decides["revision"], found_at["load"], found_at["load_revision"]) == ("abc", "org/judge", "abc")
+
+
+def with_logprob(logprob):
+    """An answer of the right form whose word Yes has this log-probability."""
+    choice = likely(0.6, 0.3)
+    choice["logprobs"]["content"][0]["top_logprobs"][0]["logprob"] = logprob
+    return choice
+
+
+@pytest.mark.parametrize("logprob", [float("nan"), float("inf"), 0.7, None, "low"])
+def test_a_logprob_that_is_none_is_a_bad_answer_with_what_came(logprob):
+    with (
+        serving(lambda _: with_logprob(logprob)) as server,
+        pytest.raises(RowError, match=re.escape(f"'Yes' is {logprob!r}")) as error,
+    ):
+        judge(server).answer(FRAMES_THWC, 8.0, ["Is it grey?"])
+    assert error.value.reason == "bad_answer"
+
+
+def test_a_logprob_of_minus_infinity_is_probability_zero():
+    with serving(lambda _: with_logprob(float("-inf"))) as server:
+        (answer,) = judge(server).answer(FRAMES_THWC, 8.0, ["Is it grey?"])
+    assert answer == Answer(0.0, pytest.approx(0.3))
+
+
+@pytest.mark.parametrize("top", [None, []])
+def test_logprobs_without_alternatives_are_no_probabilities(top):
+    choice = likely(0.6, 0.3)
+    choice["logprobs"]["content"][0]["top_logprobs"] = top
+    with serving(lambda _: choice) as server, pytest.raises(RunError, match="readout=text"):
+        judge(server).answer(FRAMES_THWC, 8.0, ["Is it grey?"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([Answer(float("nan"), 0.2)], "P(yes) = nan"),
+        ([Answer(0.2, float("nan"))], "P(no) = nan"),
+        ([Answer(-0.1, 0.2)], "P(yes) = -0.1"),
+        ([Answer(0.9, 0.8)], "P(no) = 0.8"),
+        ([Answer(0.5, 0.5, {"camera dx": [float("inf")]})], "camera dx is [inf]"),
+        ([], "0 answers to 1 questions"),
+    ],
+)
+def test_answers_of_any_judge_are_checked(answers, words):
+    with pytest.raises(RowError, match=re.escape(words)):
+        checked(answers, ["Is it grey?"])
+    assert checked([Answer(1.005, 0.0)], ["Is it grey?"]) == [Answer(1.0, 0.0)]

@@ -71,6 +71,28 @@ def test_no_server_is_nothing_that_another_row_would_change(monkeypatch):
         model(server).complete([], SCHEMA, 0)
 
 
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        (b"<html>Welcome</html>", RowError, "bad_answer"),
+        (b"[]", RunError, "not a chat completion"),
+        (b"null", RunError, "not a chat completion"),
+        (b'{"choices": null}', RowError, "no_answer"),
+        (b'{"choices": [{"index": 0, "message": null}]}', RowError, "bad_answer"),
+        (b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": [1]}}]}', RowError, "bad_answer"),
+    ],
+)
+def test_a_body_of_another_form_is_told_apart(body, error, words):
+    with serving(lambda _: body) as server, pytest.raises(error, match=words):
+        model(server).complete([], SCHEMA, 0)
+
+
+def test_missing_counts_of_tokens_are_zero():
+    body = b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": null}}], "usage": {}}'
+    with serving(lambda _: body) as server:
+        assert model(server).complete([], SCHEMA, 0) == Completion("", 0, 0)
+
+
 # --- the writer ------------------------------------------------------------------------------------------------------
 
 

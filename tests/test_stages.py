@@ -114,3 +114,19 @@ def test_a_dead_endpoint_never_gives_a_row_up(tmp_path):
         with pytest.raises(RunError, match="cannot be reached"):
             run(tmp_path, Writer(RunError("the endpoint cannot be reached")), str(run_id))
     assert run(tmp_path, Writer(), "last") == ("done", {"prompt": "extended"})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", object()])
+def test_a_record_that_cannot_be_written_is_a_reject(tmp_path, value):
+    class Odd:
+        def extend(self, **inputs):  # noqa: ARG002 - the protocol
+            return {"prompt": value}
+
+    outcome, record = run(tmp_path, Odd())
+    assert outcome == "rejected"
+    assert record["detail"]
+
+
+def test_a_rejection_with_a_lone_surrogate_can_be_written(tmp_path):
+    outcome, record = run(tmp_path, Writer(ValueError("odd \ud800 text")))
+    assert (outcome, record["detail"]) == ("rejected", "odd ? text")

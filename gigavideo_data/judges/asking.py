@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gigavideo_data.errors import RunError
-from gigavideo_data.judges.protocol import Answer
+from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.judges.protocol import ROUNDING, Answer
 from gigavideo_data.store import content_key
 
 QUESTION = "{question}\nAnswer with one word, yes or no."
@@ -77,13 +77,18 @@ def read(first_token: Iterable[tuple[str, float]]) -> Answer:
     """P(yes) and P(no) from the candidates for the first token, each with its natural logarithm of probability.
 
     What is not among them counts as nothing: its probability is below the least of those that are.
+
+    Raises:
+        RowError: a number is not the logarithm of a probability (bad_answer).
     """
     sums = dict.fromkeys(WORDS, 0.0)
     for text, logprob in first_token:
+        if not isinstance(logprob, int | float) or not logprob <= ROUNDING:  # NaN is not either
+            raise RowError("bad_answer", f"the log-probability of {text!r} is {logprob!r}, expected at most 0")
         word = text.strip(" \n\t▁Ġ").casefold()
         if word in sums:
             sums[word] += exp(logprob)
-    return Answer(p_yes=min(sums["yes"], 1.0), p_no=min(sums["no"], 1.0))
+    return Answer(p_yes=sums["yes"], p_no=sums["no"])
 
 
 def written(text: str) -> Answer:

@@ -12,10 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.errors import RunError
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.protocol import Answer
-from gigavideo_data.llm.endpoint import client_of, told_apart
+from gigavideo_data.llm.endpoint import chat, client_of
 
 JPEG_QUALITY = 95
 TOP = 20  # candidates for the first token; more than this, servers refuse
@@ -39,8 +39,9 @@ class HttpJudge:
         """Answer questions about one clip, one request each, one after the other: the server keeps what they share.
 
         Raises:
-            RunError: the endpoint tells no probabilities, or see `told_apart`.
-            RowError, TimeoutError: see `told_apart`.
+            RunError: the endpoint tells no probabilities, or see `chat`.
+            RowError: a log-probability is not one (bad_answer), or see `chat`.
+            TimeoutError: see `chat`.
         """
         del fps  # the endpoint knows frames alone
         shown_THWC = asking.shown(frames_THWC, self.settings["frames"], self.settings["max_side_px"])
@@ -51,20 +52,16 @@ class HttpJudge:
         content: Any = [*media, {"type": "text", "text": asking.text_of(question)}]
         hard = self.settings["readout"] == "text"
         wish: dict[str, Any] = {"max_tokens": 8} if hard else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
-        with told_apart(self.model):
-            response = self.client.chat.completions.create(
-                model=self.model, messages=[{"role": "user", "content": content}], temperature=0.0, seed=0, **wish
-            )
-        if not response.choices:
-            raise RowError("no_answer", "the endpoint answered without a choice")
-        choice = response.choices[0]
+        messages = [{"role": "user", "content": content}]
+        choice = chat(self.client, self.model, messages, temperature=0.0, seed=0, **wish).choices[0]
         if hard:
             return asking.written(choice.message.content or "")
-        if not choice.logprobs or not choice.logprobs.content:
+        first_token = choice.logprobs.content[0] if choice.logprobs and choice.logprobs.content else None
+        if first_token is None or not first_token.top_logprobs:
             raise RunError(
                 "the endpoint tells no probabilities; set judge.readout=text, which is recorded in every row"
             )
-        return asking.read((token.token, token.logprob) for token in choice.logprobs.content[0].top_logprobs)
+        return asking.read((token.token, token.logprob) for token in first_token.top_logprobs)
 
 
 def _jpeg(frame_HWC: np.ndarray) -> str:

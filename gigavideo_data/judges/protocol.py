@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
+
+from gigavideo_data.errors import RowError
+
+ROUNDING = 0.01  # how far above 1 a sum of probabilities may be, and above 0 a logarithm of one
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,25 @@ class Answer:
     def turned(self) -> Answer:
         """The answer to the question turned round."""
         return Answer(self.p_no, self.p_yes, self.readings)
+
+
+def checked(answers: Sequence[Answer], asked: Sequence[str]) -> list[Answer]:
+    """One answer per question, with probabilities in [0, 1] and finite readings.
+
+    Raises:
+        RowError: the judge gave something else (bad_answer).
+    """
+    if len(answers) != len(asked):
+        raise RowError("bad_answer", f"the judge gave {len(answers)} answers to {len(asked)} questions")
+    for answer, question in zip(answers, asked, strict=True):
+        least, mass = min(answer.p_yes, answer.p_no), answer.p_yes + answer.p_no
+        if not (least >= 0 and mass <= 1 + ROUNDING):  # NaN is not either
+            told = f"P(yes) = {answer.p_yes}, P(no) = {answer.p_no}"
+            raise RowError("bad_answer", f"{told}, expected two probabilities: {question}")
+        for name, values in answer.readings.items():
+            if not all(map(isfinite, values)):
+                raise RowError("bad_answer", f"{name} is {values}, expected finite numbers: {question}")
+    return [Answer(min(answer.p_yes, 1.0), min(answer.p_no, 1.0), answer.readings) for answer in answers]
 
 
 class Judge(Protocol):

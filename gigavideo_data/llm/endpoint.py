@@ -5,14 +5,17 @@ The key comes from the environment, OPENAI_API_KEY, and is written nowhere.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from gigavideo_data.errors import RowError, RunError
 
 try:
     import openai
+    from openai.types.chat import ChatCompletion
 except ModuleNotFoundError as error:
     raise RunError("backend http needs the package openai: pip install 'gigavideo[http]'") from error
 
@@ -24,6 +27,30 @@ def client_of(endpoint: str) -> openai.OpenAI:
     """A client of a base URL such as http://localhost:8000/v1; nothing is sent yet."""
     key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own ask for none, the client does
     return openai.OpenAI(base_url=endpoint, api_key=key, timeout=TIMEOUT_S, max_retries=RETRIES)
+
+
+def chat(client: openai.OpenAI, model: str, messages: list[Any], **options: Any) -> ChatCompletion:
+    """Request one chat completion; it has a choice with a message whose content is a text or null.
+
+    Raises:
+        RowError: the endpoint refused this request (refused), or its answer has no choice (no_answer) or is not of the
+            protocol's form (bad_answer).
+        TimeoutError: see `told_apart`.
+        RunError: what answers does not speak the protocol, or see `told_apart`.
+    """
+    with told_apart(model):
+        response: Any = client.chat.completions.create(model=model, messages=messages, **options)
+    if not isinstance(response, ChatCompletion):
+        raise RunError(
+            f"the endpoint answers with {_short(response)}, which is not a chat completion. Set the recipe's "
+            "`endpoint` to the base URL of an OpenAI-compatible server, such as http://localhost:8000/v1"
+        )
+    if not response.choices:
+        raise RowError("no_answer", "the endpoint answered without a choice")
+    message: Any = response.choices[0].message
+    if message is None or not isinstance(message.content, str | None):
+        raise RowError("bad_answer", f"the endpoint answered with the message {_short(message)}")
+    return response
 
 
 @contextmanager
@@ -52,6 +79,12 @@ def told_apart(model: str) -> Iterator[None]:
         raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code})") from error
     except openai.APIStatusError as error:
         raise RowError("refused", f"{error.status_code}: {_said(error)}") from error
+    except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
+        raise RowError("bad_answer", f"the endpoint's answer is not JSON of the protocol's form: {error}") from error
+
+
+def _short(value: Any) -> str:
+    return " ".join(repr(value).split())[:80]
 
 
 def _said(error: openai.APIStatusError) -> str:

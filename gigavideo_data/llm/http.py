@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gigavideo_data.llm.endpoint import client_of, told_apart
+from gigavideo_data.llm.endpoint import chat, client_of
 from gigavideo_data.llm.protocol import Completion, Message
 
 
@@ -24,19 +24,18 @@ class HttpModel:
         """Complete a conversation with JSON after a schema.
 
         Raises:
-            RowError, TimeoutError, RunError: see `told_apart`.
+            RowError, TimeoutError, RunError: see `chat`.
         """
         form: Any = {"type": "json_schema", "json_schema": {"name": schema["title"], "schema": schema, "strict": True}}
-        said: Any = messages
-        with told_apart(self.settings["model"]):
-            response = self.client.chat.completions.create(
-                model=self.settings["model"],
-                messages=said,
-                response_format=form,
-                temperature=self.settings["temperature"],
-                max_tokens=self.settings["max_tokens"],
-                seed=seed,
-            )
+        response = chat(
+            self.client,
+            self.settings["model"],
+            messages,
+            response_format=form,
+            temperature=self.settings["temperature"],
+            max_tokens=self.settings["max_tokens"],
+            seed=seed,
+        )
         usage = response.usage
-        text = response.choices[0].message.content if response.choices else None
-        return Completion(text or "", usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
+        prompt_tokens, completion_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Completion(response.choices[0].message.content or "", prompt_tokens or 0, completion_tokens or 0)
