@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from gigavideo_data import pixels
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.rewards import mean_sem, row_outcome
 from gigavideo_data.row import Row
@@ -66,9 +67,9 @@ def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> di
 
 
 def judged_by(judges: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
-    """Those of the judges (settings) that answered about a row, as its column `judges` names them."""
-    answered = {answer["judge"] for answer in row.answers}
-    return [_judged_by(judge, row) for judge in judges if judge_id(judge) in answered]
+    """Those of the judges (settings) that answered about a row or measured it, as its column `judges` names them."""
+    named = {one["judge"] for one in (*row.answers, *row.measurements)}
+    return [_judged_by(judge, row) for judge in (*judges, pixels.JUDGE) if judge_id(judge) in named]
 
 
 def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:

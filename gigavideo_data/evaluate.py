@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
-from gigavideo_data import eval_reward, inspect, paired
+from gigavideo_data import eval_reward, inspect, paired, pixels
 from gigavideo_data.assemble import judge_id
 from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import DatasetError, RecipeError, RunError
@@ -56,7 +56,7 @@ from gigavideo_data.recipe import (
 )
 from gigavideo_data.runner import Runner
 from gigavideo_data.schema import EVAL_PROMPTS, check_table
-from gigavideo_data.stages import Item, Record
+from gigavideo_data.stages import Item, Record, synthesis
 from gigavideo_data.store import Store, write_durably
 from gigavideo_data.typed_yaml import Document, override, validate
 
@@ -319,6 +319,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
             console.print(f"{inspect.words(line['dimension'])}: could be scored {shares}")
     if facts["judge_note"]:
         console.print(facts["judge_note"])
+    for name, counts in facts["pixels"].items():
+        for warning in pixels.warnings(counts):
+            console.print(f"warning: {name}: {warning}")
 
 
 def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dict[str, Any]]:
@@ -329,7 +332,7 @@ def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dic
     settings, local = settings_of(generator), found_at(generator)
     asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     made = runner.records(
-        [Item("synthesize", settings, {"prompt": p["prompt"], "seed": seed}, local) for p, seed in asked],
+        [synthesis(settings, local, p["prompt"], seed) for p, seed in asked],
         contender.name[:11],
     )
     engines = {dimension: judge_engine(setting.judge_of(dimension)) for dimension in setting.dimensions}
@@ -373,9 +376,14 @@ def _facts(base: Contender, tuned: Contender, setting: Setting, results: list[li
         "judge": ", ".join(judges),
         "judge_note": judge_note(judges, setting.judges_of_training),
         "rejected": dict(Counter(r["rejected"] for mine in results for r in mine if r["rejected"])),
+        "pixels": {name: _flaws(mine) for name, mine in zip(("base", "tuned"), results, strict=True)},
         "comparisons": paired.facts(paired.compare(scored)),
         "clips": _clips(pairs),
     }
+
+
+def _flaws(results: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    return pixels.flaws((result["prompt"]["dimension"], pixels.levels(result["clip"])) for result in results)
 
 
 def judge_note(judges: Iterable[str], of_training: Iterable[str]) -> str | None:

@@ -170,7 +170,7 @@ class Ray:
         gpus, workers = placed(place, there, cores, f"scale.{stage.engine}.gpus")
         local = {"gpus": gpus, "compile": self.scale.compile}
         rows = [
-            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | local, "inputs": i.inputs})}
+            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | local, "inputs": i.inputs | i.implied})}
             for i in items
         ]
         blocks = -(-len(rows) // per_task)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigavideo_data import judge_check
+from gigavideo_data import judge_check, pixels
 from gigavideo_data.folder_read import WITHHELD, Row, read_manifest, read_rows
 from gigavideo_data.rewards import mean_sem
 
@@ -43,7 +43,8 @@ def facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON-able facts: identity, counts, ledger with a check of its sums, per dimension the rewards (counts, mean,
-        standard error, histogram, reasons, best and worst prompt), judge check with verdicts, cost.
+        standard error, histogram, reasons, best and worst prompt), judge check with verdicts, per dimension the number
+        of black and of frozen videos, cost.
 
     Raises:
         DatasetError: the folder is no finished dataset of a format we read.
@@ -63,6 +64,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "ledger": [ledger_line(line) for line in manifest["ledger"]],
         "rewards": {name: reward_facts(rows, name) for name in dimensions(manifest, rows)},
         "judge_check": [checked(check) for check in manifest["judge_check"]],
+        "pixels": pixels.flaws(each for row in rows for each in pixels.measured(row).items()),
         "cost": json.loads(cost.read_text("utf-8")) if cost.exists() else None,
     }
 
@@ -147,6 +149,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     for check in facts["judge_check"]:
         if check["verdict"] == "cannot tell":
             console.print(_text(f"{check['dimension']}: the judge cannot tell: {check['why']}"))
+    for warning in pixels.warnings(facts["pixels"]):
+        console.print(_text(f"warning: {warning}; reject_videos in the recipe rejects them"))
     console.print(prompts)
 
 

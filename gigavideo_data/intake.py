@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import captions, decontaminate
+from gigavideo_data import captions, decontaminate, pixels
 from gigavideo_data.captions import Captioned
 from gigavideo_data.decontaminate import Blocklist
 from gigavideo_data.dimensions.catalogue import load_dimension
@@ -127,8 +127,10 @@ def _imported(wanted: Imported, recipe: Recipe, runner: Runner) -> Iterator[Fate
     samples = Counter[str]()
     items = [_clip(one, table.stem, wanted.clips, recipe) for one in chosen]
     for one, record in zip(chosen, runner.records(items, "import"), strict=True):
-        if "rejected" in record or one.dimension not in recipe.dimensions:
-            yield Row("synthetic", one.caption), record.get("rejected", "other_dimension")
+        flaw = pixels.flaw(pixels.levels(record))
+        unwanted = flaw if flaw in recipe.reject_videos else None
+        if "rejected" in record or one.dimension not in recipe.dimensions or unwanted:
+            yield Row("synthetic", one.caption), record.get("rejected", unwanted or "other_dimension")
             continue
         yield (
             Row(

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gigavideo_data import assemble, judge_check, latents, report
+from gigavideo_data import assemble, judge_check, latents, pixels, report
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
@@ -36,7 +36,7 @@ from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, 
 from gigavideo_data.rewards import as_read
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
-from gigavideo_data.stages import LATENTS_FILE, Item, Record
+from gigavideo_data.stages import LATENTS_FILE, Item, Record, synthesis
 from gigavideo_data.store import Store, canonical, content_key
 
 LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
@@ -59,6 +59,8 @@ LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "no_clip",
     "other_dimension",
     "made_elsewhere",
+    "black",
+    "frozen",
 )
 
 
@@ -205,13 +207,18 @@ class Build:
                 seed = int(content_key([self.recipe.seed, row.prompt, sample])[:8], 16) >> 1
                 settings = settings_of(chosen)
                 drafts.append(replace(row, sample=sample, seed=seed, generator=settings))
-                work = {"prompt": row.prompt, "seed": seed}
-                items.append(Item("synthesize", settings, work, found_at(chosen)))
+                items.append(synthesis(settings, found_at(chosen), row.prompt, seed))
         outcomes: list[Row | Record] = [
-            record if "rejected" in record else replace(row, clip=record)
-            for row, record in zip(drafts, self.runner.records(items), strict=True)
+            self._with_clip(row, record) for row, record in zip(drafts, self.runner.records(items), strict=True)
         ]
-        return self.pass_on("synthesize", drafts, outcomes) + imported
+        return [_measured(row) for row in self.pass_on("synthesize", drafts, outcomes) + imported]
+
+    def _with_clip(self, row: Row, record: Record) -> Row | Record:
+        """A row with its video, or why there is none."""
+        flaw = pixels.flaw(pixels.levels(record))
+        if flaw in self.recipe.reject_videos:
+            return {"rejected": flaw, "detail": pixels.told(record)}
+        return record if "rejected" in record else replace(row, clip=record)
 
     def judge(self, rows: list[Row]) -> list[Row]:
         """All questions of a video that one judge answers together, to one worker."""
@@ -224,7 +231,10 @@ class Build:
         records = iter(self.runner.records(items))
         outcomes: list[Row | Record] = []
         for row, panel in zip(rows, panels, strict=True):
-            answers, measurements, failed = [], {}, None
+            answers, failed = [], None
+            measurements = {
+                (one["dimension"], one["name"]): one for one in row.measurements if one["judge"] == pixels.JUDGE_ID
+            }
             for judge, asked in panel.items():
                 record = as_read(next(records), readout_of(judge))
                 if "rejected" in record:
@@ -413,6 +423,11 @@ def check_rejected(work: Build, num_made: int, out: Path) -> None:
             f"{failed} of {failed + num_made} rows were rejected, more than limits.max_rejected = {allowed:g} allows. "
             f"The dataset is in {out}; its rejects say why."
         )
+
+
+def _measured(row: Row) -> Row:
+    """A row with what the pixels of its video say."""
+    return replace(row, measurements=pixels.measurements(pixels.levels(row.clip or {}), row.asks))
 
 
 def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:

@@ -272,7 +272,10 @@ class Limits(_Part):
 
 
 class Recipe(_Part):
-    """A whole recipe; see the parts."""
+    """A whole recipe; see the parts.
+
+    `reject_videos` names kinds of generated videos that are rejected: `black`, `frozen`. They are counted in any case.
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -287,6 +290,7 @@ class Recipe(_Part):
     imports: Annotated[tuple[Imported, ...], Field(strict=False)] = ()
     samples_per_prompt: Count = 1
     synthetic: bool = True
+    reject_videos: Annotated[tuple[Literal["black", "frozen"], ...], Field(strict=False)] = ()
     judge: Judge = Judge()
     specialists: Specialists = Specialists()
     check: Check = Check()

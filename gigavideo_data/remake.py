@@ -27,7 +27,7 @@ from gigavideo_data.publish import write_dataset
 from gigavideo_data.recipe import Generator
 from gigavideo_data.report import write_report
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
-from gigavideo_data.stages import Item, Record
+from gigavideo_data.stages import Item, Record, synthesis
 from gigavideo_data.typed_yaml import Document, validate
 
 OTHER = "its remade video is another one"
@@ -161,7 +161,7 @@ def _item(row: Columns, found: Mapping[str, Found]) -> Item:
             "model or an adapter lies."
         )
     settings, place = found[_spelled(decides)]
-    return Item("synthesize", settings, {"prompt": row["prompt"], "seed": row["generator"]["seed"]}, place)
+    return synthesis(settings, place, row["prompt"], row["generator"]["seed"])
 
 
 def _spelled(settings: Mapping[str, Any]) -> str:

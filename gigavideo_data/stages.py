@@ -10,13 +10,16 @@ import errno
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gigavideo_data import rewards, video
+from gigavideo_data import pixels, rewards, video
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.generators.protocol import VideoGenerator
-from gigavideo_data.judges.protocol import Judge, checked
+from gigavideo_data.generators.models import profile_of
+from gigavideo_data.generators.protocol import Shape, VideoGenerator
+from gigavideo_data.generators.protocol import checked as checked_video
+from gigavideo_data.judges.protocol import Judge
+from gigavideo_data.judges.protocol import checked as checked_answers
 from gigavideo_data.store import Store, canonical, content_key
 
 log = logging.getLogger(__name__)
@@ -51,19 +54,27 @@ class Stage:
 class Item:
     """One row's work in one stage: settings of the engine and JSON-able inputs, which decide the result.
 
-    `local` says where this machine keeps what the settings name; it decides nothing and is published nowhere.
+    `local` says where this machine keeps what the settings name; it decides nothing and is published nowhere. `implied`
+    are inputs that follow from the settings, such as the shape of a model's videos; the key does not name them.
     """
 
     stage: str
     engine: dict[str, Any]
     inputs: dict[str, Any]
     local: dict[str, Any] = field(default_factory=dict)
+    implied: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Names everything that decides the result."""
         version = STAGES[self.stage].version
         return content_key({"stage": self.stage, "version": version, "engine": self.engine, "inputs": self.inputs})
+
+
+def synthesis(settings: dict[str, Any], found_at: dict[str, Any], prompt: str, seed: int) -> Item:
+    """One video of a generator, whose settings and place are as `generators.models` gives them."""
+    shape = asdict(profile_of(found_at["load"]).made)
+    return Item("synthesize", settings, {"prompt": prompt, "seed": seed}, found_at, {"shape": shape})
 
 
 def _prompt(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -94,7 +105,7 @@ def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Recor
 def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     from safetensors.torch import save  # torch loads only where videos are made
 
-    made = generator.generate(inputs["prompt"], inputs["seed"])
+    made = checked_video(generator.generate(inputs["prompt"], inputs["seed"]), Shape(**inputs["shape"]))
     data = video.encode(made.frames_THWC, made.fps)
     latents = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
     return _video_facts(data), {"video.mp4": data, LATENTS_FILE: latents}
@@ -104,7 +115,7 @@ def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, 
     name = inputs["video_sha256"] + ".mp4"
     clip = video.decode(store.blob(name), name)
     questions = inputs["questions"]
-    answers = checked(judge.answer(clip.frames_THWC, clip.fps, questions), questions)
+    answers = checked_answers(judge.answer(clip.frames_THWC, clip.fps, questions), questions)
     return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": a.readings} for a in answers]}, {}
 
 
@@ -117,7 +128,8 @@ def _video_facts(data: bytes) -> Record:
     clip = video.decode(data)  # what was written is read back before it counts as made
     num_frames, height, width, _ = clip.frames_THWC.shape
     sha256 = hashlib.sha256(data).hexdigest()
-    return {"video_sha256": sha256, "num_frames": num_frames, "height": height, "width": width, "fps": clip.fps}
+    shape = {"num_frames": num_frames, "height": height, "width": width, "fps": clip.fps}
+    return {"video_sha256": sha256, **shape, "pixels": pixels.measure(clip.frames_THWC)}
 
 
 STAGES: dict[str, Stage] = {

@@ -43,11 +43,15 @@ def encode(frames_THWC: np.ndarray, fps: float, *, crf: int = 17) -> bytes:
         crf: x264 quality, lower is better; 17 is visually lossless.
 
     Raises:
-        ValueError: frames of another dtype, shape, or with an odd height or width.
+        ValueError: no frames, frames of another dtype or shape, an odd height or width, or a rate that is none.
     """
     if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3:
         raise ValueError(f"frames must be uint8 (T, H, W, 3), got {frames_THWC.dtype} {frames_THWC.shape}")
-    _, height, width, _ = frames_THWC.shape
+    num_frames, height, width, _ = frames_THWC.shape
+    if not num_frames or not height or not width:
+        raise ValueError(f"nothing to encode: the frames are {frames_THWC.shape}")
+    if not (np.isfinite(fps) and fps > 0):
+        raise ValueError(f"the frame rate must be a positive number of Hz, got {fps}")
     if height % 2 or width % 2:
         raise ValueError(f"H.264 needs an even height and width, got {height} x {width}: crop or pad the frames")
     with TemporaryDirectory() as folder:  # faststart moves the index to the front by opening the file once more

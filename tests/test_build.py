@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from workspace import SMALL, WORKERS, Workspace
 
+from gigavideo_data.pixels import JUDGE_ID
 from gigavideo_data.plan import plan
 from gigavideo_data.recipe import load
 from gigavideo_data.store import Store
@@ -40,6 +41,8 @@ def test_a_build_verifies_and_makes_every_video_once(reference):
     assert verified.clips == len(rows)
     assert reference.calls() == len(rows) - rows.count("real")
     assert (reference.folder / "out" / "report.html").exists()
+    measured = [row["source"] for row in reference.rows() if any(m["judge"] == JUDGE_ID for m in row["measurements"])]
+    assert sorted(measured) == sorted(source for source in rows if source != "real")
 
 
 def test_a_plan_knows_what_is_there_and_touches_nothing(reference, tmp_path):

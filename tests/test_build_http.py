@@ -151,7 +151,7 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     assert fell["prompt", "real", "too_long"] == fell["prompt", "real", "no_clip"] == 1
     assert fell["prompt", "twin", "no_clip"] == fell["prompt", "synthetic", "other_dimension"] == 1
     judges = {judge["id"].split("@")[0]: judge for row in rows for judge in row["judges"]}
-    assert set(judges) == {"seeing", "opencv"}
+    assert set(judges) == {"seeing", "opencv", "pixels"}
     assert judges["seeing"]["frames"] == 17
     who = {(a["dimension"], a["judge"].split("@")[0]) for row in rows for a in row["answers"]}
     assert {judge for dimension, judge in who if dimension == "camera_motion"} == {"opencv"}

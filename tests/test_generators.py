@@ -16,7 +16,7 @@ from gigavideo_data.errors import RunError
 from gigavideo_data.generators import models
 from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.recipe import Generator
-from gigavideo_data.stages import run_row
+from gigavideo_data.stages import run_row, synthesis
 from gigavideo_data.store import Store
 
 PROMPT, SEED = "a red circle moves to the left", 7
@@ -152,7 +152,8 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
     name, folder = tiny
     profile, store = tiny_pipelines.PROFILES[name], Store(tmp_path)
     engine = load(folder)
-    assert run_row("synthesize", "key", engine, {"prompt": PROMPT, "seed": SEED}, store, "run", 3) == "done"
+    item = synthesis(engine.settings, {"load": str(folder)}, PROMPT, SEED)
+    assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
     record = store.get("synthesize", "key")
     assert record is not None, "its blobs are there and whole"
     made = video.decode(store.blob(record["blobs"]["video.mp4"]))
@@ -166,7 +167,8 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
 def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
     generator, store = Generator(steps=2), Store(tmp_path)
     engine = load_engine("generator", settings_of(generator) | found_at(generator))
-    assert run_row("synthesize", "key", engine, {"prompt": PROMPT, "seed": SEED}, store, "run", 3) == "done"
+    item = synthesis(engine.settings, found_at(generator), PROMPT, SEED)
+    assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
     record = store.get("synthesize", "key")
     assert record is not None
     assert (record["num_frames"], record["height"], record["width"], record["fps"]) == (17, 48, 48, 8.0)

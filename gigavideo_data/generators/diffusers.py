@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FirstBlockCacheConfig
 
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.generators.models import model_folder, profile_of
 from gigavideo_data.generators.protocol import Generated
 
@@ -144,7 +144,7 @@ class DiffusersGenerator:
         """Make one video; the same prompt and seed give the same video on one machine.
 
         Raises:
-            ValueError: a value of the video is not finite.
+            RowError: a value of the video is not finite (bad_video).
         """
         pipeline, profile = self.pipeline, self.profile
         last: list[torch.Tensor] = []
@@ -168,7 +168,7 @@ class DiffusersGenerator:
             **({"frame_rate": profile.fps} if self.family.fps else {}),
         ).frames
         if not np.isfinite(frames_1THWC).all():
-            raise ValueError("the decoded video holds values that are not finite")
+            raise RowError("bad_video", "the decoded video holds values that are not finite")
         frames_THWC = (frames_1THWC[0] * 255).round().astype(np.uint8)
         size = profile.height, profile.width
         latents_CFHW = self.family.unpacked(last[0], pipeline, profile.num_frames, size)

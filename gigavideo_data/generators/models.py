@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.generators.protocol import Shape
 from gigavideo_data.hub_models import file_of, folder_of
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.recipe import Generator, on_the_hub, published_name
@@ -36,6 +37,11 @@ class Profile:
     guidance: float
     stride: int = 4
     shift: float | None = None
+
+    @property
+    def made(self) -> Shape:
+        """The shape of its videos."""
+        return Shape(self.num_frames, self.height, self.width, self.fps)
 
 
 # By shipped name or Hub id. Sizes, lengths, steps and guidance of the models' own model cards and pipelines.

@@ -1,0 +1,90 @@
+"""What the pixels of a generated clip say without a judge: is it all black, does nothing in it change?
+
+Both are measured on the clip as it was written. They are kept in `measurements` and decide nothing, unless a recipe's
+`reject_videos` names them: a prompt may ask for night, or for a still picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+JUDGE = {"backend": "pixels", "model": "pixels", "revision": "1"}  # as an entry of a row's `judges` is made of
+JUDGE_ID = f"{JUDGE['model']}@{JUDGE['revision']}"
+BRIGHTEST, CHANGE = "brightest level", "change of level"
+BLACK_LEVEL = 16  # of 255: a clip without a brighter value is black
+FROZEN_CHANGE = 16  # levels: more than compression makes of equal frames
+CHANGED_SHARE = 0.001  # of the pixels: as many may change more
+
+
+def measure(frames_THWC: np.ndarray) -> dict[str, float]:
+    """The brightest value of any pixel, and how far pixels change over the whole clip, in levels of 255.
+
+    The change is the range of a pixel's values over time that only CHANGED_SHARE of the pixels exceed.
+    """
+    range_HW = (frames_THWC.max(0) - frames_THWC.min(0)).max(-1)
+    return {BRIGHTEST: float(frames_THWC.max()), CHANGE: float(np.quantile(range_HW, 1 - CHANGED_SHARE))}
+
+
+def levels(record: Mapping[str, Any]) -> dict[str, float]:
+    """What was measured of a clip, from its record; nothing of one from before clips were measured."""
+    found: dict[str, float] = record.get("pixels", {})
+    return found
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """The same in words."""
+    return ", ".join(f"{name} {value:g} of 255" for name, value in levels(record).items())
+
+
+def flaw(levels: Mapping[str, float]) -> str | None:
+    """`black` or `frozen`, by what `measure` returned; None for a clip that is neither, or that was not measured."""
+    if levels.get(BRIGHTEST, 255.0) <= BLACK_LEVEL:
+        return "black"
+    return "frozen" if levels.get(CHANGE, 255.0) <= FROZEN_CHANGE else None
+
+
+def measurements(levels: Mapping[str, float], dimensions: Iterable[str]) -> list[dict[str, Any]]:
+    """Entries of the column `measurements`, for every dimension that a clip is scored on."""
+    return [
+        {"dimension": dimension, "name": name, "judge": JUDGE_ID, "values": [value]}
+        for dimension in dimensions
+        for name, value in levels.items()
+    ]
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What the column `measurements` of a row holds of this, by dimension."""
+    found: dict[str, dict[str, float]] = {}
+    for one in row["measurements"] or []:
+        if one["judge"] == JUDGE_ID:
+            found.setdefault(one["dimension"], {})[one["name"]] = one["values"][0]
+    return found
+
+
+def flaws(clips: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, dict[str, int]]:
+    """Per dimension: how many clips were measured (videos), and how many of them are black and frozen.
+
+    Args:
+        clips: dimension and levels of each.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for dimension, levels in clips:
+        if levels:
+            count = counts.setdefault(dimension, {"videos": 0, "black": 0, "frozen": 0})
+            count["videos"] += 1
+            if found := flaw(levels):
+                count[found] += 1
+    return counts
+
+
+def warnings(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """One sentence per dimension and flaw that occurs."""
+    return [
+        f"{dimension}: {count[name]} of {count['videos']} videos are {name}"
+        for dimension, count in counts.items()
+        for name in ("black", "frozen")
+        if count[name]
+    ]
