@@ -114,9 +114,10 @@ def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
 
     if judge.backend == "http":
         settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "vllm"})
-        return settings | {"template": TEMPLATE}, {"endpoint": judge.endpoint}
+        return settings | {"template": TEMPLATE}, {"endpoint": judge.endpoint, "min_mass": judge.min_mass}
     settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout", "vllm"})
     settings, found_at = _found(judge.model, settings | {"template": TEMPLATE})
+    found_at |= {"min_mass": judge.min_mass}
     return settings, found_at | ({"vllm": judge.vllm.model_dump()} if judge.backend == "vllm" else {})
 
 

@@ -27,6 +27,7 @@ import numpy as np
 
 from gigavideo_data.engines import CONCURRENT, RESIDENT, load_engine
 from gigavideo_data.errors import RunError
+from gigavideo_data.judges.watched import WatchedJudge
 from gigavideo_data.recipe import Limits, Place, Scale
 from gigavideo_data.stages import STAGES, Item, run_row
 from gigavideo_data.store import Store, canonical
@@ -84,10 +85,13 @@ class Worker:
 
         cv2.setNumThreads(1)
         try:
-            return load_engine(kind, settings)
+            engine = load_engine(kind, settings)
         except Exception as error:  # part of the row adapter: no row could be made, so the run stops
             reason = " ".join(str(error).split())[:300]
             raise RunError(f"{settings['backend']} cannot be loaded: {type(error).__name__}: {reason}") from error
+        if kind == "judge" and "min_mass" in settings:
+            return WatchedJudge(engine, settings["min_mass"], settings.get("readout", "logits"))
+        return engine
 
 
 @cache

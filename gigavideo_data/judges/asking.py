@@ -6,8 +6,10 @@ are those of the first token of the answer, summed over the ways to write the wo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from math import exp
+from operator import itemgetter
 from typing import Any
 
 import cv2
@@ -22,6 +24,8 @@ TEMPLATE = content_key([QUESTION])[:8]
 WORDS = ("yes", "no")
 # As tokenizers cut them at the start of an answer: with and without a space or its sign in byte-level vocabularies.
 SPELLINGS = {word: (word, word.capitalize(), word.upper(), f" {word}", f" {word.capitalize()}") for word in WORDS}
+
+_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
 def text_of(question: str) -> str:
@@ -81,18 +85,19 @@ def read(first_token: Iterable[tuple[str, float]]) -> Answer:
     Raises:
         RowError: a number is not the logarithm of a probability (bad_answer).
     """
-    sums = dict.fromkeys(WORDS, 0.0)
+    sums, likeliest = dict.fromkeys(WORDS, 0.0), ("", float("-inf"))
     for text, logprob in first_token:
         if not isinstance(logprob, int | float) or not logprob <= ROUNDING:  # NaN is not either
             raise RowError("bad_answer", f"the log-probability of {text!r} is {logprob!r}, expected at most 0")
         word = text.strip(" \n\t▁Ġ").casefold()
         if word in sums:
             sums[word] += exp(logprob)
-    return Answer(p_yes=sums["yes"], p_no=sums["no"])
+        likeliest = max(likeliest, (text, logprob), key=itemgetter(1))
+    return Answer(p_yes=sums["yes"], p_no=sums["no"], said=likeliest[0])
 
 
 def written(text: str) -> Answer:
-    """All mass on the word that an answer begins with; none on either where it is another one."""
-    words = text.strip().casefold().split()
+    """All mass on the word that an answer begins with, after a model's thoughts; none where it is another one."""
+    words = _THOUGHTS.sub("", text).strip().casefold().split()
     first = words[0].strip(".,:;!\"'*") if words else ""
-    return Answer(p_yes=float(first == "yes"), p_no=float(first == "no"))
+    return Answer(p_yes=float(first == "yes"), p_no=float(first == "no"), said=text.strip()[:40])

@@ -18,6 +18,7 @@ from gigavideo_data.judges.protocol import Answer
 from gigavideo_data.llm.endpoint import chat, client_of
 
 JPEG_QUALITY = 95
+TEXT_TOKENS = 1024  # of a written answer; one word, but thoughts come before it
 TOP = 20  # candidates for the first token; more than this, servers refuse
 
 
@@ -51,7 +52,9 @@ class HttpJudge:
     def _ask(self, media: list[dict[str, Any]], question: str) -> Answer:
         content: Any = [*media, {"type": "text", "text": asking.text_of(question)}]
         hard = self.settings["readout"] == "text"
-        wish: dict[str, Any] = {"max_tokens": 8} if hard else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+        wish: dict[str, Any] = (
+            {"max_tokens": TEXT_TOKENS} if hard else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+        )
         messages = [{"role": "user", "content": content}]
         choice = chat(self.client, self.model, messages, temperature=0.0, seed=0, **wish).choices[0]
         if hard:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Protocol
 
@@ -19,12 +19,13 @@ class Answer:
     """Probabilities of the two answers; their sum, the mass, is small when the judge did not answer the form.
 
     `readings` are what the answer was drawn from, by name, where that is more than the probabilities: counts per frame,
-    say.
+    say. `said` is what the answer begins with, where the judge tells that.
     """
 
     p_yes: float
     p_no: float
     readings: dict[str, list[float]] = field(default_factory=dict)
+    said: str = field(default="", compare=False)
 
     @property
     def turned(self) -> Answer:
@@ -48,7 +49,7 @@ def checked(answers: Sequence[Answer], asked: Sequence[str]) -> list[Answer]:
         for name, values in answer.readings.items():
             if not all(map(isfinite, values)):
                 raise RowError("bad_answer", f"{name} is {values}, expected finite numbers: {question}")
-    return [Answer(min(answer.p_yes, 1.0), min(answer.p_no, 1.0), answer.readings) for answer in answers]
+    return [replace(answer, p_yes=min(answer.p_yes, 1.0), p_no=min(answer.p_no, 1.0)) for answer in answers]
 
 
 class Judge(Protocol):

@@ -7,6 +7,7 @@ video are asked together, the video first: its beginning is computed once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -80,7 +81,8 @@ class VllmJudge:
 
     def _read(self, output: Any) -> Answer:
         (first_token,) = output.outputs[0].logprobs
-        return asking.read((word, first_token[token].logprob) for token, word in self.spellings.items())
+        answer = asking.read((word, first_token[token].logprob) for token, word in self.spellings.items())
+        return replace(answer, said=output.outputs[0].text)
 
     def _load(self) -> Callable[[list[list[Prompt]]], list[list[Any]]]:
         from vllm import SamplingParams

@@ -1,0 +1,64 @@
+"""A multimodal judge that is stopped when it does not answer in the form that is read: with yes or no.
+
+A reasoning model begins every answer with a mark such as <think>. All rows would come out unscorable, which is not
+their fault. So the first clip without any usable answer is followed by a control question, to which every model that
+answers with one word says yes or no; without such an answer the run stops before that row is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gigavideo_data.errors import RunError
+from gigavideo_data.judges.protocol import Answer, Judge
+
+CONTROL = "Is there a white square in this video?"
+
+
+class WatchedJudge:
+    """A judge with a control question."""
+
+    def __init__(self, judge: Judge, min_mass: float, readout: str) -> None:
+        """Wrap it.
+
+        Args:
+            judge: a multimodal model.
+            min_mass: least P(yes) + P(no) of a usable answer.
+            readout: "logits" or "text", for what the message proposes.
+        """
+        self.judge, self.min_mass, self.readout = judge, min_mass, readout
+        self.kind, self.model, self.revision = judge.kind, judge.model, judge.revision
+        self.answers_in_form = False
+
+    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
+        """Answer as the judge does.
+
+        Raises:
+            RunError: it answers neither these questions nor the control question with yes or no.
+        """
+        answers = self.judge.answer(frames_THWC, fps, asked)
+        if asked and not self.answers_in_form:
+            if not any(map(self._is_usable, answers)):
+                self._check_control(frames_THWC, fps)
+            self.answers_in_form = True
+        return answers
+
+    def _is_usable(self, answer: Answer) -> bool:
+        return not answer.p_yes + answer.p_no < self.min_mass  # NaN is another mistake, named elsewhere
+
+    def _check_control(self, frames_THWC: np.ndarray, fps: float) -> None:
+        _, height, width, _ = frames_THWC.shape
+        control_THWC = np.zeros_like(frames_THWC)
+        control_THWC[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 255
+        (answer,) = self.judge.answer(control_THWC, fps, [CONTROL])
+        if self._is_usable(answer):
+            return
+        begins = f"begins with {answer.said!r} and " if answer.said else ""
+        text = " or set judge.readout=text, which is recorded in every row;" if self.readout == "logits" else ""
+        raise RunError(
+            f"the judge {self.model} does not answer with yes or no: its answer to the control question {CONTROL!r} "
+            f"{begins}has P(yes) + P(no) = {answer.p_yes + answer.p_no:.3f}, and judge.min_mass is {self.min_mass:g}. "
+            "If it thinks before it answers, turn that off in its chat template (a vLLM server takes "
+            f"--default-chat-template-kwargs '{{\"enable_thinking\": false}}');{text} else name another model. "
+            "Then run the same command again."
+        )
