@@ -108,7 +108,7 @@ class Prompts(_Part):
 class Captions(_Part):
     """The captions of real clips: `count` of them (0: none), each with a generated twin, the real clip, or both.
 
-    `table` is a CSV or Parquet `table` of captions and a folder of `clips` (see `gigavideo_data.captions`); clips
+    `table` is a CSV, TSV or Parquet `table` of captions and a folder of `clips` (see `gigavideo_data.captions`); clips
     longer than `max_seconds` or less suitable than `min_suitability` fall, in Koala-36M's scale.
     """
 

@@ -72,7 +72,7 @@ def test_other_names_of_columns_and_no_times_will_do(tmp_path):
     [
         ("none.parquet", None, "cannot be read"),
         ("a.parquet", b"not parquet", "cannot be read"),
-        ("a.txt", b"x", "must be .csv or .parquet"),
+        ("a.txt", b"x", "must be .csv, .tsv or .parquet"),
         ("a.csv", b"a,b\n1,2\n", "no column caption or prompt or text; it has a, b"),
     ],
 )
@@ -87,6 +87,68 @@ def test_suitability_must_be_there_if_it_is_asked_for(tmp_path):
     pq.write_table(pa.table({"text": ["a boat"], "file": ["boat.mp4"]}), tmp_path / "mine.parquet")
     with pytest.raises(RecipeError, match="no column video_training_suitability_score"):
         captions.choose(tmp_path / "mine.parquet", 1, 5.0, 4.0)
+
+
+NAMES = ["000017", "0", "1e5", "NA", "null", "-0", "1_000", "Caf\u00e9 (1)"]
+CAPTIONS = ["true", "false", "007", "NaN", "NULL", "1e5", "-", "2024-01-01"]
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.TSV", "\t")])
+def test_names_and_captions_are_taken_letter_by_letter(tmp_path, name, delimiter):
+    lines = [delimiter.join(cells) for cells in (("file", "caption"), *zip(NAMES, CAPTIONS, strict=True))]
+    (tmp_path / name).write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
+    chosen, fallen = captions.choose(tmp_path / name, 99, 5.0, None)
+    assert ([one.clip for one in chosen], [one.caption for one in chosen], fallen) == (NAMES, CAPTIONS, [])
+
+
+def test_an_empty_cell_is_none_and_the_rows_columns_are_those_of_the_header(tmp_path):
+    (tmp_path / "a.csv").write_text("caption,file,id,timestamp\n,boat,1,\na boat,,2,\na boat,boat,3,\n\n")
+    chosen, fallen = captions.choose(tmp_path / "a.csv", 99, 5.0, None)
+    assert chosen == [Captioned("a boat", "boat", None, None)]
+    assert fallen == [("boat", "no_caption"), ("", "bad_name")]
+
+
+def test_names_that_are_whole_numbers_in_parquet_are_their_digits(tmp_path):
+    columns = {"caption": pa.array(["one", "two"]).dictionary_encode(), "file": pa.array([0, 17])}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert [one.clip for one in captions.choose(tmp_path / "a.parquet", 9, 5.0, None)[0]] == ["0", "17"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("caption,file\na,1\nun caf\u00e9,2\n".encode("latin-1"), r"row 3: not UTF-8 .*caf\\xe9.* save it as UTF-8"),
+        ("caption,file\n猫在屋顶,1\n".encode("gbk"), "row 2: not UTF-8"),
+        ("caption,file\na,1\n".encode("utf-16"), "row 1: not UTF-8"),
+        ("caption,file\na,1\n".encode("utf-16-le"), "row 1: not UTF-8"),
+        (b"caption,file\na\0b,1\n", "row 2: not UTF-8"),
+        (b"caption,file\na boat, red,1\n", "row 2 has 3 cells, the header 2"),
+        (b"caption,file\ntwo cats\njump,1\n", "row 2 has 1 cells, the header 2"),
+        (b'caption,file\n"a boat,1\n', "row 2: "),
+        (b"caption,file,caption\na,1,b\n", "row 1: column caption is there twice"),
+        (b"", "holds no rows"),
+    ],
+)
+def test_a_table_that_cannot_be_read_for_sure_is_refused_with_its_row(tmp_path, content, words):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(RecipeError, match=f"table .*a.csv.*{words}"):
+        captions.choose(tmp_path / "a.csv", 9, 5.0, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"caption": pa.array(["a"]), "file": pa.array([17.0])}, "column file holds double, not text; save it as text"),
+        ({"caption": pa.array([True]), "file": pa.array(["a"])}, "column caption holds bool"),
+        ({"caption": pa.array([b"a"]), "file": pa.array(["a"])}, "column caption holds binary"),
+        ({"caption": pa.array(["a", "b\0"]), "file": pa.array(["a", "b"])}, "row 2: not UTF-8"),
+        ({"caption": pa.array([b"\xe9"]).view(pa.string()), "file": pa.array(["a"])}, "row 1: not UTF-8"),
+    ],
+)
+def test_parquet_whose_cells_are_no_text_is_refused(tmp_path, columns, words):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(RecipeError, match=words):
+        captions.choose(tmp_path / "a.parquet", 9, 5.0, None)
 
 
 # --- clips -----------------------------------------------------------------------------------------------------------
