@@ -6,13 +6,13 @@ if it says nearly the same.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.prompts import Seen, normalised
 
@@ -20,7 +20,9 @@ GRAM = 5  # words in a sequence; the whole of a blocked prompt that is shorter
 MIN_WORDS = 3  # shorter ones ("a dog") are in every second prompt: they must be equal to count
 CONTAINED = 0.5  # of a blocked prompt's sequences
 LIKENESS = 0.85
-_TEXT_KEYS = ("prompt_en", "prompt", "caption", "text")
+TEXT_KEYS = ("prompt_en", "prompt", "caption", "text")  # what a prompt is called in tables and objects
+
+Found = tuple[str, str]  # where a prompt stands, and the prompt
 
 
 class Blocklist:
@@ -56,46 +58,123 @@ class Blocklist:
 
 
 def read(path: Path) -> list[str]:
-    """The prompts of a block-list: lines of text, CSV with a column of them, or JSON.
+    """The prompts of a block-list, by the ending of its name: lines (.txt), rows (.csv, .tsv), or JSON (.json, .jsonl).
 
-    In JSON: a list of texts, a list of objects, an object by prompt, or one object per line; objects hold the text
-    under `prompt_en`, `prompt`, `caption` or `text`, as those of VBench do.
+    A table names the column of prompts `prompt_en`, `prompt`, `caption` or `text`. So do objects of JSON. A .json file
+    holds a list of texts or objects, such lists by name, or texts or objects by prompt, and numbers or words beside
+    them; a line of a .jsonl file holds one text or object.
 
     Raises:
-        RecipeError: it cannot be read, or holds no prompts.
+        RecipeError: it cannot be read, holds no prompts, or something in it cannot be understood: a list that blocks
+            less than it seems to is worse than none.
     """
+    path, where = path.expanduser(), f"blocklists: {path}"
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RecipeError(f"{where}: its name must end in {', '.join(filter(None, READERS))}, or have no ending")
     try:
-        content = path.expanduser().read_text("utf-8-sig")
-        if path.suffix == ".json":
-            texts = list(_texts(json.loads(content)))
-        elif path.suffix == ".jsonl":
-            texts = [text for line in content.splitlines() if line.strip() for text in _texts([json.loads(line)])]
-        elif path.suffix == ".csv":
-            texts = list(_texts(list(csv.DictReader(content.splitlines()))))
-        else:
-            texts = [line for line in content.splitlines() if line.strip()]
+        found = list(reader(path, where))
     except OSError as error:
-        raise RecipeError(f"blocklists: {path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise RecipeError(
-            f"blocklists: {path}: not readable ({error}); see `gigavideo_data/decontaminate.py`"
-        ) from error
-    if not texts:
-        raise RecipeError(f"blocklists: {path}: holds no prompts; objects need one of {', '.join(_TEXT_KEYS)}")
-    return texts
+        raise RecipeError(f"{where}: cannot be read ({error.strerror}); check the path") from error
+    if not found:
+        raise RecipeError(f"{where}: holds no prompts")
+    for here, text in found:
+        if not normalised(text):
+            raise RecipeError(f"{here}: {text!r} has no words to block; take it out")
+    return [text for _, text in found]
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):  # by prompt, perhaps cut short: what it maps to may hold the whole
-        for key, held in value.items():
-            yield key
-            yield from _texts([held])
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, str):
-                yield item
-            elif isinstance(item, dict):
-                yield from (item[key] for key in _TEXT_KEYS if isinstance(item.get(key), str))
+def _of_lines(path: Path, where: str) -> Iterator[Found]:
+    for number, line in tables.lines(path, where):
+        here = f"{where}: line {number}"
+        if line.lstrip().startswith(("{", "[{", '["')):
+            raise RecipeError(f"{here}: is JSON; name the file .json, or .jsonl if each line is one object")
+        if "\t" in line.strip():
+            raise RecipeError(f"{here}: has several columns; name the file .tsv and name its columns in the first line")
+        if line.strip():
+            yield here, line
+
+
+def _of_table(path: Path, where: str) -> Iterator[Found]:
+    rows = tables.rows(path, where)
+    _, header = next(rows)
+    if not set(TEXT_KEYS) & header.keys():
+        raise RecipeError(f"{where}: no column {' or '.join(TEXT_KEYS)}; its first row has {', '.join(header)}")
+    for number, row in rows:
+        here = f"{where}: row {number}"
+        texts = _texts_of(row)
+        if not texts:
+            raise RecipeError(f"{here}: no prompt; fill it in, or take the row out")
+        yield from ((here, text) for text in texts)
+
+
+def _of_json(path: Path, where: str) -> Iterator[Found]:
+    value = _parsed("\n".join(line for _, line in tables.lines(path, where)), where)
+    if isinstance(value, dict):
+        yield from _of_object(value, where)
+    else:
+        yield from _of_list(value if isinstance(value, list) else [value], where)
+
+
+def _of_json_lines(path: Path, where: str) -> Iterator[Found]:
+    for number, line in tables.lines(path, where):
+        here = f"{where}: line {number}"
+        if line.strip():
+            yield from ((here, text) for _, text in _of_list([_parsed(line, here)], here))
+
+
+READERS = {
+    ".txt": _of_lines,
+    ".csv": _of_table,
+    ".tsv": _of_table,
+    ".json": _of_json,
+    ".jsonl": _of_json_lines,
+    "": _of_lines,
+}
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{where}: no JSON ({error})") from error
+
+
+def _of_list(items: list[Any], where: str) -> Iterator[Found]:
+    """Texts, or objects that hold one."""
+    for number, item in enumerate(items, 1):
+        texts = [item] if isinstance(item, str) else _texts_of(item) if isinstance(item, dict) else []
+        if not texts:
+            shown = json.dumps(item, ensure_ascii=False)[:60]
+            raise RecipeError(f"{where}: item {number}: no text, and no object with {' or '.join(TEXT_KEYS)}: {shown}")
+        yield from ((f"{where}: item {number}", text) for text in texts)
+
+
+def _of_object(value: dict[str, Any], where: str) -> Iterator[Found]:
+    """One object with a text; or lists by name; or by prompt, perhaps cut short, what belongs to it."""
+    with_text = bool(_texts_of(value)) or any(isinstance(held, list) for held in value.values())
+    for key, held in value.items():
+        here = f"{where}: {key!r}"
+        texts = [key] if _is_phrase(key) else []
+        if isinstance(held, list):
+            yield from _of_list(held, here)
+        elif isinstance(held, dict):
+            texts += _texts_of(held)
+        elif isinstance(held, str) and (key in TEXT_KEYS or _is_phrase(held)):
+            texts.append(held)
+        if not texts and (isinstance(held, dict) or not with_text):  # else a number or a word beside the prompts
+            raise RecipeError(
+                f"{here}: neither a prompt, nor a list of them, nor an object with {' or '.join(TEXT_KEYS)}"
+            )
+        yield from ((here, text) for text in texts)
+
+
+def _is_phrase(text: str) -> bool:
+    return len(normalised(text).split()) > 1
+
+
+def _texts_of(held: dict[str, Any]) -> list[str]:
+    return [held[key] for key in TEXT_KEYS if isinstance(held.get(key), str) and held[key].strip()]
 
 
 def _grams(words: list[str], size: int) -> set[tuple[str, ...]]:

@@ -171,6 +171,60 @@ def test_lists_are_read_in_their_usual_forms(tmp_path, name, content, texts):
     assert set(decontaminate.read(tmp_path / name)) == texts
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.csv", 'prompt,dim\n"two cats\njump over",mechanics\n,\n', {"two cats\njump over"}),
+        ("a.CSV", "prompt\n007\ntrue\nNA\n", {"007", "true", "NA"}),
+        ("a.tsv", "id\tprompt\n1\tone, two\n", {"one, two"}),
+        ("a.JSONL", '{"prompt": "one\u2028two"}\n', {"one\u2028two"}),
+        ("a.json", '{"version": "2", "prompts": ["one", {"text": "two"}]}', {"one", "two"}),
+        ("a.json", '{"mechanics": ["one"], "human anatomy": ["two"]}', {"one", "human anatomy", "two"}),
+        ("a.json", '{"prompt": "one", "dimension": ["x"], "id": 3}', {"one", "x"}),
+        ("a.json", '{"001": "one two", "three four": null}', {"one two", "three four"}),
+        ("a.TXT", "one\u2028two\r\nthree\rfour", {"one\u2028two", "three", "four"}),
+        ("list", "\ufeffone", {"one"}),
+    ],
+)
+def test_a_record_of_a_list_ends_where_its_format_says(tmp_path, name, content, texts):
+    (tmp_path / name).write_bytes(content.encode())
+    assert set(decontaminate.read(tmp_path / name)) == texts
+
+
+def test_a_blocked_prompt_over_several_lines_of_a_table_blocks_what_holds_half_of_it(tmp_path):
+    (tmp_path / "a.csv").write_text('prompt,dim\n"two cats\njump over a wall",x\n')
+    assert Blocklist(decontaminate.read(tmp_path / "a.csv")).reason("two cats jump over a low wall") == "blocked_words"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"id,sentence\n1,one\n", "no column prompt_en or prompt or caption or text; .* has id, sentence"),
+        ("a.csv", b"prompt,id\n,1\n", "row 2: no prompt"),
+        ("a.csv", b"prompt\none, two\n", "row 2 has 2 cells, the header 1; put cells with commas"),
+        ("a.csv", b'prompt\n"one\n', "row 2: .*quotes"),
+        ("a.csv", "prompt\nun café\n".encode("latin-1"), r"row 2: not UTF-8 text \(b'un caf\\xe9'\); save it as UTF-8"),
+        ("a.txt", "one\n猫在屋顶".encode("gbk"), "line 2: not UTF-8 text"),
+        ("a.txt", "one".encode("utf-16"), "line 1: not UTF-8 text"),
+        ("a.txt", b'{"prompt": "one"}\n', "line 1: is JSON"),
+        ("a.txt", b"1\tone\n", "line 1: has several columns"),
+        ("a.txt", b"one\n...\n", "line 2: '...' has no words"),
+        ("a.yaml", b"- one\n", r"must end in .txt, .csv, .tsv, .json, .jsonl"),
+        ("a.json", b'["one", ["two"]]', "item 2: no text"),
+        ("a.json", b'[{"sentence": "one"}]', "item 1: no text, and no object with prompt_en or"),
+        ("a.json", b'{"version": "2", "prompts": {"a": 1}}', "'version': neither a prompt"),
+        ("a.json", b'{"prompts": ["one"], "more": {"x": ["two"]}}', "'more': neither a prompt"),
+        ("a.json", b'{"prompts": ["one", 2]}', "'prompts': item 2: no text"),
+        ("a.jsonl", b'{"prompt": "one"}\n{"prompts": ["two"]}\n', "line 2: item 1: no text"),
+        ("a.jsonl", b'{"prompt": "one"}\n{"prompt": \n', "line 2: no JSON"),
+    ],
+)
+def test_a_list_that_would_block_less_than_it_seems_to_is_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecipeError, match=f"blocklists: .*{words}"):
+        decontaminate.read(tmp_path / name)
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.json", "{"), ("a.json", '[{"x": 1}]'), ("a.txt", "\n"), (None, "")])
 def test_a_list_without_prompts_is_refused(tmp_path, name, content):
     if name:
