@@ -1,7 +1,7 @@
 """Read a finished dataset folder back: manifest and rows, clips only where they are asked for.
 
 Reading trusts the columns, as `verify` has checked them; it refuses a folder without manifest, another major format,
-and pages whose checksum is wrong.
+names and links that lead out of the folder, and files that are not those of the manifest.
 
     manifest = read_manifest(folder);  rows = read_rows(folder)
 """
@@ -9,7 +9,7 @@ and pages whose checksum is wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +18,12 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.schema import MAX_PROBLEMS, ROW_SCHEMA, check_format
+from gigavideo_data.schema import FILE_NAME, MAX_PROBLEMS, ROW_SCHEMA, check_format
+from gigavideo_data.sums import sha256_of
 
 BATCH_ROWS = 64  # clips are large: few at a time
+MAX_GROUP_BYTES = 1 << 30  # of a row group; refused before it is read
+BESIDE = ("README.md", "cost.json")  # of a set, what its manifest does not list
 WITHHELD = "Its generated videos are withheld. `gv-data remake` makes them again, with the models that made them."
 
 Row = dict[str, Any]
@@ -101,9 +104,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest.json.
 
     Raises:
-        DatasetError: it is missing, damaged, incomplete, or of a format we do not read.
+        DatasetError: it is missing, damaged, incomplete, of a format we do not read, or leads out of the folder.
     """
     path = folder / "manifest.json"
+    _check_inside(folder, path.name)
     if not path.is_file():
         raise DatasetError(f"{folder}: no manifest.json, so no finished dataset. Run `gv-data build` to its end first.")
     try:
@@ -115,7 +119,47 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: {wrong}. Build the dataset again; finished work is kept.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: damaged ({error!r}). Build the dataset again; finished work is kept.") from error
+    for name in manifest["files"]:
+        if not FILE_NAME.fullmatch(name):
+            raise DatasetError(
+                f"{path}: file name {name!r} is not allowed, no set of ours has such a file. Do not use this set."
+            )
+    for name in (*manifest["files"], *BESIDE):
+        _check_inside(folder, name)
     return manifest
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse a link that leaves the folder. In the Hub client's cache, a snapshot links to the blobs beside it."""
+    path, root = folder / name, folder.resolve()
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise DatasetError(f"{path}: cannot be followed ({error}). Do not use this set.") from error
+    allowed = [root]
+    if root.parent.name == "snapshots":  # <cache>/<repository>/snapshots/<commit>
+        allowed += [root.parents[1] / "blobs", root.parents[2] / "blobs"]
+    if not any(target.is_relative_to(place) for place in allowed):
+        raise DatasetError(
+            f"{path}: a link to {target}, outside the dataset's folder. Do not use this set, or copy the file."
+        )
+
+
+def check_file(folder: Path, name: str, listed: Mapping[str, Any]) -> None:
+    """Compare a file with its entry in the manifest (sha256, bytes).
+
+    Raises:
+        DatasetError: it is missing, or another one.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing, the manifest lists it. Fetch or build the set again.")
+    size, sha256 = path.stat().st_size, sha256_of(path)
+    if (size, sha256) != (listed["bytes"], listed["sha256"]):
+        raise DatasetError(
+            f"{path}: {size} bytes with sha256 {sha256}, the manifest says {listed['bytes']} bytes with "
+            f"{listed['sha256']}. The file is damaged or was changed; fetch or build the set again."
+        )
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -130,7 +174,7 @@ def read_all(folder: Path, schema: pa.Schema, part: str) -> list[Row]:
 
 
 def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[pa.RecordBatch]:
-    """Stream one part of a dataset in small batches, every page checked against its checksum.
+    """Stream one part of a dataset in small batches; before the first row, its files are compared with the manifest.
 
     Args:
         folder: the dataset.
@@ -140,17 +184,23 @@ def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[
     Raises:
         DatasetError: there is no Parquet file, or one is damaged.
     """
-    names = sorted(name for name in read_manifest(folder)["files"] if name.startswith(f"{part}/"))
+    files = read_manifest(folder)["files"]
+    names = sorted(name for name in files if name.startswith(f"{part}/"))
     if not names:
         raise DatasetError(f"{folder}: no Parquet files under {part}/. Build or download the dataset again.")
+    for name in names:
+        check_file(folder, name, files[name])
     for name in names:
         yield from read_shard(folder / name, columns)
 
 
 def read_shard(shard: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The same of one file."""
+    """The same of one file, which is not compared; every page is checked against its checksum, if it has one."""
     try:
         with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+            for number in range(file.num_row_groups):
+                if file.metadata.row_group(number).total_byte_size > MAX_GROUP_BYTES:
+                    raise DatasetError(f"{shard}: row group {number} is larger than {MAX_GROUP_BYTES >> 20} MiB.")
             yield from file.iter_batches(BATCH_ROWS, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names what is damaged.") from error

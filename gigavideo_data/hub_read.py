@@ -17,17 +17,14 @@ import pyarrow.parquet as pq
 
 from gigavideo_data import versions
 from gigavideo_data.errors import DatasetError, HubError
-from gigavideo_data.folder_read import read_manifest
+from gigavideo_data.folder_read import BESIDE, MAX_GROUP_BYTES, read_manifest
 from gigavideo_data.hub_edge import ASK_S, patiently
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import FILE_NAME
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_TEXT_BYTES = 64 << 20  # of the files beside the shards
-MAX_GROUP_BYTES = 1 << 30
 MAX_FILE_BYTES = 4 << 30  # no set of ours has shards as large; larger ones are refused before they are fetched
-BESIDE = ("README.md", "cost.json")  # of a set, what its manifest does not list
 
 
 @dataclass(frozen=True)
@@ -169,10 +166,8 @@ def _manifest(version: Version) -> Path:
 
 
 def _check_listed(version: Version, listed: dict[str, Any]) -> None:
-    """Compare names and sizes with the Hub's own listing, before a byte is fetched."""
+    """Compare sizes with the Hub's own listing, before a byte is fetched."""
     for name, file in listed.items():
-        if not FILE_NAME.fullmatch(name):
-            raise DatasetError(f"{version}: lists a file {name!r}, which no set of ours has. Do not use it.")
         if file["bytes"] > MAX_FILE_BYTES:
             raise DatasetError(f"{version}: {name} has {file['bytes']} bytes, more than {MAX_FILE_BYTES >> 30} GiB.")
     there = _sizes(version, list(listed))

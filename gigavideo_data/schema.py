@@ -279,6 +279,22 @@ def in_order(rows: list[dict], contract: Contract = ROWS) -> list[dict]:
     return sorted(rows, key=lambda row: [str(row.get(name) or "") for name in contract.order])
 
 
+def check_clip(row: dict, where: str, size_THW: tuple[int, ...], fps: float) -> None:
+    """Compare what was decoded of a row's clip with what the row says of it.
+
+    Raises:
+        DatasetError: they differ.
+    """
+    if size_THW != (row["num_frames"], row["height"], row["width"]):
+        num_frames, height, width = size_THW
+        raise DatasetError(
+            f"{where}: the clip has {num_frames} frames of {height} x {width} px, the row says "
+            f"{row['num_frames']} of {row['height']} x {row['width']}. Build the set again."
+        )
+    if not math.isclose(fps, row["fps"], rel_tol=1e-3):
+        raise DatasetError(f"{where}: the clip runs at {fps:g} Hz, the row says {row['fps']:g}. Build the set again.")
+
+
 def check_format(version: str, where: str) -> None:
     """Refuse a set of another major format."""
     major, ours = version.split(".")[0], FORMAT_VERSION.split(".")[0]

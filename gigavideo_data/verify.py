@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,12 +20,11 @@ import yaml
 from rich.console import Console
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import File, LedgerLine, Manifest, read_manifest
+from gigavideo_data.folder_read import MAX_GROUP_BYTES, File, LedgerLine, Manifest, check_file, read_manifest
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import FILE_NAME, LAYOUT, OPTIONAL, check_table, configs_of
+from gigavideo_data.schema import LAYOUT, OPTIONAL, check_clip, check_table, configs_of
 from gigavideo_data.video import decode
 
-MAX_ROW_GROUP_BYTES = 1 << 30  # refused before it is read
 BFLOAT16_EXPONENT = 0x7F80  # all of its bits are set in what is infinite or not a number
 
 
@@ -69,7 +67,7 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
             if config not in OPTIONAL or names:
                 rows[split] = 0
             for name in names:
-                for table in _read(path / name, name, manifest.files[name]):
+                for table in _read(path, name, manifest.files[name]):
                     check_table(table, name, contract)
                     _check_across(config, table, name, split, seen)
                     _check_withheld(config, table, name, withheld=manifest.withheld)
@@ -92,7 +90,7 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
     """The folder holds the files of the manifest, all of them and no others that a reader would pick up."""
     patterns = {pattern: config for config, (_, splits) in LAYOUT.items() for pattern in splits.values()}
     for name in manifest.files:
-        if not FILE_NAME.fullmatch(name) or not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             raise DatasetError(f"{path / 'manifest.json'}: file name {name!r} is not allowed. Do not use this set.")
     for pattern, config in patterns.items():
         listed, present = (
@@ -107,23 +105,17 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
             )
 
 
-def _read(path: Path, name: str, listed: File) -> Iterator[pa.Table]:
+def _read(folder: Path, name: str, listed: File) -> Iterator[pa.Table]:
     """Compare size and sum with the manifest, then give the row groups one by one."""
-    with path.open("rb") as file:
-        size, sha256 = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-    if (size, sha256) != (listed.bytes, listed.sha256):
-        raise DatasetError(
-            f"{name}: {size} bytes with sha256 {sha256[:12]}, the manifest says {listed.bytes} bytes with "
-            f"{listed.sha256[:12]}. The file is damaged or was changed; fetch or build the set again."
-        )
+    check_file(folder, name, listed.model_dump())
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        with pq.ParquetFile(folder / name, page_checksum_verification=True) as parquet:
             if parquet.metadata.num_rows != listed.rows:
                 raise DatasetError(f"{name}: {parquet.metadata.num_rows} rows, the manifest says {listed.rows}.")
             yield parquet.schema_arrow.empty_table()  # so that the columns of an empty file are checked too
             for number in range(parquet.num_row_groups):
-                if parquet.metadata.row_group(number).total_byte_size > MAX_ROW_GROUP_BYTES:
-                    raise DatasetError(f"{name}: row group {number} is larger than {MAX_ROW_GROUP_BYTES >> 20} MiB.")
+                if parquet.metadata.row_group(number).total_byte_size > MAX_GROUP_BYTES:
+                    raise DatasetError(f"{name}: row group {number} is larger than {MAX_GROUP_BYTES >> 20} MiB.")
                 yield parquet.read_row_group(number)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{name}: cannot be read as Parquet ({error}). Fetch or build the set again.") from error
@@ -178,16 +170,7 @@ def _check_clip(row: dict, where: str) -> None:
     if hashlib.sha256(data).hexdigest() != row["video_sha256"]:
         raise DatasetError(f"{where}: the clip's bytes do not have the sum in video_sha256. Build the set again.")
     clip = decode(data, where)
-    num_frames, height, width, _ = clip.frames_THWC.shape
-    if (num_frames, height, width) != (row["num_frames"], row["height"], row["width"]):
-        raise DatasetError(
-            f"{where}: the clip has {num_frames} frames of {height} x {width} px, the row says "
-            f"{row['num_frames']} of {row['height']} x {row['width']}. Build the set again."
-        )
-    if not math.isclose(clip.fps, row["fps"], rel_tol=1e-3):
-        raise DatasetError(
-            f"{where}: the clip runs at {clip.fps:g} Hz, the row says {row['fps']:g}. Build the set again."
-        )
+    check_clip(row, where, clip.frames_THWC.shape[:3], clip.fps)
 
 
 def _check_preview(table: pa.Table, name: str, seen: _Seen) -> None:

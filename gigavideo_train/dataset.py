@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gigavideo_data import hub_read
 from gigavideo_data.errors import DatasetError, HubError
-from gigavideo_data.folder_read import WITHHELD, read_manifest, read_shard
+from gigavideo_data.folder_read import WITHHELD, check_file, read_manifest, read_shard
 from gigavideo_data.hub_read import Version
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import (
@@ -32,6 +33,7 @@ from gigavideo_data.schema import (
 )
 
 CLIP = "video"
+CLIP_BYTES = "video.bytes"
 BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
 BESIDE_LATENTS = [name for name in LATENT_SCHEMA.names if name != "latents"]
 DATA_FOLDER = "data"
@@ -85,20 +87,21 @@ class Dataset:
 
 
 def read(folder: Path) -> Dataset:
-    """Read and check a dataset folder.
+    """Read and check a dataset folder; its shards are compared with the manifest before any row is read.
 
     Raises:
-        DatasetError: it is no finished dataset of a format we read, breaks the contract, withholds its videos, or has
-            no rows to train on.
+        DatasetError: it is no finished dataset of a format we read, breaks the contract, is damaged, withholds its
+            videos or lacks some, or has no rows to train on.
     """
     manifest = read_manifest(folder)
-    names = _parts(manifest, DATA_FOLDER)
-    sums = []
+    _check_videos(manifest, str(folder))
+    names, beside = _parts(manifest, DATA_FOLDER), _parts(manifest, LATENTS_FOLDER)
+    for name in (*names, *beside):
+        check_file(folder, name, manifest["files"][name])
     for name in names:
-        with (folder / name).open("rb") as file:
-            sums.append(hashlib.file_digest(file, "sha256").digest())
-    latents = {name: _beside(folder / name, BESIDE_LATENTS, LATENTS) for name in _parts(manifest, LATENTS_FOLDER)}
-    return _dataset(folder, manifest, sums, {name: _beside_clips(folder / name) for name in names}, latents)
+        _check_clips(folder / name)
+    latents = {name: _beside(folder / name, BESIDE_LATENTS, LATENTS) for name in beside}
+    return _dataset(folder, manifest, {name: _beside_clips(folder / name) for name in names}, latents)
 
 
 def read_version(version: Version) -> Dataset:
@@ -108,14 +111,12 @@ def read_version(version: Version) -> Dataset:
         DatasetError: as for a folder, or it lists what it must not.
         HubError: the Hub does not give it, or not as it is listed.
     """
-    folder, listed = hub_read.listed(version)
-    _check_videos(read_manifest(folder), str(version))
+    folder, _ = hub_read.listed(version)
     manifest = read_manifest(folder)
-    names = _parts(manifest, DATA_FOLDER)
-    sums = [bytes.fromhex(listed[name]["sha256"]) for name in names]
-    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in names}
+    _check_videos(manifest, str(version))
+    tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in _parts(manifest, DATA_FOLDER)}
     latents = {name: hub_read.read_columns(version, name, BESIDE_LATENTS) for name in _parts(manifest, LATENTS_FOLDER)}
-    return _dataset(folder, manifest, sums, tables, latents, version)
+    return _dataset(folder, manifest, tables, latents, version)
 
 
 def _parts(manifest: dict[str, Any], folder: str) -> list[str]:
@@ -125,13 +126,11 @@ def _parts(manifest: dict[str, Any], folder: str) -> list[str]:
 def _dataset(
     folder: Path,
     manifest: dict[str, Any],
-    sums: list[bytes],
     tables: dict[str, pa.Table],
     latents: dict[str, pa.Table],
     version: Version | None = None,
 ) -> Dataset:
     where = str(version or folder)
-    _check_videos(manifest, where)
     rows: list[Row] = []
     shards: dict[str, str] = {}
     for name, table in tables.items():
@@ -153,6 +152,7 @@ def _dataset(
                 raise DatasetError(f"{where}: {name}: latents of {one['id']}, which is no generated video of this set.")
             shipped[one["video_sha256"]] = _shipped(one, name)
     told = sorted(f"{one.id} {one.sha256} {one.vae}\n" for one in shipped.values())
+    sums = [bytes.fromhex(manifest["files"][name]["sha256"]) for name in tables]
     identity = hashlib.sha256(b"".join(sums) + "".join(told).encode()).hexdigest()[:32]
     return Dataset(folder, manifest, identity, train, shards, version, held_out, shipped)
 
@@ -165,6 +165,34 @@ def _shipped(columns: Row, shard: str) -> Shipped:
 def _check_videos(manifest: dict[str, Any], where: str) -> None:
     if manifest.get("withheld"):
         raise DatasetError(f"{where}: {WITHHELD}")
+
+
+def _check_clips(shard: Path) -> None:
+    """Refuse a shard with a row that has no clip; clips are read only where its statistics do not rule that out."""
+    if _num_nulls(shard, CLIP_BYTES) == 0:
+        return
+    for batch in read_shard(shard, ["id", CLIP_BYTES]):
+        for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
+            if not video.is_valid or not video["bytes"].is_valid:
+                raise DatasetError(_no_clip(shard, name))
+
+
+def _num_nulls(shard: Path, column: str) -> int | None:
+    """Nulls of a column by the file's statistics; None if it has none."""
+    try:
+        with pq.ParquetFile(shard) as file:
+            places = [i for i in range(len(file.schema)) if file.schema.column(i).path == column]
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+            found = [group.column(i).statistics for group in groups for i in places]
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names what is damaged.") from error
+    if any(one is None or not one.has_null_count for one in found):
+        return None
+    return sum(one.null_count for one in found)
+
+
+def _no_clip(shard: Path | str, row_id: str) -> str:
+    return f"{shard}: row {row_id} has no clip. Do not use this set."
 
 
 def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
@@ -230,13 +258,13 @@ def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
         DatasetError: a row has no clip.
     """
     for shard in sorted({dataset.shards[name] for name in ids}):
-        for batch in read_shard(dataset.folder / shard, ["id", "video.bytes"]):
+        for batch in read_shard(dataset.folder / shard, ["id", CLIP_BYTES]):
             for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
                 if name not in ids:
                     continue
                 data = video["bytes"].as_py() if video.is_valid else None
                 if data is None:
-                    raise DatasetError(f"{shard}: row {name} has no clip. Do not use this set.")
+                    raise DatasetError(_no_clip(shard, name))
                 yield name, data
 
 
@@ -244,7 +272,7 @@ def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
     """Its held-out prompts to choose settings on; those to compare by are not looked at.
 
     Raises:
-        DatasetError: they break the contract.
+        DatasetError: they break the contract, or their file is not that of the manifest.
         HubError: the Hub does not give them as they are listed.
     """
     names = sorted(name for name in dataset.manifest["files"] if name.startswith(DEV_PROMPTS))
@@ -252,6 +280,7 @@ def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
         hub_read.fetch_files(dataset.version, names, progress)
     rows: list[Row] = []
     for name in names:
+        check_file(dataset.folder, name, dataset.manifest["files"][name])
         for batch in read_shard(dataset.folder / name, EVAL_PROMPT_SCHEMA.names):
             check_table(pa.Table.from_batches([batch]), f"{dataset.folder}: {name}", EVAL_PROMPTS)
             rows += batch.to_pylist()

@@ -122,5 +122,5 @@ def test_flipped_byte_in_a_shard_is_refused(tmp_path):
     data = bytearray(shard.read_bytes())
     data[offset + 60] ^= 0xFF
     shard.write_bytes(data)
-    with pytest.raises(DatasetError, match="gv-data verify"):
+    with pytest.raises(DatasetError, match="the manifest says"):
         inspect.facts(folder)

@@ -418,7 +418,7 @@ def test_a_flipped_byte_is_refused(folder, pipeline, tmp_path):
     data = bytearray((folder / SHARD).read_bytes())
     data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
     (folder / SHARD).write_bytes(data)
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="the manifest says"):
         encoded(folder, pipeline, tmp_path / "cache")
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from rows import write_set
 from safetensors.torch import load_file
+from test_verify import replace_rows
 from train_set import row, rows, training_set
 from typer.testing import CliRunner
 
@@ -282,19 +283,10 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(dataset: Path, 
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1])
 def test_a_reward_outside_0_to_1_is_refused(tmp_path: Path, value: float) -> None:
     dataset = training_set(tmp_path / "set")
-    spoil_reward(dataset, value)
+    made = rows()
+    made[-2]["rewards"] = [{"dimension": "mechanics", "value": value, "status": "scored", "reason": None}]
+    replace_rows(dataset, made)
     assert "breaks the contract" in refused(dataset, tmp_path / "out")
-
-
-def spoil_reward(dataset: Path, value: float) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    (shard,) = (dataset / "data").glob("train-*.parquet")
-    table = pq.read_table(shard)
-    made = table.to_pylist()
-    made[-1]["rewards"] = [{"dimension": "mechanics", "value": value, "status": "scored", "reason": None}]
-    pq.write_table(pa.Table.from_pylist(made, schema=table.schema), shard, write_page_checksum=True)
 
 
 def test_a_run_does_not_go_on_with_another_dataset_or_other_settings(dataset: Path, tmp_path: Path) -> None:
