@@ -7,6 +7,7 @@ kept apart: what a clip's tensor is depends on the dataset, never on what the ca
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from gigavideo_data import video
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.generators.models import folder_revision
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import BFLOAT16_BYTES
+from gigavideo_data.schema import BFLOAT16_BYTES, check_clip
 from gigavideo_train.dataset import Row, Shipped, clips, fetch, fetch_latents, latents
 from gigavideo_train.distributed import World
 from gigavideo_train.families.condition import Condition, condition
@@ -119,13 +121,17 @@ def encode(
     if new_clips:
         pipeline.vae.to(world.device)
         for number, (row_id, data) in enumerate(clips(plan.dataset, set(mine))):
-            frames_THWC = video.decode(data, row_id).frames_THWC
-            tensors.clips.make(mine[row_id], partial(family.encode_video, pipeline, frames_THWC))
+            sha256 = mine[row_id]
+            frames_THWC = _decoded(data, by_clip[sha256])
+            tensors.clips.make(sha256, partial(family.encode_video, pipeline, frames_THWC))
             progress.advance(world.in_round(number, new_clips))
         pipeline.vae.cpu()
     progress.finish()
 
     world.wait()
+    for row in world.share(rows):
+        cache, name = kept[row["video_sha256"]]
+        _check_shape(cache.shape(name), row, pipeline, family)
     if world.is_first:
         text_mb = tensors.prompts.size(prompts) / 1e6
         clips_mb = sum(cache.size([name]) for cache, name in kept.values()) / 1e6
@@ -135,6 +141,32 @@ def encode(
             share += f"; latents of {len(kept.keys() & tensors.ready)} of {len(kept)} clips came with the dataset"
         progress.note(f"cache {cache_root}: {clips_mb:.1f} MB of latents, {text_mb:.1f} MB of text; {share}")
     return tensors
+
+
+def _decoded(data: bytes, row: Row) -> np.ndarray:
+    """Frames of a row's clip, uint8 (T, H, W, 3).
+
+    Raises:
+        DatasetError: it is not the clip that the row describes: other bytes, size, length or frame rate.
+    """
+    where, sha256 = f"row {row['id']}", hashlib.sha256(data).hexdigest()
+    if sha256 != row["video_sha256"]:
+        raise DatasetError(
+            f"{where}: its clip has sha256 {sha256}, video_sha256 says {row['video_sha256']}. Do not use this set."
+        )
+    clip = video.decode(data, where)
+    check_clip(row, where, clip.frames_THWC.shape[:3], clip.fps)
+    return clip.frames_THWC
+
+
+def _check_shape(shape_CFHW: tuple[int, ...], row: Row, pipeline: Any, family: ModuleType) -> None:
+    """Refuse a row whose clip is encoded already, for another row or run, and is not of the size that this row says."""
+    expected_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
+    if shape_CFHW != expected_CFHW:
+        raise DatasetError(
+            f"row {row['id']}: the latents of its clip are of {shape_CFHW}, those of {row['num_frames']} frames of "
+            f"{row['height']} x {row['width']} px, as the row says, of {expected_CFHW}. Do not use this set."
+        )
 
 
 def _unpacked(data: bytes, one: Shipped, row: Row, pipeline: Any, family: ModuleType) -> torch.Tensor:

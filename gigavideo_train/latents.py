@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from gigavideo_data.store import write_durably
@@ -28,7 +29,17 @@ class Cache:
         return self.root / name[:2] / f"{name}.safetensors"
 
     def has(self, source: str) -> bool:
-        return self._path(source).exists()
+        """Whether there is a tensor; a damaged file counts as none and is made again."""
+        try:
+            self.shape(source)
+        except (OSError, SafetensorError):
+            return False
+        return True
+
+    def shape(self, source: str) -> tuple[int, ...]:
+        """Shape of a tensor, by the head of its file."""
+        with safe_open(self._path(source), "pt") as file:
+            return tuple(file.get_slice("x").get_shape())
 
     def get(self, source: str) -> torch.Tensor:
         return load_file(self._path(source))["x"]

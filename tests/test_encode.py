@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
+from test_verify import replace_rows
 from train_set import row, training_set
 from transformers import AutoTokenizer
 
-from gigavideo_data.errors import RowError
+from gigavideo_data.errors import DatasetError, RowError
 from gigavideo_data.generators.models import model_folder
 from gigavideo_data.progress import Progress
 from gigavideo_train import plan as planning
@@ -131,3 +133,52 @@ def test_texts_are_kept_at_their_length_and_told_as_the_pipeline_tells_them(
     faster = tensors.told([rows[0], pair | {"fps": 30.0}], CPU)
     assert faster.fps_B.tolist() == [8.0, 30.0]
     assert tensors.latents([pair]).shape == (1, 8, 1, 12, 12)
+
+
+def relisted(folder: Path, made: list[dict]) -> Path:
+    """A set whose rows say what they please, and whose manifest agrees."""
+    replace_rows(folder, made)
+    return folder
+
+
+def test_a_clip_that_is_not_the_one_its_row_names_is_refused_and_not_cached(pipeline: Any, tmp_path: Path) -> None:
+    made = [row(1), row(2)]
+    folder = training_set(tmp_path / "set", made)
+    exchanged = row(3)["video"]["bytes"]
+    made[0]["video"] = {"bytes": exchanged, "path": "a.mp4"}
+    plan = planned(relisted(folder, made))
+    with pytest.raises(DatasetError, match=f"{row(3)['video_sha256']}.*{made[0]['video_sha256']}"):
+        encoded(plan, pipeline, tmp_path / "cache")
+    honest = planned(training_set(tmp_path / "honest", [row(1)]))
+    tensors, _ = encoded(honest, pipeline, tmp_path / "cache")
+    alone, _ = encoded(honest, pipeline, tmp_path / "alone")
+    assert torch.equal(tensors.latents([row(1)]), alone.latents([row(1)]))
+
+
+@pytest.mark.parametrize("columns", [{"num_frames": 17}, {"height": 64}, {"fps": 16.0}])
+def test_a_clip_whose_frames_differ_from_what_its_row_says_is_refused(
+    pipeline: Any, tmp_path: Path, columns: dict
+) -> None:
+    folder = training_set(tmp_path / "set", [row(1)])
+    with pytest.raises(DatasetError, match=rf"row {row(1)['id']}: the clip .* the row says"):
+        encoded(planned(relisted(folder, [row(1) | columns])), pipeline, tmp_path / "cache")
+    assert not [path for path in files(tmp_path / "cache") if load_file(path)["x"].ndim == 4]
+
+
+def test_a_clip_that_is_encoded_already_must_be_of_the_size_its_row_says(pipeline: Any, tmp_path: Path) -> None:
+    folder = training_set(tmp_path / "set", [row(1)])
+    encoded(planned(folder), pipeline, tmp_path / "cache")
+    with pytest.raises(DatasetError, match=r"latents of its clip are of \(8, 2, 12, 12\)"):
+        encoded(planned(relisted(folder, [row(1) | {"num_frames": 17}])), pipeline, tmp_path / "cache")
+
+
+def test_a_damaged_file_of_the_cache_is_made_again(dataset: Path, pipeline: Any, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    encoded(planned(dataset), pipeline, cache)
+    whole = {path: path.read_bytes() for path in sorted(files(cache))}
+    first, second, *_ = whole
+    first.write_bytes(whole[first][:-8])
+    second.write_bytes(b"")
+    _, said = encoded(planned(dataset), pipeline, cache)
+    assert "5 of 7 were there" in said
+    assert {path: path.read_bytes() for path in sorted(files(cache))} == whole
