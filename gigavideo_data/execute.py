@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data import video
 from gigavideo_data.engines import CONCURRENT, RESIDENT, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.judges.watched import WatchedJudge
@@ -125,8 +126,9 @@ class Ray:
         if not ray.is_initialized():
             on_cluster = "RAY_ADDRESS" in os.environ
             self.replicas = self.limits.replicas or len(os.sched_getaffinity(0))
-            settings = {"runtime_env": {"env_vars": _ONE_THREAD}} if on_cluster else _local_settings(self.replicas)
-            with _no_native_chatter(), nullcontext() if on_cluster else _inherited(_ONE_THREAD):
+            variables = _ONE_THREAD | {video.MAX_CLIP_VARIABLE: str(video.max_clip_bytes() / 2**30)}
+            settings = {"runtime_env": {"env_vars": variables}} if on_cluster else _local_settings(self.replicas)
+            with _no_native_chatter(), nullcontext() if on_cluster else _inherited(variables):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
             self._up = True
             if on_cluster:

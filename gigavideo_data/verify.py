@@ -2,6 +2,7 @@
 
 Nothing in the folder is trusted. The manifest is read first, then sums, columns, values and every frame of every clip
 are compared with what it and the rows say; at the end plain `load_dataset` has to see every config as typed rows.
+Memory holds one row and one decoded frame at a time, however large the set and its clips are.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import yaml
 from rich.console import Console
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import MAX_GROUP_BYTES, File, LedgerLine, Manifest, check_file, read_manifest
+from gigavideo_data.folder_read import File, LedgerLine, Manifest, check_file, read_manifest
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import LAYOUT, OPTIONAL, check_clip, check_table, configs_of
-from gigavideo_data.video import decode
+from gigavideo_data.video import measure
 
+MAX_ROW_GROUP_BYTES = 1 << 27  # refused before it is read: a row can be as large as its group
+BUFFER_BYTES = 1 << 20  # read at once from a column
 BFLOAT16_EXPONENT = 0x7F80  # all of its bits are set in what is infinite or not a number
 
 
@@ -45,6 +48,7 @@ class _Seen:
     clip_sums: dict[str, str] = field(default_factory=dict)  # id -> sha256
     generated: set[str] = field(default_factory=set)  # ids of generated videos that are here
     latents: set[str] = field(default_factory=set)  # ids
+    keys: set[tuple[str, ...]] = field(default_factory=set)  # config and key, where no other field holds it
     split_of_group: dict[str, str] = field(default_factory=dict)  # pair_id or prompt_id -> split
     sources: Counter[str] = field(default_factory=Counter)
     rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, source, reason
@@ -106,17 +110,18 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
 
 
 def _read(folder: Path, name: str, listed: File) -> Iterator[pa.Table]:
-    """Compare size and sum with the manifest, then give the row groups one by one."""
+    """Compare size and sum with the manifest, then give the rows one by one, each as a table."""
     check_file(folder, name, listed.model_dump())
     try:
-        with pq.ParquetFile(folder / name, page_checksum_verification=True) as parquet:
+        with pq.ParquetFile(folder / name, page_checksum_verification=True, buffer_size=BUFFER_BYTES) as parquet:
             if parquet.metadata.num_rows != listed.rows:
                 raise DatasetError(f"{name}: {parquet.metadata.num_rows} rows, the manifest says {listed.rows}.")
             yield parquet.schema_arrow.empty_table()  # so that the columns of an empty file are checked too
             for number in range(parquet.num_row_groups):
-                if parquet.metadata.row_group(number).total_byte_size > MAX_GROUP_BYTES:
-                    raise DatasetError(f"{name}: row group {number} is larger than {MAX_GROUP_BYTES >> 20} MiB.")
-                yield parquet.read_row_group(number)
+                if parquet.metadata.row_group(number).total_byte_size > MAX_ROW_GROUP_BYTES:
+                    raise DatasetError(f"{name}: row group {number} is larger than {MAX_ROW_GROUP_BYTES >> 20} MiB.")
+            for batch in parquet.iter_batches(1):
+                yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{name}: cannot be read as Parquet ({error}). Fetch or build the set again.") from error
 
@@ -127,8 +132,10 @@ def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Se
         case "default":
             _check_rows(table, name, split, seen)
         case "preview":
+            _check_once(config, table, name, seen)
             _check_preview(table, name, seen)
         case "eval_prompts":
+            _check_once(config, table, name, seen)
             if set(table["split"].to_pylist()) - {split}:
                 raise DatasetError(f"{name}: holds prompts of another split. Build the set again.")
         case "rejects":
@@ -136,6 +143,21 @@ def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Se
             seen.rejected.update(zip(*columns, strict=True))
         case "latents":
             _check_latents(table, name, seen)
+
+
+def _check_once(config: str, table: pa.Table, name: str, seen: _Seen) -> None:
+    for row in table.select(LAYOUT[config][0].key).to_pylist():
+        key = (config, *row.values())
+        if key in seen.keys:
+            raise DatasetError(f"{name}: {'/'.join(row.values())} stands in two places. Build the set again.")
+        seen.keys.add(key)
+
+
+def _clips(table: pa.Table) -> Iterator[tuple[dict, pa.Buffer | None]]:
+    """Rows without their clips, and the bytes of these where they lie already."""
+    rows = table.drop_columns(["video"]).to_pylist()
+    for row, clip in zip(rows, table["video"], strict=True):
+        yield row, clip["bytes"].as_buffer() if clip.is_valid else None
 
 
 def _check_withheld(config: str, table: pa.Table, name: str, *, withheld: bool) -> None:
@@ -148,7 +170,7 @@ def _check_withheld(config: str, table: pa.Table, name: str, *, withheld: bool) 
 
 
 def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
-    for row in table.to_pylist():
+    for row, data in _clips(table):
         where = f"{name}: row {row['id']}"
         if row["id"] in seen.clip_sums:
             raise DatasetError(f"{where} stands in two places. Ids are unique in a set; build it again.")
@@ -157,25 +179,24 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
             raise DatasetError(
                 f"{where} (split {row['split']}): its prompt or pair is in two splits. Build the set again."
             )
-        if row["video"] is not None:
-            _check_clip(row, where)
+        if data is not None:
+            _check_clip(row, data, where)
             if row["source"] != "real":
                 seen.generated.add(row["id"])
         seen.clip_sums[row["id"]] = row["video_sha256"]
         seen.sources[row["source"]] += 1
 
 
-def _check_clip(row: dict, where: str) -> None:
-    data = row["video"]["bytes"]
+def _check_clip(row: dict, data: pa.Buffer, where: str) -> None:
     if hashlib.sha256(data).hexdigest() != row["video_sha256"]:
         raise DatasetError(f"{where}: the clip's bytes do not have the sum in video_sha256. Build the set again.")
-    clip = decode(data, where)
-    check_clip(row, where, clip.frames_THWC.shape[:3], clip.fps)
+    clip = measure(pa.BufferReader(data), where)
+    check_clip(row, where, (clip.num_frames, clip.height, clip.width), clip.fps)
 
 
 def _check_preview(table: pa.Table, name: str, seen: _Seen) -> None:
-    for row in table.to_pylist():
-        sums = {row["video_sha256"]} | ({hashlib.sha256(row["video"]["bytes"]).hexdigest()} if row["video"] else set())
+    for row, data in _clips(table):
+        sums = {row["video_sha256"]} | ({hashlib.sha256(data).hexdigest()} if data is not None else set())
         if sums != {seen.clip_sums.get(row["id"])}:
             raise DatasetError(f"{name}: row {row['id']} is not the one in data/. Build the set again.")
 
@@ -189,9 +210,16 @@ def _check_latents(table: pa.Table, name: str, seen: _Seen) -> None:
             raise DatasetError(f"{where} belong to no generated video that is in data/. Build the set again.")
         if hashlib.sha256(row["latents"]).hexdigest() != row["latents_sha256"]:
             raise DatasetError(f"{where} do not have the sum in latents_sha256. Build the set again.")
-        if ((np.frombuffer(row["latents"], "<u2") & BFLOAT16_EXPONENT) == BFLOAT16_EXPONENT).any():
+        if not _finite(row["latents"]):
             raise DatasetError(f"{where} hold values that are not finite. Build the set again.")
         seen.latents.add(row["id"])
+
+
+def _finite(latents: bytes) -> bool:
+    """Whether no bfloat16 value is infinite or not a number; piece by piece, since the intermediates are as large."""
+    values = np.frombuffer(latents, "<u2")
+    pieces = (values[start : start + BUFFER_BYTES] for start in range(0, len(values), BUFFER_BYTES))
+    return not any(((piece & BFLOAT16_EXPONENT) == BFLOAT16_EXPONENT).any() for piece in pieces)
 
 
 def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:

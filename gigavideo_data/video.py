@@ -8,18 +8,31 @@ that the others work on a machine without them.
 from __future__ import annotations
 
 import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from gigavideo_data.errors import DatasetError, RunError
+from gigavideo_data.errors import DatasetError, RecipeError, RowError, RunError
+
+Taken = TypeVar("Taken")
 
 MAX_PIXELS = 4096 * 4096  # per frame
 MAX_FRAMES = 4096
+# What is decoded by others' wish is bounded: decoders hold up to 17 frames, in the format of the file.
+MAX_FRAME_BYTES = MAX_PIXELS * 3 // 2  # of one of them: a yuv420p frame of MAX_PIXELS
+MAX_CLIP_VARIABLE = "GIGAVIDEO_MAX_CLIP_GIB"  # of all frames of one clip as uint8 RGB; 1 where it is not set
+MAX_PACKETS = 100_000  # of one file
+MAX_DECODE_S = 60  # of one core, for one clip
 # Macroblock-tree rate control reads past the end of small pictures: the same 48 px frames gave 13 different files in 40
 # tries with it, and one without.
 X264 = {"preset": "medium", "x264-params": "mbtree=0"}
@@ -31,6 +44,16 @@ class Clip:
     """A decoded clip: frames_THWC uint8 RGB, fps in Hz."""
 
     frames_THWC: np.ndarray
+    fps: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a clip whose frames were decoded and not kept: size in px, fps in Hz."""
+
+    num_frames: int
+    height: int
+    width: int
     fps: float
 
 
@@ -75,36 +98,125 @@ def _write(path: Path, frames_THWC: np.ndarray, fps: float, crf: int) -> None:
 
 
 def decode(data: bytes, where: str = "clip") -> Clip:
-    """Decode every frame of an MP4.
+    """Decode every frame of an MP4 into memory.
 
     Args:
         data: the file's bytes.
         where: name used in messages.
 
     Raises:
-        DatasetError: not a video, truncated, no frames, a codec outside `CODECS`, or larger than the caps.
+        DatasetError: not a video, truncated, no frames, a codec outside `CODECS`, or above one of the limits.
+        RecipeError: `MAX_CLIP_VARIABLE` is set to something else than a size.
+    """
+    frames, fps = _decoded(data, where, lambda frame: frame.to_ndarray(format="rgb24"))
+    frames_THWC = np.empty((len(frames), *frames[0].shape), np.uint8)
+    for number in reversed(range(len(frames))):
+        frames_THWC[number] = frames.pop()  # so that no more than one frame is held twice
+    return Clip(frames_THWC, fps)
+
+
+def measure(data: bytes | IO[bytes], where: str = "clip") -> Measured:
+    """Decode every frame of an MP4, or of an open file, and keep none; raises what `decode` raises."""
+    sizes, fps = _decoded(data, where, lambda frame: (frame.height, frame.width))
+    return Measured(len(sizes), *sizes[0], fps)
+
+
+def max_clip_bytes() -> int:
+    """How large the decoded frames of one clip may be together, as uint8 RGB.
+
+    Raises:
+        RecipeError: the variable does not hold a number above 0.
+    """
+    text = os.environ.get(MAX_CLIP_VARIABLE, "1")
+    try:
+        gib = float(text)
+    except ValueError:
+        gib = math.nan
+    if not 0 < gib < math.inf:
+        raise RecipeError(f"{MAX_CLIP_VARIABLE}={text}: must be a number of GiB above 0, such as 2")
+    return int(gib * 2**30)
+
+
+def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[Any], Taken]) -> tuple[list[Taken], float]:
+    """What `take` returns for each frame of an MP4, and its frame rate (Hz), of a file from anywhere."""
+    max_bytes = max_clip_bytes()
+    taken: list[Taken] = []
+    try:
+        with _opened(io.BytesIO(data) if isinstance(data, bytes) else data, format="mp4") as (container, stream):
+            promised, fps = stream.frames, float(stream.average_rate or 0)
+            _check_stream(stream)
+            _check_size(promised or 1, stream.codec_context, max_bytes)
+            for frame in _frames(container, stream):
+                _check_size(len(taken) + 1, frame, max_bytes)
+                taken.append(take(frame))
+        if not taken or (promised and len(taken) != promised):
+            raise RowError("broken_clip", f"{len(taken)} of {promised} frames decode, the file is truncated")
+    except RowError as error:
+        raise DatasetError(f"{where}: {error.detail}. Make the clip again.") from error
+    return taken, fps
+
+
+def _check_stream(stream: Any) -> None:
+    codec = stream.codec_context
+    if codec.name not in CODECS:
+        raise RowError("broken_clip", f"codec {codec.name} is not accepted, only {', '.join(CODECS)}")
+    frame_bytes = codec.width * codec.height * (codec.format.padded_bits_per_pixel if codec.format else 12) // 8
+    if frame_bytes > MAX_FRAME_BYTES:
+        what = f"frames of {codec.width} x {codec.height} px in {codec.pix_fmt}"
+        allowed = f"{frame_bytes >> 20} MiB each in the decoder, at most {MAX_FRAME_BYTES >> 20} are"
+        raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+
+
+def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
+    """Refuse a clip by its number of frames and their `size`, the stream's or that of one of them."""
+    num_bytes = num_frames * size.width * size.height * 3
+    what = f"{num_frames} frames of {size.width} x {size.height} px"
+    if num_frames > MAX_FRAMES:
+        raise RowError("broken_clip", f"{what} are not accepted, at most {MAX_FRAMES} frames are")
+    if num_bytes > max_bytes:
+        allowed = f"{num_bytes / 2**30:.3g} GiB decoded, {MAX_CLIP_VARIABLE} allows {max_bytes / 2**30:.3g}"
+        raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+
+
+@contextmanager
+def _opened(source: Any, **how: Any) -> Iterator[tuple[Any, Any]]:
+    """A video file and its video stream, to be decoded by one thread.
+
+    Raises:
+        RowError: it is no video, or it cannot be decoded.
     """
     import av
 
+    limits = {"max_pixels": str(MAX_PIXELS)}  # the decoder's own, also for what the container does not tell
     try:
-        with av.open(io.BytesIO(data), format="mp4") as container:
-            stream = next(iter(container.streams.video), None)
+        with av.open(source, options=limits, **how) as container:
+            stream = container.streams.best("video")
             if stream is None:
-                raise DatasetError(f"{where}: no video stream in the file. Make the clip again.")
+                raise RowError("broken_clip", "no video stream in the file")
             codec = stream.codec_context
-            if codec.name not in CODECS or codec.width * codec.height > MAX_PIXELS or stream.frames > MAX_FRAMES:
-                raise DatasetError(
-                    f"{where}: {codec.name} {codec.width} x {codec.height}, {stream.frames} frames is not accepted "
-                    f"(codecs {', '.join(CODECS)}; at most {MAX_PIXELS} px and {MAX_FRAMES} frames)."
-                )
-            codec.thread_count = 1
-            promised, fps = stream.frames, float(stream.average_rate or 0)
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            if codec.width * codec.height > MAX_PIXELS:
+                size = f"{codec.width} x {codec.height}"
+                raise RowError("broken_clip", f"frames of {size} px are not accepted, at most {MAX_PIXELS} px are")
+            codec.thread_count, codec.options = 1, limits
+            yield container, stream
     except (av.error.FFmpegError, EOFError) as error:
-        raise DatasetError(f"{where}: cannot be decoded ({error}). The file is broken; make the clip again.") from error
-    if not frames or (promised and len(frames) != promised):
-        raise DatasetError(f"{where}: {len(frames)} of {promised} frames decode. The file is truncated; make it again.")
-    return Clip(np.stack(frames), fps)
+        raise RowError("broken_clip", f"cannot be decoded ({error}), the file is broken") from error
+
+
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of a stream, in the order in which they are shown.
+
+    Raises:
+        RowError: it takes more packets or time than one clip may take.
+    """
+    end_s = time.thread_time() + MAX_DECODE_S
+    for number, packet in enumerate(container.demux()):  # of all streams: those of others take time too
+        if number >= MAX_PACKETS:
+            raise RowError("broken_clip", f"more than {MAX_PACKETS} packets, which one clip may not have")
+        if packet.stream_index == stream.index:
+            yield from packet.decode()
+        if time.thread_time() > end_s:
+            raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
 
 
 def read(file: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Clip:
@@ -118,28 +230,20 @@ def read(file: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Clip:
     Raises:
         DatasetError: not a video, no frames in that part, or larger than the caps.
     """
-    import av
-
+    frames: list[np.ndarray] = []
     try:
-        with av.open(str(file)) as container:
-            stream = next(iter(container.streams.video), None)
-            if stream is None:
-                raise DatasetError(f"{file.name}: no video stream in the file")
-            if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-                raise DatasetError(f"{file.name}: frames of more than {MAX_PIXELS} px are not accepted")
-            stream.codec_context.thread_count = 1
+        with _opened(str(file)) as (container, stream):
             fps = float(stream.average_rate or 0)
             if start_s > 0:
-                container.seek(int(start_s * av.time_base))  # to the key frame before it
-            frames: list[np.ndarray] = []
-            for frame in container.decode(stream):
+                container.seek(int(start_s * 1e6))  # to the key frame before it
+            for frame in _frames(container, stream):
                 at_s = frame.time or 0.0
                 if at_s >= end_s or len(frames) == MAX_FRAMES:
                     break
                 if at_s >= start_s:
                     frames.append(frame.to_ndarray(format="rgb24"))
-    except (av.error.FFmpegError, EOFError) as error:
-        raise DatasetError(f"{file.name}: cannot be decoded ({error})") from error
+    except RowError as error:
+        raise DatasetError(f"{file.name}: {error.detail}") from error
     if not frames or not fps:
         raise DatasetError(f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
     return Clip(np.stack(frames), fps)

@@ -1,12 +1,15 @@
 import hashlib
 import json
 import shutil
+import tracemalloc
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rows import clip, make_row, make_rows, write_set
+from rows import FPS, clip, make_row, make_rows, write_set
 
-from gigavideo_data import schema
+from gigavideo_data import schema, verify, video
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.inspect import facts
 from gigavideo_data.rescore import recompute
@@ -223,3 +226,42 @@ def test_a_card_that_load_dataset_cannot_use_is_found(folder):
     assert "its configs are not those of the manifest" in refusal(folder)
     card.unlink()
     assert "README.md" in refusal(folder)
+
+
+def test_memory_does_not_grow_with_clips_or_rows(folder):
+    rows = train_rows()
+    for number, row in enumerate(rows):
+        data = video.encode(np.full((48, 192, 192, 3), 20 * number, np.uint8), FPS)
+        row |= {"video": {"bytes": data, "path": "a.mp4"}, "video_sha256": hashlib.sha256(data).hexdigest()}
+        row |= {"num_frames": 48, "height": 192, "width": 192}
+    replace_rows(folder, rows)
+    tracemalloc.start()
+    refusal(folder)  # the preview has other clips: it is read after the clips in data/
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2e6  # of 5.3 MB decoded per clip
+
+
+def test_rows_are_read_one_by_one(folder, monkeypatch):
+    monkeypatch.setattr(verify, "check_table", lambda table, *_: sizes.append(table.num_rows))
+    sizes: list[int] = []
+    verify_folder(folder)
+    assert max(sizes) == 1
+
+
+@pytest.mark.parametrize("name", ["eval_prompts/test-00000-of-00001.parquet", "preview/preview.parquet"])
+def test_a_key_that_stands_twice_in_one_part_is_found(folder, name):
+    table = pq.read_table(folder / name)
+    twice = pa.concat_tables([table, table.slice(0, 1)])
+    pq.write_table(twice, folder / name, row_group_size=1)
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    data = (folder / name).read_bytes()
+    files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "rows": twice.num_rows, "bytes": len(data)}
+    edit_manifest(folder, files=files)
+    assert "stands in two places" in refusal(folder)
+
+
+def test_a_clip_larger_than_the_limit_is_refused_with_its_row_and_the_variable_to_set(folder, monkeypatch):
+    monkeypatch.setenv("GIGAVIDEO_MAX_CLIP_GIB", "1e-6")
+    assert any(row["id"] in refusal(folder) for row in train_rows())
+    assert "GIGAVIDEO_MAX_CLIP_GIB" in refusal(folder)

@@ -1,18 +1,35 @@
 """Clips in and out of MP4."""
 
 import importlib
+import io
 import sys
+import tracemalloc
 
+import av
 import numpy as np
 import pytest
 
 import gigavideo_data
 from gigavideo_data import video
-from gigavideo_data.errors import DatasetError
+from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import sample_scene
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), np.uint8)
+
+
+def written(frames_THWC, container, pts=None, rate=8, **options) -> bytes:
+    """Frames in a container with time stamps in units of 1/rate s, as other programs write them."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, options=options) as output:
+        stream = output.add_stream("h264", rate=rate, options=video.X264 | {"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = *frames_THWC.shape[1:3], "yuv420p"
+        for number, frame_HWC in enumerate(frames_THWC):
+            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+            frame.pts = pts[number] if pts else number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return buffer.getvalue()
 
 
 def test_a_clip_survives_the_round_trip():
@@ -60,10 +77,61 @@ def test_what_is_no_video_is_refused(data):
         video.decode(data)
 
 
-def test_a_clip_above_the_caps_is_refused_before_it_is_decoded(monkeypatch):
+@pytest.mark.parametrize("read", [video.decode, video.measure])
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("MAX_FRAMES", 4, "at most 4 frames"),
+        ("MAX_PIXELS", 32 * 48 - 1, "at most 1535 px"),
+        ("MAX_FRAME_BYTES", 32 * 48 * 3 // 2 - 1, "in the decoder"),
+        ("MAX_PACKETS", 3, "more than 3 packets"),
+        ("MAX_DECODE_S", -1, "decoding takes more than"),
+    ],
+)
+def test_a_clip_above_a_limit_is_refused(monkeypatch, read, limit, value, message):
+    data = video.encode(FRAMES, 8.0)
+    monkeypatch.setattr(video, limit, value)
+    with pytest.raises(DatasetError, match=message):
+        read(data)
+
+
+@pytest.mark.parametrize("read", [video.decode, video.measure])
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_the_size_of_all_frames_together_is_limited_and_the_limit_can_be_set(monkeypatch, read, fragmented):
+    data = written(FRAMES, "mp4", movflags="frag_keyframe+empty_moov") if fragmented else video.encode(FRAMES, 8.0)
+    allowed = FRAMES.nbytes / 2**30
+    monkeypatch.setenv(video.MAX_CLIP_VARIABLE, str(allowed * 0.9))
+    with pytest.raises(DatasetError, match=r"frames? of 48 x 32 px are not accepted.* GIGAVIDEO_MAX_CLIP_GIB allows"):
+        read(data)
+    monkeypatch.setenv(video.MAX_CLIP_VARIABLE, str(allowed))
+    read(data)
+    monkeypatch.delenv(video.MAX_CLIP_VARIABLE)
+    assert video.max_clip_bytes() == 2**30
+
+
+@pytest.mark.parametrize("text", ["", "many", "0", "-1", "nan", "inf"])
+def test_a_limit_that_is_no_size_is_refused_by_name(monkeypatch, text):
+    monkeypatch.setenv(video.MAX_CLIP_VARIABLE, text)
+    with pytest.raises(RecipeError, match=f"GIGAVIDEO_MAX_CLIP_GIB={text}: must be"):
+        video.decode(b"")
+
+
+def test_a_fragmented_file_that_promises_no_number_of_frames_is_limited_too(monkeypatch):
+    data = written(FRAMES, "mp4", movflags="frag_every_frame+empty_moov")
+    assert len(video.decode(data).frames_THWC) == len(FRAMES)
     monkeypatch.setattr(video, "MAX_FRAMES", 4)
-    with pytest.raises(DatasetError, match="not accepted"):
-        video.decode(video.encode(FRAMES, 8.0))
+    with pytest.raises(DatasetError, match="at most 4 frames"):
+        video.decode(data)
+
+
+def test_what_is_measured_is_what_is_decoded_and_nothing_is_kept():
+    data = video.encode(np.zeros((64, 256, 256, 3), np.uint8), 8.0)
+    tracemalloc.start()
+    measured = video.measure(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert measured == video.Measured(64, 256, 256, 8.0)
+    assert peak < 1e6  # of 12.6 MB decoded
 
 
 def test_a_poster_is_a_jpeg():
