@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data import video
-from gigavideo_data.errors import DatasetError, RowError
+from gigavideo_data.errors import RowError
 
 ENDINGS = (".mp4", ".webm", ".mkv", ".mov")
 
@@ -33,22 +33,18 @@ class FolderClips:
         """Caption, MP4 bytes and origin of one real video.
 
         Raises:
-            RowError: there is no such file (no_clip), it cannot be decoded (broken_clip), or it is too short.
+            RowError: there is no such file (no_clip), it cannot be decoded (broken_clip), or is too short (too_short).
         """
         file, whole = self._file(clip)
-        span = () if whole or start_s is None or end_s is None else (start_s, end_s)
-        try:
-            found = video.read(file, *span)
-        except DatasetError as error:
-            raise RowError("broken_clip", str(error)) from error
+        span = {} if whole or start_s is None or end_s is None else {"start_s": start_s, "end_s": end_s}
         shape = self.shape
-        frames_THWC = video.at_rate(found.frames_THWC, found.fps, shape["fps"])
-        num_frames = video.fitting(min(len(frames_THWC), shape["num_frames"]), shape["stride"])
+        wanted = {name: shape[name] for name in ("height", "width", "fps", "num_frames")}
+        frames_THWC = video.read(file, **wanted, **span)
+        num_frames = video.fitting(len(frames_THWC), shape["stride"])
         if num_frames <= shape["stride"]:
             raise RowError("too_short", f"{clip}: {len(frames_THWC)} frames at {shape['fps']:g} Hz")
-        frames_THWC = video.filling(frames_THWC[:num_frames], shape["height"], shape["width"])
         origin = {"dataset": shape["dataset"], "clip": clip, "start_s": start_s, "end_s": end_s}
-        return caption, video.encode(frames_THWC, shape["fps"]), origin
+        return caption, video.encode(frames_THWC[:num_frames], shape["fps"]), origin
 
     def _file(self, clip: str) -> tuple[Path, bool]:
         """The file, and whether it is the clip itself rather than its source."""

@@ -134,7 +134,7 @@ def _video_facts(data: bytes) -> Record:
 
 STAGES: dict[str, Stage] = {
     "prompt": Stage(2, "writer", _prompt),
-    "caption": Stage(1, "captions", _caption, rows_per_task=8),
+    "caption": Stage(2, "captions", _caption, rows_per_task=8),
     "extend": Stage(2, "writer", _extend, rows_per_task=32),
     "questions": Stage(2, "writer", _questions, rows_per_task=64),
     "synthesize": Stage(2, "generator", _synthesize),

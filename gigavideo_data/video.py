@@ -11,11 +11,12 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, TypeVar
@@ -33,6 +34,8 @@ MAX_FRAME_BYTES = MAX_PIXELS * 3 // 2  # of one of them: a yuv420p frame of MAX_
 MAX_CLIP_VARIABLE = "GIGAVIDEO_MAX_CLIP_GIB"  # of all frames of one clip as uint8 RGB; 1 where it is not set
 MAX_PACKETS = 100_000  # of one file
 MAX_DECODE_S = 60  # of one core, for one clip
+STAMP_S = 1e-3  # containers round time stamps to this
+SEEK_MARGIN_S = 1.0  # key frames are found by the order of decoding, which runs before that of showing
 # Macroblock-tree rate control reads past the end of small pictures: the same 48 px frames gave 13 different files in 40
 # tries with it, and one without.
 X264 = {"preset": "medium", "x264-params": "mbtree=0"}
@@ -219,40 +222,122 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
 
 
-def read(file: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Clip:
-    """Decode a part of a local video file of any container.
+def read(
+    file: Path,
+    *,
+    height: int,
+    width: int,
+    fps: float,
+    num_frames: int,
+    start_s: float = 0.0,
+    end_s: float = math.inf,
+) -> np.ndarray:
+    """A part of a local video file of any container at another frame rate and size.
+
+    It is decoded frame by frame, so that memory holds what is returned and little more.
 
     Args:
         file: one of the user's own; what comes from others goes through `decode`.
-        start_s: first moment.
+        height: of the frames returned, in px.
+        width: of the frames returned, in px.
+        fps: of the frames returned, in Hz.
+        num_frames: at most so many are returned.
+        start_s: first moment, counted from the start that a player shows.
         end_s: last moment, left out.
 
+    Returns:
+        frames_THWC, uint8 RGB: for each moment the frame that a player shows then.
+
     Raises:
-        DatasetError: not a video, no frames in that part, or larger than the caps.
+        RowError: not a video, no frames in that part, or above one of the limits.
     """
-    frames: list[np.ndarray] = []
+    frames_THWC = np.empty((num_frames, height, width, 3), np.uint8)
+    count, last = 0, None
     try:
-        with _opened(str(file)) as (container, stream):
-            fps = float(stream.average_rate or 0)
-            if start_s > 0:
-                container.seek(int(start_s * 1e6))  # to the key frame before it
-            for frame in _frames(container, stream):
-                at_s = frame.time or 0.0
-                if at_s >= end_s or len(frames) == MAX_FRAMES:
-                    break
-                if at_s >= start_s:
-                    frames.append(frame.to_ndarray(format="rgb24"))
+        for frame in islice(at_rate(_shown(file, start_s, end_s), fps), num_frames):
+            if frame is last:
+                frames_THWC[count] = frames_THWC[count - 1]
+            else:
+                frames_THWC[count] = filling(frame.to_ndarray(format="rgb24")[None], height, width)[0]
+            count, last = count + 1, frame
     except RowError as error:
-        raise DatasetError(f"{file.name}: {error.detail}") from error
-    if not frames or not fps:
-        raise DatasetError(f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
-    return Clip(np.stack(frames), fps)
+        raise RowError(error.reason, f"{file.name}: {error.detail}") from error
+    if not count:
+        raise RowError("broken_clip", f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
+    return frames_THWC[:count]
 
 
-def at_rate(frames_THWC: np.ndarray, fps: float, wanted: float) -> np.ndarray:
-    """The same seconds at another frame rate (Hz), each moment by the frame that is shown then."""
-    moments_T = np.arange(max(1, round(len(frames_THWC) * wanted / fps))) / wanted
-    return frames_THWC[np.minimum((moments_T * fps + 1e-6).astype(int), len(frames_THWC) - 1)]
+def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, float, Any]]:
+    """The frames that a player shows from `start_s` until `end_s`: from when until when (s), and the frame."""
+    for seek in (True, False) if start_s > SEEK_MARGIN_S else (False,):
+        with _opened(str(file)) as (container, stream):
+            if seek and not _seek(container, start_s):
+                continue
+            spans = _spans(container, stream)
+            first = next(spans, None)
+            if first is None or (seek and first[0] > start_s + STAMP_S):
+                continue  # the file has no index, or a wrong one: everything before is decoded too
+            for begin_s, until_s, frame in chain([first], spans):
+                if begin_s >= end_s - STAMP_S:
+                    return
+                if until_s > start_s + STAMP_S:
+                    yield max(begin_s, start_s), min(until_s, end_s), frame
+            return
+
+
+def _seek(container: Any, start_s: float) -> bool:
+    """Go to the key frame before a moment; whether the file allows it."""
+    import av
+
+    try:
+        container.seek(int((_zero_s(container) + start_s - SEEK_MARGIN_S) * 1e6))
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+def _spans(container: Any, stream: Any) -> Iterator[tuple[float, float, Any]]:
+    """From when until when each frame is shown (s), by the time stamps, and the frame."""
+    zero_s = _zero_s(container)
+    usual_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+    waiting: tuple[float, Any] | None = None  # the frame whose end is not known yet
+    for frame in _frames(container, stream):
+        begin_s = frame.time - zero_s if frame.time is not None else waiting[0] + usual_s if waiting else 0.0
+        if waiting:
+            if begin_s < waiting[0] - STAMP_S:
+                told = f"the time stamps go back from {waiting[0]:g} s to {begin_s:g} s"
+                raise RowError("broken_clip", f"{told}; write the video again with stamps that grow")
+            usual_s = begin_s - waiting[0]
+            yield waiting[0], begin_s, waiting[1]
+        waiting = begin_s, frame
+    if waiting:
+        frame = waiting[1]
+        yield waiting[0], waiting[0] + (float(frame.duration * frame.time_base) if frame.duration else usual_s), frame
+
+
+def _zero_s(container: Any) -> float:
+    """What a player shows as 0 s; a sound that begins before the picture does not count."""
+    return max(0, container.start_time or 0) / 1e6
+
+
+def at_rate(spans: Iterable[tuple[float, float, Taken]], fps: float) -> Iterator[Taken]:
+    """What is shown at each moment of a frame rate (Hz).
+
+    Args:
+        spans: from when until when (s), and what is shown then, one after the other. The first moment is the first
+            span's beginning; the last one is shown for half of its time at least.
+        fps: moments per second.
+    """
+    start_s: float | None = None
+    known: list[Taken] = []  # what is shown at moments that may lie too near the end
+    count = 0
+    for begin_s, until_s, what in spans:
+        start_s = begin_s if start_s is None else start_s
+        while start_s + (count + len(known)) / fps < until_s - STAMP_S:
+            known.append(what)
+        while known and start_s + (count + 0.5) / fps <= until_s + STAMP_S:
+            yield known.pop(0)
+            count += 1
 
 
 def fitting(num_frames: int, stride: int) -> int:

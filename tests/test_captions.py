@@ -1,11 +1,16 @@
 """Captioned clips: which rows of a table are taken, and how a clip is made to fit."""
 
+import io
+import math
+import tracemalloc
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clip_files import written
 
 from gigavideo_data import captions, video
 from gigavideo_data.captions import Captioned
@@ -163,12 +168,23 @@ def numbers(frames_THWC: np.ndarray) -> list[int]:
     return [round((float(frame.mean()) - 20) / 6) for frame in frames_THWC]
 
 
-def test_another_frame_rate_shows_what_was_shown_then():
-    frames = numbered(24)
-    assert numbers(video.at_rate(frames, 24, 8)) == [0, 3, 6, 9, 12, 15, 18, 21]
-    assert numbers(video.at_rate(frames[:4], 8, 16)) == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert numbers(video.at_rate(frames[:5], 25, 16)) == [0, 1, 3]
-    assert len(video.at_rate(frames[:15], 30000 / 1001, 16)) == 8
+@pytest.mark.parametrize(
+    ("num_frames", "fps", "wanted", "shown"),
+    [
+        (24, 24, 8, [0, 3, 6, 9, 12, 15, 18, 21]),
+        (4, 8, 16, [0, 0, 1, 1, 2, 2, 3, 3]),
+        (5, 25, 16, [0, 1, 3]),
+        (15, 30000 / 1001, 16, [0, 1, 3, 5, 7, 9, 11, 13]),
+    ],
+)
+def test_another_frame_rate_shows_what_was_shown_then(num_frames, fps, wanted, shown):
+    spans = [(number / fps, (number + 1) / fps, number) for number in range(num_frames)]
+    assert list(video.at_rate(spans, wanted)) == shown
+
+
+def test_stamps_that_a_container_rounds_to_milliseconds_are_the_moments_that_they_stand_for():
+    spans = [(round(n / 30, 3), round((n + 1) / 30, 3), n) for n in range(300)]
+    assert list(video.at_rate(spans, 15)) == [*range(0, 300, 2)]
 
 
 @pytest.mark.parametrize(
@@ -219,3 +235,70 @@ def test_what_cannot_be_used_is_told_apart(clips, clip, reason):
     with pytest.raises(RowError) as caught:
         clips.clip("a heron", clip, None, None)
     assert caught.value.reason == reason
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+SLOWER = [*range(16), *(16 + 4 * number for number in range(16))]  # 16 frames in a second, then 4: in 1/16 s
+SLOWER_AT_8_HZ = [*range(0, 17, 2), *(16 + number // 2 for number in range(1, 25))]
+
+
+def shown(folder: Path, name: str, data: bytes, start_s: float = 0.0, end_s: float = math.inf, **wanted) -> list[int]:
+    (folder / name).write_bytes(data)
+    shape = {"height": 48, "width": 64, "fps": 8.0, "num_frames": 33} | wanted
+    return numbers(video.read(folder / name, start_s=start_s, end_s=end_s, **shape))
+
+
+@pytest.mark.parametrize(("name", "container"), [("a.mp4", "mp4"), ("a.mkv", "matroska"), ("a.mov", "mov")])
+def test_each_moment_shows_the_frame_whose_stamp_is_due(tmp_path, name, container):
+    data = written(numbered(32), container, pts=SLOWER, rate=16)
+    assert shown(tmp_path, name, data) == SLOWER_AT_8_HZ
+    assert shown(tmp_path, name, data, 1.0, 3.0) == SLOWER_AT_8_HZ[8:24]
+    assert shown(tmp_path, name, data, 1.2, 1.6) == [16, 17, 17]  # 1.2 s lies between two frames: the earlier one
+
+
+def test_a_browsers_webm_without_a_frame_rate_is_read(tmp_path):
+    data = written(numbered(32), "webm", rate=16, codec="libvpx-vp9")
+    at = data.index(b"\x23\xe3\x83")  # DefaultDuration, and in its place what readers skip
+    data = data[:at] + b"\xec\x86" + data[at + 2 :]
+    assert shown(tmp_path, "a.webm", data) == [*range(0, 32, 2)]
+
+
+def test_times_count_from_the_start_that_a_player_shows(tmp_path):
+    data = written(numbered(32), "mpegts", pts=range(100, 132))
+    with av.open(io.BytesIO(data)) as container:
+        assert container.start_time == 12.5e6
+    assert shown(tmp_path, "a.ts", data) == [*range(32)]
+    assert shown(tmp_path, "a.ts", data, 2.0, 3.0) == [*range(16, 24)]
+
+
+@pytest.mark.parametrize("bframes", ["0", "3"])
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_cut_begins_at_its_time_wherever_key_frames_are(tmp_path, container, bframes):
+    data = written(numbered(38), container, rate=8, codec_options={"g": "12", "bf": bframes})
+    for first in range(38):
+        assert shown(tmp_path, "a.bin", data, first / 8, first / 8 + 1) == [*range(first, min(first + 8, 38))]
+
+
+def test_a_file_in_which_nothing_can_be_sought_is_read_from_its_start(tmp_path):
+    data = written(numbered(38), "h264", rate=25)  # has no stamps and no index
+    assert shown(tmp_path, "a.h264", data, 1.2, 1.4, fps=25.0) == [*range(30, 35)]
+    data = written(numbered(32), "matroska", rate=8, codec_options={"g": "8"}, live="1")
+    assert shown(tmp_path, "a.mkv", data, 2.0, 3.0) == [*range(16, 24)]
+
+
+def test_time_that_goes_back_is_a_reason(tmp_path):
+    whole = written(numbered(8), "mpegts", rate=8)
+    with pytest.raises(RowError) as caught:
+        shown(tmp_path, "a.ts", whole + whole)
+    assert (caught.value.reason, "time stamps go back" in caught.value.detail) == ("broken_clip", True)
+    assert caught.value.detail.startswith("a.ts: ")
+
+
+def test_memory_follows_what_is_kept_not_the_file(tmp_path):
+    data = written(np.zeros((256, 144, 256, 3), np.uint8), "mp4", rate=64)
+    tracemalloc.start()
+    assert len(shown(tmp_path, "a.mp4", data, num_frames=32)) == 32
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2e6  # of 28 MB decoded

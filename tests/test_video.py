@@ -1,13 +1,12 @@
 """Clips in and out of MP4."""
 
 import importlib
-import io
 import sys
 import tracemalloc
 
-import av
 import numpy as np
 import pytest
+from clip_files import written
 
 import gigavideo_data
 from gigavideo_data import video
@@ -16,20 +15,6 @@ from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import sample_scene
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), np.uint8)
-
-
-def written(frames_THWC, container, pts=None, rate=8, **options) -> bytes:
-    """Frames in a container with time stamps in units of 1/rate s, as other programs write them."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container, options=options) as output:
-        stream = output.add_stream("h264", rate=rate, options=video.X264 | {"bf": "0"})
-        stream.height, stream.width, stream.pix_fmt = *frames_THWC.shape[1:3], "yuv420p"
-        for number, frame_HWC in enumerate(frames_THWC):
-            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
-            frame.pts = pts[number] if pts else number
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-    return buffer.getvalue()
 
 
 def test_a_clip_survives_the_round_trip():

@@ -1,0 +1,35 @@
+"""Video files as other programs write them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import av
+import numpy as np
+
+from gigavideo_data.video import X264
+
+
+def written(
+    frames_THWC: np.ndarray,
+    container: str,
+    *,
+    pts: Sequence[int] | None = None,
+    rate: int = 8,
+    codec: str = "h264",
+    codec_options: dict[str, str] | None = None,
+    **options: str,
+) -> bytes:
+    """Frames in a container, with time stamps in units of 1/rate s; `options` are the container's."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, options=options) as output:
+        stream = output.add_stream(codec, rate=rate, options=codec_options or (X264 | {"bf": "0"}))
+        stream.height, stream.width, stream.pix_fmt = *frames_THWC.shape[1:3], "yuv420p"
+        stream.codec_context.thread_count = 1
+        for number, frame_HWC in enumerate(frames_THWC):
+            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+            frame.pts = pts[number] if pts else number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return buffer.getvalue()
