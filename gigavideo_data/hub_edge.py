@@ -87,8 +87,10 @@ def refusal(error: Exception, *, writes: bool = False) -> str:
         error: as it was raised.
         writes: whether the call was to change the repository.
     """
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    if _is_offline(error):
+        return "offline (HF_HUB_OFFLINE), and not in this machine's cache, or damaged there; unset it once"
     status, answer = _answer(error)
     said = " ".join(str(getattr(answer, "server_message", None) or answer).split())[:200]
     if status is None:
@@ -107,18 +109,32 @@ def refusal(error: Exception, *, writes: bool = False) -> str:
         )
     elif isinstance(answer, RepositoryNotFoundError):
         meaning = "there is no such repository, or it is private and the token may not see it; check name and token"
+    elif isinstance(answer, RevisionNotFoundError):
+        meaning = "there is no such version, branch or commit"
     return f"{meaning} ({said})"
+
+
+def silent(error: HubError) -> bool:
+    """Whether `patiently` gave up because nobody answered, or could be asked: not a refusal."""
+    cause = error.__cause__
+    return isinstance(cause, Exception) and (_is_offline(cause) or _may_pass(cause))
+
+
+def _is_offline(error: BaseException) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return any(isinstance(one, OfflineModeIsEnabled) for one in _chain(error))
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed later: nobody answered, or said that they are busy or broken."""
-    from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError
 
     status, _ = _answer(error)
     if status is not None:
         return status in RETRIED
     chain = list(_chain(error))
-    if any(isinstance(one, OfflineModeIsEnabled | FileMetadataError | PermissionError) for one in chain):
+    if _is_offline(error) or any(isinstance(one, FileMetadataError | PermissionError) for one in chain):
         return False
     if isinstance(error, FileNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return False

@@ -1,16 +1,18 @@
 """Datasets of the Hub: which version a name means, and its files, checked before anybody opens them.
 
 A tag is resolved to its commit once, and everything is read at that commit. What the manifest does not list is not
-fetched, and what is not as it lists it is refused.
+fetched, and what is not as it lists it is refused. What the client's cache holds is not asked for again, so that a
+version that was fetched before is read without a network.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +20,9 @@ import pyarrow.parquet as pq
 from gigavideo_data import versions
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import BESIDE, MAX_GROUP_BYTES, read_manifest
-from gigavideo_data.hub_edge import ASK_S, patiently
+from gigavideo_data.hub_edge import ASK_S, patiently, silent
 from gigavideo_data.progress import Progress
+from gigavideo_data.store import write_durably
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,21 +50,20 @@ def is_name(text: str) -> bool:
 def resolve(text: str) -> Version:
     """Find the commit of a name; without a version, that of the newest tag whose format is read here.
 
+    A commit is taken as it is. Offline (HF_HUB_OFFLINE=1) the tags are those that were read on this machine before;
+    where the Hub does not answer, a tag that is named is looked for among them too.
+
     Raises:
         HubError: there is no such dataset or version, or the Hub cannot be asked.
         DatasetError: no version is of a format that is read here.
     """
-    from huggingface_hub import HfApi
-
     match = NAME.fullmatch(text)
     if match is None:
         raise HubError(f"{text}: not a name on the Hub; it must be owner/name or owner/name@v1.0.0")
     repo, wanted = match.groups()
-    what = f"{repo}: no such folder here, and as a name on the Hub"
-    refs = patiently(what, HfApi().list_repo_refs, repo, repo_type="dataset", deadline_s=ASK_S)
-    tags = {one.name: str(one.target_commit) for one in refs.tags}
     if wanted and COMMIT.fullmatch(wanted):
         return Version(repo, wanted[:12], wanted)
+    tags = _tags(repo, wanted)
     if wanted:
         if wanted not in tags:
             raise HubError(f"{repo}: no version {wanted}; there is {', '.join(sorted(tags)) or 'none yet'}")
@@ -91,7 +93,7 @@ def fetch(version: Version, progress: Progress) -> Path:
     folder, files = listed(version)
     fetch_files(version, list(files), progress)
     for name in BESIDE:
-        _file(version, name)
+        _text(version, name)
     return folder
 
 
@@ -125,7 +127,7 @@ def fetch_files(version: Version, names: list[str], progress: Progress) -> None:
 
 
 def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
-    """Some columns of a shard, by ranged requests: the clips between them are not fetched.
+    """Some columns of a shard, by ranged requests: the clips between them are not fetched, unless they are here.
 
     Raises:
         DatasetError: a group of rows is larger than any of ours.
@@ -133,36 +135,82 @@ def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
     """
     from huggingface_hub import HfFileSystem
 
-    def read() -> pa.Table:
-        try:
-            return read_whole()
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
-                raise DatasetError(f"{version}: {name} is damaged ({error}). Do not use this version.") from error
-            raise
+    path = _cached(version, name)
+    if path and _sha256(path) == read_manifest(_manifest(version))["files"].get(name, {}).get("sha256"):
+        return _columns(version, name, path, columns)
 
-    def read_whole() -> pa.Table:
-        path = f"datasets/{version.repo}@{version.sha}/{name}"
-        with (
-            HfFileSystem().open(path, cache_type="none") as remote,
-            pq.ParquetFile(remote, pre_buffer=True, page_checksum_verification=True) as file,
-        ):
-            groups = [file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)]
-            if max(groups, default=0) > MAX_GROUP_BYTES:
-                raise DatasetError(f"{version}: {name} has a row group of more than {MAX_GROUP_BYTES >> 20} MiB.")
-            return file.read(columns=columns)
+    def read() -> pa.Table:
+        with HfFileSystem().open(f"datasets/{version.repo}@{version.sha}/{name}", cache_type="none") as remote:
+            return _columns(version, name, remote, columns)
 
     return patiently(f"{version}: {name}", read)
 
 
+def _columns(version: Version, name: str, source: Path | IO[bytes], columns: list[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True) as file:
+            groups = [file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)]
+            if max(groups, default=0) > MAX_GROUP_BYTES:
+                raise DatasetError(f"{version}: {name} has a row group of more than {MAX_GROUP_BYTES >> 20} MiB.")
+            return file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+            raise DatasetError(f"{version}: {name} is damaged ({error}). Do not use this version.") from error
+        raise
+
+
+def _tags(repo: str, wanted: str | None) -> dict[str, str]:
+    """Tags of a dataset and their commits: as the Hub names them, else as they were read before."""
+    from huggingface_hub import HfApi, is_offline_mode
+
+    what = f"{repo}: no such folder here, and as a name on the Hub"
+    try:
+        refs = patiently(what, HfApi().list_repo_refs, repo, repo_type="dataset", deadline_s=ASK_S)
+    except HubError as error:
+        known = _known_tags(repo)
+        if (wanted in known and silent(error)) or (wanted is None and known and is_offline_mode()):
+            return known
+        raise
+    return {one.name: str(one.target_commit) for one in refs.tags}
+
+
+def _known_tags(repo: str) -> dict[str, str]:
+    folder = _tags_folder(repo)
+    found = {path.name: path.read_text("utf-8") for path in folder.iterdir()} if folder.is_dir() else {}
+    return {tag: sha for tag, sha in found.items() if COMMIT.fullmatch(sha)}
+
+
+def _remember(version: Version) -> None:
+    """Note the tag's commit in the client's cache, whose folder `refs` is made for it."""
+    path = _tags_folder(version.repo) / version.tag
+    if version.sha.startswith(version.tag) or (path.is_file() and path.read_text("utf-8") == version.sha):
+        return
+    with suppress(OSError):  # a cache that may only be read
+        write_durably(path, version.sha.encode())
+
+
+def _tags_folder(repo: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset") / "refs" / "tags"
+
+
 def _manifest(version: Version) -> Path:
     """The folder of a version's manifest, of a format that is read here."""
-    for name, size in _sizes(version, ["manifest.json", *BESIDE]).items():
-        if size > MAX_TEXT_BYTES:
-            raise DatasetError(f"{version}: {name} has {size} bytes, more than {MAX_TEXT_BYTES >> 20} MiB.")
-    folder = _file(version, "manifest.json").parent
+    folder = _text(version, "manifest.json").parent
     read_manifest(folder)
+    _remember(version)
     return folder
+
+
+def _text(version: Version, name: str) -> Path:
+    """One of the small files beside the shards."""
+    if _cached(version, name) is None:
+        for size in _sizes(version, [name]).values():
+            if size > MAX_TEXT_BYTES:
+                raise DatasetError(f"{version}: {name} has {size} bytes, more than {MAX_TEXT_BYTES >> 20} MiB.")
+    return _file(version, name)
 
 
 def _check_listed(version: Version, listed: dict[str, Any]) -> None:
@@ -170,8 +218,11 @@ def _check_listed(version: Version, listed: dict[str, Any]) -> None:
     for name, file in listed.items():
         if file["bytes"] > MAX_FILE_BYTES:
             raise DatasetError(f"{version}: {name} has {file['bytes']} bytes, more than {MAX_FILE_BYTES >> 30} GiB.")
-    there = _sizes(version, list(listed))
-    for name, file in listed.items():
+    here = {name: path.stat().st_size for name in listed if (path := _cached(version, name))}
+    asked = [name for name, file in listed.items() if here.get(name) != file["bytes"]]
+    there = _sizes(version, asked) if asked else {}
+    for name in asked:
+        file = listed[name]
         if there.get(name) != file["bytes"]:
             raise HubError(
                 f"{version}: {name} has {there.get(name, 'no')} bytes on the Hub, {file['bytes']} are listed"
@@ -185,6 +236,14 @@ def _sizes(version: Version, names: list[str]) -> dict[str, int]:
     asked: dict[str, Any] = {"repo_type": "dataset", "revision": version.sha}
     infos = patiently(f"{version}: sizes", HfApi().get_paths_info, version.repo, names, **asked)
     return {info.path: info.size for info in infos if hasattr(info, "size")}
+
+
+def _cached(version: Version, name: str) -> Path | None:
+    """The client's copy of a file, if it has one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(version.repo, name, revision=version.sha, repo_type="dataset")
+    return Path(path) if isinstance(path, str) else None
 
 
 def _file(version: Version, name: str, **more: Any) -> Path:

@@ -51,7 +51,6 @@ def test_silence_is_tried_again(error):
         ValueError("not a Parquet file"),
         TypeError("our own mistake"),
         FileNotFoundError("no such shard"),
-        OfflineModeIsEnabled("HF_HUB_OFFLINE is set"),
     ],
 )
 def test_what_no_waiting_mends_is_told_at_once_in_its_own_words(error):
@@ -92,5 +91,12 @@ def test_what_is_not_the_hub_is_told_at_once():
     nowhere.__cause__ = FileMetadataError("does not seem to be served by a Hub; check HF_ENDPOINT")
     calls = Calls(nowhere)
     with pytest.raises(HubError):
+        patiently("it", calls)
+    assert calls.number == 1
+
+
+def test_offline_is_told_at_once():
+    calls = Calls(OfflineModeIsEnabled("HF_HUB_OFFLINE is set"))
+    with pytest.raises(HubError, match="it: offline"):
         patiently("it", calls)
     assert calls.number == 1

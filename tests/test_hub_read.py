@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_clients import gv_data, gv_train
+from hub_clients import connect, gv_data, gv_train, here
 from hub_server import serving
 from hub_state import Fault, File, Hub
 from rows import FPS, make_rows, write_set
 from train_set import row, rows, training_set
 
-from gigavideo_data import publish, video
+from gigavideo_data import cli, hub_edge, publish, video
 from gigavideo_data.hub_read import is_name
+from gigavideo_train import cli as train_cli
 
 REPO = "org/ds"
 
@@ -199,3 +200,58 @@ def test_a_model_is_trained_from_a_version_and_says_which(hub, tmp_path):
     assert manifest_of(hub, "v1.0.0")["recipe_hash"] in card
     code, _, said = gv_train(hub, tmp_path, "--dataset", "runs/quickstrat", "--dry-run")
     assert (code, "runs/quickstrat: no such folder here" in said, "Traceback" in said) == (4, True, False)
+
+
+@pytest.fixture
+def gv(monkeypatch, capsys, tmp_path):
+    """`gv-data` or `gv-train` in this process, in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    mains = {"data": cli.main, "train": train_cli.main}
+    return lambda which, *arguments: here(mains[which], monkeypatch, capsys, *arguments)
+
+
+def test_what_the_cache_holds_is_read_without_a_network(hub, tmp_path, monkeypatch, gv):
+    put(hub, training_set(tmp_path / "set"), "v1.0.0")
+    put(hub, training_set(tmp_path / "other", [*rows(), row(99)]), "v2.0.0")
+    connect(hub, tmp_path, monkeypatch, offline=True)
+    code, _, said = gv("data", "inspect", REPO)
+    assert (code, "no such folder here" in said, "not in this machine's cache" in said) == (4, True, True), said
+
+    connect(hub, tmp_path, monkeypatch)
+    assert gv("data", "inspect", f"{REPO}@v1.0.0")[0] == 0
+    hub.asked.clear()
+    connect(hub, tmp_path, monkeypatch, offline=True)
+    commit = hub.repo(REPO).tags["v1.0.0"]
+    for name in (REPO, f"{REPO}@v1.0.0", f"{REPO}@{commit}"):
+        for command in (("data", "inspect", name), ("train", "--dataset", name, "--dry-run")):
+            code, _, said = gv(*command)
+            assert code == 0, said
+    code, _, said = gv("data", "verify", f"{REPO}@v1.0.0")
+    assert (code, commit in said) == (0, True), said
+    assert not hub.asked
+
+    code, _, said = gv("data", "inspect", f"{REPO}@v2.0.0")
+    assert (code, "not in this machine's cache" in said) == (4, True), said
+    shard = next((tmp_path / "hub").rglob("data/train-*"))
+    shard.write_bytes(shard.read_bytes()[:-9] + b"x" * 9)
+    code, _, said = gv("data", "inspect", REPO)
+    assert (code, "or damaged there" in said) == (4, True), said
+    connect(hub, tmp_path, monkeypatch)
+    assert gv("data", "inspect", f"{REPO}@{commit}")[0] == 0, "fetched again"
+
+
+def test_a_commit_needs_no_question_and_a_known_tag_no_answer(hub, tmp_path, monkeypatch, gv):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    connect(hub, tmp_path, monkeypatch)
+    monkeypatch.setattr(hub_edge, "WAITS_S", (1000.0,))
+    assert gv("data", "inspect", f"{REPO}@{hub.repo(REPO).tags['v1.0.0']}")[0] == 0
+    assert not [path for _, path in hub.asked if path.endswith("/refs")]
+    assert gv("data", "inspect", f"{REPO}@v1.0.0")[0] == 0
+    code, _, said = gv("data", "inspect", f"{REPO}@{'a' * 40}")
+    assert (code, "there is no such version, branch or commit" in said) == (4, True), said
+    hub.faults = [Fault("GET", "/refs", 503, times=99)]
+    assert gv("data", "inspect", f"{REPO}@v1.0.0")[0] == 0
+    code, _, said = gv("data", "inspect", REPO)
+    assert (code, "did not answer" in said) == (4, True), "the newest version may be another one"
+    hub.faults = [Fault("GET", "/refs", 403, times=99)]
+    assert gv("data", "inspect", f"{REPO}@v1.0.0")[0] == 4, "refused is refused"
