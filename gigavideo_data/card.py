@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from huggingface_hub import DatasetCardData
 
-from gigavideo_data.judge_check import verdict
+from gigavideo_data.judge_check import LEAST_VIDEOS, verdict
 from gigavideo_data.schema import configs_of
 
 VERSIONS = "## Versions"  # the last section of a card on the Hub
@@ -208,7 +208,7 @@ Checked without labels: the judge was also asked another prompt's questions abou
 video's own. AUC is how often the own questions score higher: 1 is a judge that tells, 0.5 one that guesses; on
 generated videos it also falls where the generator fails, so the real clips decide: they show what their caption says,
 and their score is a positive control. Yes-bias is the judge's leaning to "yes", 0 is none. A dash means too few videos
-to tell.
+to tell; that a judge cannot tell is said of {LEAST_VIDEOS} clips or more.
 
 {_table(header, lines)}{warning if weak else ""}"""
 

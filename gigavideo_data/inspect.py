@@ -147,8 +147,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
             check["real_videos"], number(check["real_score"]), check["verdict"])  # fmt: skip
     console.print(judge)
     for check in facts["judge_check"]:
-        if check["verdict"] == "cannot tell":
-            console.print(_text(f"{check['dimension']}: the judge cannot tell: {check['why']}"))
+        if check["verdict"] != "can tell":
+            console.print(_text(f"{check['dimension']}: {check['verdict']}: {check['why']}"))
     for warning in pixels.warnings(facts["pixels"]):
         console.print(_text(f"warning: {warning}; reject_videos in the recipe rejects them"))
     console.print(prompts)

@@ -30,6 +30,7 @@ from markupsafe import Markup
 from gigavideo_data import folder_read, inspect
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
+from gigavideo_data.judge_check import LEAST_VIDEOS
 from gigavideo_data.publish import PAGE
 
 EMBED_BYTES = 20_000_000  # of clips as base64 and of the text beside them: what a mail server and a phone still take
@@ -246,6 +247,7 @@ def render(
         compared=compared,
         reach=_reach(compared["comparisons"]) if compared else 1.0,
         embed_mb=EMBED_BYTES // 1_000_000,
+        least_videos=LEAST_VIDEOS,
         style=style,
         script=script,
         style_hash=_csp_hash(style),

@@ -153,7 +153,7 @@ def make_manifest(rows: list[dict], rejects: list[dict]) -> dict:
         "judge_check": [
             {
                 "dimension": DIMENSION,
-                "videos": 6,
+                "videos": 40,
                 "auc_foreign": 0.61,
                 "yes_bias": 0.02,
                 "inconsistency": 0.05,

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rows import DIMENSION, make_row, make_rows, write_set
 
-from gigavideo_data import inspect
+from gigavideo_data import inspect, judge_check
 from gigavideo_data.errors import DatasetError
 
 CHECK = {
@@ -75,6 +75,13 @@ def test_no_scored_row_gives_no_mean():
         ({"auc_foreign": 0.60}, "cannot tell"),  # within two standard errors of a coin
         ({"auc_foreign": None}, "too few videos"),
         ({"videos": 2}, "too few videos"),
+        ({"videos": 4, "auc_foreign": 0.5}, "too few videos"),
+        ({"videos": 11, "auc_foreign": 0.5}, "too few videos"),
+        ({"videos": 12, "auc_foreign": 0.5}, "cannot tell"),
+        ({"videos": 4, "auc_foreign": 1.0}, "can tell"),
+        ({"videos": 4, "auc_foreign": 0.5, "real_videos": 4, "auc_real": 0.5, "real_score": 0.9}, "too few videos"),
+        ({"videos": 0, "auc_foreign": None, "real_videos": 4, "auc_real": 1.0, "real_score": 0.3}, "too few videos"),
+        ({"real_videos": 4, "auc_real": 0.5, "real_score": 0.3}, "can tell"),  # too few real clips to speak against it
         (
             {"auc_foreign": 0.55, "real_videos": 30, "auc_real": 0.99, "real_score": 0.97},
             "can tell",
@@ -124,3 +131,13 @@ def test_flipped_byte_in_a_shard_is_refused(tmp_path):
     shard.write_bytes(data)
     with pytest.raises(DatasetError, match="the manifest says"):
         inspect.facts(folder)
+
+
+def test_too_few_videos_for_the_judge_check_are_named_with_their_number():
+    verdict, why = judge_check.verdict(CHECK | {"videos": 4, "auc_foreign": 0.5})
+    assert verdict == "too few videos"
+    assert why.startswith("0.50 on 4 generated clips, 0.93 needed; 12 clips or more")
+    enough = [
+        CHECK | {"auc_foreign": judge_check.REAL_AUC, "videos": judge_check.LEAST_VIDEOS - less} for less in (0, 1)
+    ]
+    assert [judge_check.verdict(check)[0] for check in enough] == ["can tell", "too few videos"]
