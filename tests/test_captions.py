@@ -14,6 +14,7 @@ from clip_files import written
 
 from gigavideo_data import captions, video
 from gigavideo_data.captions import Captioned
+from gigavideo_data.clip_files import ClipFiles
 from gigavideo_data.errors import RecipeError, RowError
 from gigavideo_data.folder_clips import FolderClips
 
@@ -302,3 +303,57 @@ def test_memory_follows_what_is_kept_not_the_file(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2e6  # of 28 MB decoded
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("DJI_0001", "DJI_0001.MP4"),
+        ("DJI_0001.MP4", "DJI_0001.MP4"),
+        ("DJI_0001.mp4", "DJI_0001.MP4"),
+        ("IMG_0002", "IMG_0002.MOV"),
+        ("000017", "000017.mp4"),
+        ("a.b", "a.b.mp4"),
+        ("clip (1)", "clip (1).webm"),
+        ("caf\u00e9", "cafe\u0301.mkv"),
+        ("both.webm", "both.webm"),
+        ("Case", "Case.mp4"),
+    ],
+)
+def test_a_name_means_the_file_of_that_name_whatever_its_endings_case(tmp_path, name, file):
+    for other in ("both.mp4", "both.webm", "Case.mp4", "case.mp4", "17.mp4", "a.mp4", file):
+        (tmp_path / other).touch()
+    assert ClipFiles(tmp_path).locate(name, timed=False) == (tmp_path / file, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("17", "no file 17, as it stands or with .mp4"),
+        ("scene_2", "no file scene_2, as"),
+        ("SCENE", "no file SCENE"),
+        ("scene.mov", "no file scene.mov"),
+        ("notes", "no file notes"),
+        ("both", "both can be both.MOV or both.mp4: give its ending"),
+    ],
+)
+def test_a_name_means_no_other_file(tmp_path, name, words):
+    for file in ("scene.mp4", "scene_1.mp4", "000017.mp4", "notes.txt", "both.mp4", "both.MOV"):
+        (tmp_path / file).touch()
+    with pytest.raises(RowError, match=words):
+        ClipFiles(tmp_path).locate(name, timed=False)
+
+
+def test_only_a_table_with_times_cuts_a_clip_out_of_its_source(tmp_path):
+    for name in ("scene.mp4", "scene_1.mp4"):
+        (tmp_path / name).touch()
+    files = ClipFiles(tmp_path)
+    assert files.locate("scene_1", timed=True) == (tmp_path / "scene_1.mp4", True)
+    assert files.locate("scene_2", timed=True) == (tmp_path / "scene.mp4", False)
+    with pytest.raises(RowError, match="no file other_2 and no source other, as"):
+        files.locate("other_2", timed=True)
+
+
+def test_a_row_without_times_never_takes_its_sources_clip(clips):
+    with pytest.raises(RowError, match="no_clip"):
+        clips.clip("a heron", "source_3", None, None)
