@@ -1,6 +1,7 @@
 """What goes into a build: written prompts, captions with their real clips, and videos that were made elsewhere.
 
-Each is a row that may have fallen already, with the reason: nothing is passed over in silence.
+Each is a row that may have fallen already, with the reason: nothing is passed over in silence. Mistakes in tables
+are said before anything is made.
 """
 
 from __future__ import annotations
@@ -8,27 +9,57 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from gigavideo_data import captions, decontaminate, pixels
 from gigavideo_data.captions import Captioned
+from gigavideo_data.clip_files import ClipFiles
 from gigavideo_data.decontaminate import Blocklist
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import writer_engine
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.generators.models import profile_of, warnings_for
 from gigavideo_data.prompts import Seen
 from gigavideo_data.recipe import Imported, Recipe
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
-from gigavideo_data.stages import Item
+from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import content_key
 
 EVAL_SPLITS = ("dev", "test")
 
-Fate = tuple[Row, str | None]  # a row, and why it fell, if it did
+NAMED = 3  # files and dimensions that one remark names
+
+Fate = tuple[Row, Record | None]  # a row, and if it fell, the record of that
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a recipe takes of one table of clips.
+
+    Attributes:
+        key: the recipe's part that names it.
+        path: of the table.
+        folder: of the clips.
+        chosen: rows to be used.
+        lacking: rows without a file, each with the record of that.
+        passed_over: clips of the rows that cannot be used, each with the reason.
+    """
+
+    key: str
+    path: Path
+    folder: Path
+    chosen: list[Captioned]
+    lacking: list[tuple[Captioned, Record]]
+    passed_over: list[tuple[str, str]]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that can be used, if their files are there."""
+        return len(self.chosen) + len(self.lacking)
 
 
 def intake(recipe: Recipe, runner: Runner) -> list[Fate]:
@@ -38,16 +69,91 @@ def intake(recipe: Recipe, runner: Runner) -> list[Fate]:
         RunError: a writer could not write at all.
         RecipeError: a table or a block-list cannot be read.
     """
-    made_by = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
-    for warning in warnings_for(made_by, recipe.target):
-        runner.progress.note(warning)
+    captioned, imported = _tables(recipe)  # and so the mistakes in them, before anything is made
+    for remark in _remarks(recipe, captioned, imported):
+        runner.progress.note(remark)
     blocklist = Blocklist(text for path in recipe.blocklists for text in decontaminate.read(Path(path)))
-    taken = [*_written(recipe, runner), *_captions(recipe, runner)]
-    for wanted in recipe.imports:
-        taken += _imported(wanted, recipe, runner)
-    rows = [row for row, reason in taken if reason is None]
+    taken = [*_written(recipe, runner), *_captions(recipe, captioned, runner)]
+    for wanted, table in zip(recipe.imports, imported, strict=True):
+        taken += _imported(wanted, table, recipe, runner)
+    rows = [row for row, fell in taken if fell is None]
     reasons = _separate(rows, recipe.prompts.likeness, blocklist)
-    return [*zip(rows, reasons, strict=True), *((row, reason) for row, reason in taken if reason)]
+    separated = [
+        (row, _fell(reason, row.base_prompt) if reason else None) for row, reason in zip(rows, reasons, strict=True)
+    ]
+    return [*separated, *((row, fell) for row, fell in taken if fell)]
+
+
+def remarks(recipe: Recipe) -> list[str]:
+    """What is to be said of a recipe before anything is made: terms of models, and rows of tables that will fall.
+
+    Raises:
+        RecipeError: a table cannot be read, or a column or the folder of its clips is missing.
+    """
+    return _remarks(recipe, *_tables(recipe))
+
+
+def _tables(recipe: Recipe) -> tuple[Table | None, list[Table]]:
+    """The table of captions, if there is one, and those of imports."""
+    wanted, captioned = recipe.captions, None
+    if wanted.table is not None and wanted.clips is not None:
+        limits = (wanted.count, wanted.max_seconds, wanted.min_suitability)
+        captioned = _table("captions", wanted.table, wanted.clips, limits)
+    everything = (sys.maxsize, inf, None)
+    imported = [
+        _table(f"imports.{number}", one.table, one.clips, everything, needs_dimension=True)
+        for number, one in enumerate(recipe.imports)
+    ]
+    return captioned, imported
+
+
+def _table(
+    key: str, table: str, clips: str, limits: tuple[int, float, float | None], *, needs_dimension: bool = False
+) -> Table:
+    path, folder = Path(table).expanduser(), Path(clips).expanduser()
+    usable, passed_over = captions.choose(path, *limits, needs_dimension=needs_dimension)
+    if not folder.is_dir():
+        raise RecipeError(f"{key}.clips: {folder}: no such folder; it must hold the clips that {path.name} names")
+    files, chosen, lacking = ClipFiles(folder), [], []
+    for one in usable:
+        try:
+            files.locate(one.clip, timed=one.start_s is not None)
+            chosen.append(one)
+        except RowError as error:  # no record of the store: once the file is there, the row is made
+            lacking.append((one, _fell(error.reason, error.detail)))
+    return Table(key, path, folder, chosen, lacking, passed_over)
+
+
+def _remarks(recipe: Recipe, captioned: Table | None, imported: list[Table]) -> list[str]:
+    made_by = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
+    found = warnings_for(made_by, recipe.target)
+    if captioned and captioned.num_rows < recipe.captions.count:
+        usable = f"{captioned.num_rows} of {recipe.captions.count} usable rows"
+        found.append(f"captions: {captioned.path.name} holds only {usable}")
+    for table in [*filter(None, [captioned]), *imported]:
+        where = f"{table.key}: {table.path.name}"
+        if table.passed_over:
+            reasons = Counter(reason for _, reason in table.passed_over)
+            told = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+            found.append(f"{where}: {len(table.passed_over)} rows cannot be used: {told}")
+        if table.lacking:
+            missing = f"{len(table.lacking)} of {table.num_rows} clips are not in {table.folder}"
+            found.append(f"{where}: {missing}: {_some([one.clip for one, _ in table.lacking])}")
+    for table in imported:
+        others = [str(one.dimension) for one in table.chosen if one.dimension not in recipe.dimensions]
+        if others:
+            told = f"{len(others)} of {table.num_rows} rows are of dimensions that the recipe does not name"
+            found.append(f"{table.key}: {table.path.name}: {told}: {_some(list(dict.fromkeys(others)))}")
+    return found
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _fell(reason: str, detail: str) -> Record:
+    return {"rejected": reason, "detail": detail}
 
 
 def about(dimension: str, *fields: str) -> dict[str, Any]:
@@ -86,30 +192,26 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
         for draft in record["prompts"]:
             yield Row(source, draft["prompt"], dimension, tuple(draft["objects"]), eval_split=eval_split), None
         for draft in record["dropped"]:
-            yield Row(source, draft["prompt"], dimension, eval_split=eval_split), draft["reason"]
+            fell = _fell(draft["reason"], draft["prompt"])
+            yield Row(source, draft["prompt"], dimension, eval_split=eval_split), fell
 
 
-def _captions(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
+def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[Fate]:
     """A twin for each caption, and the real clip with it."""
     wanted = recipe.captions
-    if wanted.table is None or wanted.clips is None:
+    if table is None:
         items = [
             Item("caption", {"backend": wanted.source}, {"index": i, "seed": recipe.seed}) for i in range(wanted.count)
         ]
     else:
-        table = Path(wanted.table).expanduser()
-        chosen, passed_over = captions.choose(table, wanted.count, wanted.max_seconds, wanted.min_suitability)
-        if len(chosen) < wanted.count:
-            runner.progress.note(f"caption: {table.name} holds only {len(chosen)} of {wanted.count} usable rows")
-        for clip, reason in passed_over:
-            yield Row("real", clip), reason
-        items = [_clip(one, table.stem, wanted.clips, recipe) for one in chosen]
+        for clip, reason in table.passed_over:
+            yield Row("real", clip), _fell(reason, clip)
+        for one, fell in table.lacking:
+            yield from _without_clip(one.caption, fell, recipe)
+        items = [_clip(one, table, recipe) for one in table.chosen]
     for item, record in zip(items, runner.records(items), strict=True):
         if "rejected" in record:
-            told = str(item.inputs.get("caption", item.inputs))
-            yield Row("twin", told), record["rejected"]
-            if wanted.real:
-                yield Row("real", told), record["rejected"]
+            yield from _without_clip(str(item.inputs.get("caption", item.inputs)), _of_clip(record, item), recipe)
             continue
         pair = content_key({"caption": record["caption"], "video_sha256": record["video_sha256"]})
         shared = {"base_prompt": record["caption"], "prompt": record["caption"], "pair_id": pair}
@@ -118,19 +220,32 @@ def _captions(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
             yield Row("real", **shared, clip=record, origin=record["origin"]), None
 
 
-def _imported(wanted: Imported, recipe: Recipe, runner: Runner) -> Iterator[Fate]:
+def _without_clip(caption: str, fell: Record, recipe: Recipe) -> Iterator[Fate]:
+    yield Row("twin", caption), fell
+    if recipe.captions.real:
+        yield Row("real", caption), fell
+
+
+def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) -> Iterator[Fate]:
     """Videos made elsewhere, with the prompts they were made from."""
-    table = Path(wanted.table).expanduser()
-    chosen, passed_over = captions.choose(table, sys.maxsize, inf, None)
-    for clip, reason in passed_over:
-        yield Row("synthetic", clip), reason
+    for clip, reason in table.passed_over:
+        yield Row("synthetic", clip), _fell(reason, clip)
+    for one, fell in table.lacking:
+        yield Row("synthetic", one.caption), fell
+    wanted_here = [one for one in table.chosen if one.dimension in recipe.dimensions]
+    for one in table.chosen:
+        if one.dimension not in recipe.dimensions:
+            detail = f"{one.clip}: {one.dimension} is no dimension of the recipe"
+            yield Row("synthetic", one.caption), _fell("other_dimension", detail)
     samples = Counter[str]()
-    items = [_clip(one, table.stem, wanted.clips, recipe) for one in chosen]
-    for one, record in zip(chosen, runner.records(items, "import"), strict=True):
+    items = [_clip(one, table, recipe) for one in wanted_here]
+    for one, item, record in zip(wanted_here, items, runner.records(items, "import"), strict=True):
+        if "rejected" in record:
+            yield Row("synthetic", one.caption), _of_clip(record, item)
+            continue
         flaw = pixels.flaw(pixels.levels(record))
-        unwanted = flaw if flaw in recipe.reject_videos else None
-        if "rejected" in record or one.dimension not in recipe.dimensions or unwanted:
-            yield Row("synthetic", one.caption), record.get("rejected", unwanted or "other_dimension")
+        if flaw in recipe.reject_videos:
+            yield Row("synthetic", one.caption), _fell(flaw, one.clip)
             continue
         yield (
             Row(
@@ -147,13 +262,19 @@ def _imported(wanted: Imported, recipe: Recipe, runner: Runner) -> Iterator[Fate
         samples[one.caption] += 1
 
 
-def _clip(one: Captioned, dataset: str, folder: str, recipe: Recipe) -> Item:
+def _of_clip(record: Record, item: Item) -> Record:
+    """The record of a clip that fell, whose detail names the clip."""
+    name, detail = str(item.inputs.get("clip", "")), record.get("detail") or ""
+    return record | {"detail": detail if name in detail else f"{name}: {detail}"}
+
+
+def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
     """A clip of a folder, to be made to fit the target."""
     profile = profile_of(recipe.target)
     shape = {name: getattr(profile, name) for name in ("height", "width", "num_frames", "fps", "stride")}
     work = {name: getattr(one, name) for name in ("caption", "clip", "start_s", "end_s")}
-    settings = {"backend": "table", "dataset": dataset, **shape}
-    return Item("caption", settings, work, {"load": str(Path(folder).expanduser())})
+    settings = {"backend": "table", "dataset": table.path.stem, **shape}
+    return Item("caption", settings, work, {"load": str(table.folder)})
 
 
 def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[str | None]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from gigavideo_data import inspect
 from gigavideo_data.engines import check_subjects
 from gigavideo_data.errors import HubError
-from gigavideo_data.generators.models import warnings_for
+from gigavideo_data.intake import remarks
 from gigavideo_data.pinned import pinned
 from gigavideo_data.pipeline import Build
 from gigavideo_data.progress import Progress
@@ -80,7 +80,7 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         go by).
 
     Raises:
-        RecipeError: the writer cannot write about a dimension, or a table cannot be read.
+        RecipeError: the writer cannot write about a dimension, or a table or its clips' folder cannot be read.
     """
     check_subjects(recipe)
     warnings = []
@@ -104,13 +104,12 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             lines.append({"stage": stage, "rows": rows, "in_store": here, **_cost(stage, rows - here, recipe)})
     to_make = sum(line["rows"] - line["in_store"] for line in lines if line["stage"] == "synthesize")
     size = round(to_make * sum(look.num_bytes) / len(look.num_bytes)) if look.num_bytes else None
-    made_by = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
     return {
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
         "stages": lines,
         "video_bytes": size if to_make else 0,
-        "warnings": warnings + warnings_for(made_by, recipe.target),
+        "warnings": warnings + remarks(recipe),
     }
 
 

@@ -1,0 +1,58 @@
+"""Tables of clips on their way in: what is said of them before anything is made, and what each row that falls says."""
+
+from pathlib import Path
+
+import pytest
+
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.intake import intake
+from gigavideo_data.plan import Look, plan
+from gigavideo_data.recipe import Recipe, load
+from gigavideo_data.store import Store
+
+
+def importing(folder: Path, text: str) -> Recipe:
+    """A recipe that takes in a table beside a folder with the files a.mp4 and b.mp4, and makes nothing itself."""
+    (folder / "clips").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (folder / "clips" / name).touch()
+    (folder / "elsewhere.csv").write_text(text)
+    imports = f"imports=[{{model: other-1, table: {folder}/elsewhere.csv, clips: {folder}/clips}}]"
+    made = ["synthetic=false", "captions.count=0", "eval_prompts.per_dimension=0"]
+    return load("quickstart", ["dimensions=[mechanics]", *made, imports])
+
+
+def test_a_plan_says_which_clips_are_missing_and_which_rows_will_fall(tmp_path):
+    rows = ["a ball falls,a,mechanics", "two fall,c.mp4,mechanics", ",b,mechanics", "it falls,../b,mechanics"]
+    rows += ["it turns,b,Mechanics", "it stays,d,mechanics"]
+    recipe = importing(tmp_path, "\n".join(["prompt,file,dimension", *rows]))
+    facts = plan(recipe, Store(tmp_path / "store"))
+    assert {line["stage"]: line["rows"] for line in facts["stages"]}["import"] == 1
+    assert facts["warnings"] == [
+        "imports.0: elsewhere.csv: 2 rows cannot be used: 1 no_caption, 1 bad_name",
+        f"imports.0: elsewhere.csv: 2 of 4 clips are not in {tmp_path}/clips: c.mp4, d",
+        "imports.0: elsewhere.csv: 1 of 4 rows are of dimensions that the recipe does not name: Mechanics",
+    ]
+
+
+def test_a_row_that_falls_names_its_clip_and_what_was_looked_for(tmp_path):
+    rows = ["two fall,c_1,mechanics", "it turns,b,composition", "a ball falls,a,mechanics"]
+    recipe = importing(tmp_path, "\n".join(["prompt,file,dimension", *rows]))
+    fell = [record for _, record in intake(recipe, Look(Store(tmp_path / "store"))) if record]
+    assert [(record["rejected"], record.get("detail")) for record in fell] == [
+        ("no_clip", "no file c_1, as it stands or with .mp4, .webm, .mkv, .mov"),
+        ("other_dimension", "b: composition is no dimension of the recipe"),
+        ("new", "a: "),
+    ]
+
+
+@pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, Look(store))])
+def test_a_missing_column_or_folder_is_said_before_anything_is_made(tmp_path, work):
+    recipe = importing(tmp_path, "prompt,file\na ball falls,a\n")
+    with pytest.raises(RecipeError, match=r"elsewhere\.csv: no column dimension; it has prompt, file"):
+        work(recipe, Store(tmp_path / "store"))
+    (tmp_path / "elsewhere.csv").write_text("prompt,file,dimension\na ball falls,a,mechanics\n")
+    (tmp_path / "clips").rename(tmp_path / "elsewhere")
+    with pytest.raises(RecipeError, match=r"imports\.0\.clips: .*/clips: no such folder"):
+        work(recipe, Store(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
