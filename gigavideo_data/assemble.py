@@ -8,7 +8,7 @@ from typing import Any
 
 from gigavideo_data import pixels
 from gigavideo_data.recipe import Recipe
-from gigavideo_data.rewards import mean_sem, row_outcome
+from gigavideo_data.rewards import CAPTIONS, mean_sem, reward_group, row_outcome
 from gigavideo_data.row import Row
 from gigavideo_data.schema import prompt_id, split_of
 from gigavideo_data.store import Store, content_key
@@ -128,8 +128,16 @@ def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any
     return lines
 
 
-def reward_summary(rows: list[dict[str, Any]], dimension: str) -> dict[str, Any]:
-    """How one dimension was rewarded over all rows: scored, unscorable, mean, and the mean's standard error."""
-    mine = [reward["value"] for row in rows for reward in row["rewards"] if reward["dimension"] == dimension]
+def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The column `reward` summed up: for each dimension over the rows written for it, under CAPTIONS over the twins.
+
+    Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
+    """
+    twins = any(row["source"] == "twin" for row in rows)
+    return {name: _reward_summary(rows, name) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
+
+
+def _reward_summary(rows: list[dict[str, Any]], group: str) -> dict[str, Any]:
+    mine = [row["reward"] for row in rows if reward_group(row) == group]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}

@@ -186,6 +186,10 @@ def _rewards(manifest: dict) -> str:
     ]
     return f"""## Rewards
 
+The column `reward` is a row's score on the dimension that its prompt was written for; a twin, whose prompt is a
+caption, has the mean over the target dimensions. `gv-train` uses this number. `rewards` has the score on every
+dimension that the row was judged on.
+
 {_table(("dimension", "scored", "unscorable", "mean reward", "standard error"), lines)}
 
 Take means that differ by less than two standard errors as equal."""

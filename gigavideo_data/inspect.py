@@ -1,7 +1,8 @@
 """What a dataset folder holds, as plain facts: for the terminal here, and for the page of `report`.
 
 Facts are counted from the rows themselves, never copied from the manifest's sums, so that a set whose rows and manifest
-disagree shows it. Text of others (prompts, reasons, names) is printed as it is, never read as terminal markup.
+disagree shows it. A reward is the column `reward`, the number that gv-train uses. Text of others (prompts, reasons,
+names) is printed as it is, never read as terminal markup.
 
     facts = inspect.facts(Path("runs/quickstart"));  inspect.show(facts, Console())
 """
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from gigavideo_data import judge_check, pixels
 from gigavideo_data.folder_read import WITHHELD, Row, read_manifest, read_rows
-from gigavideo_data.rewards import mean_sem
+from gigavideo_data.rewards import CAPTIONS, mean_sem, reward_group
 
 NUM_BINS = 20  # of a reward histogram over [0, 1]
 CHECK_FIELDS = (
@@ -62,7 +63,7 @@ def facts(folder: Path) -> dict[str, Any]:
             **{column: _count(row[column] for row in rows) for column in ("split", "source", "status")},
         },
         "ledger": [ledger_line(line) for line in manifest["ledger"]],
-        "rewards": {name: reward_facts(rows, name) for name in dimensions(manifest, rows)},
+        "rewards": {name: reward_facts(rows, name) for name in reward_groups(manifest, rows)},
         "judge_check": [checked(check) for check in manifest["judge_check"]],
         "pixels": pixels.flaws(each for row in rows for each in pixels.measured(row).items()),
         "cost": json.loads(cost.read_text("utf-8")) if cost.exists() else None,
@@ -75,24 +76,31 @@ def dimensions(manifest: dict[str, Any], rows: list[Row]) -> list[str]:
     return [*manifest["dimensions"], *(name for name in scored if name not in manifest["dimensions"])]
 
 
+def reward_groups(manifest: dict[str, Any], rows: list[Row]) -> list[str]:
+    """What `reward` is summed up under: the target dimensions, others that rows were written for, and the twins."""
+    found = {reward_group(row) for row in rows} - {None, CAPTIONS, *manifest["dimensions"]}
+    twins = any(row["source"] == "twin" for row in rows)
+    return [*manifest["dimensions"], *sorted(map(str, found)), *([CAPTIONS] if twins else [])]
+
+
 def reward_on(row: Row, dimension: str) -> Row | None:
     """A row's entry of `rewards` for one dimension, None if it was not scored for it."""
     return next((reward for reward in row["rewards"] or [] if reward["dimension"] == dimension), None)
 
 
-def reward_facts(rows: list[Row], dimension: str) -> dict[str, Any]:
-    """The distribution of one dimension's rewards over every video that was scored for it."""
-    entries = [(row, entry) for row in rows if (entry := reward_on(row, dimension))]
-    scored = sorted((e["value"], row["id"], row["prompt"]) for row, e in entries if e["value"] is not None)
+def reward_facts(rows: list[Row], group: str) -> dict[str, Any]:
+    """The distribution of `reward` over the rows that were written for a dimension, or over the twins."""
+    mine = [row for row in rows if reward_group(row) == group]
+    scored = sorted((row["reward"], row["id"], row["prompt"]) for row in mine if row["reward"] is not None)
     values = [value for value, _, _ in scored]
     histogram = Counter(min(int(value * NUM_BINS), NUM_BINS - 1) for value in values)
-    unscorable = [entry for _, entry in entries if entry["value"] is None]
+    unscorable = [row for row in mine if row["reward"] is None]
     return {
         "scored": len(values),
         "unscorable": len(unscorable),
         **mean_sem(values),
         "histogram": [histogram[i] for i in range(NUM_BINS)],
-        "reasons": _count((entry["reason"] or "no reason given").split(":")[0] for entry in unscorable),
+        "reasons": _count((row["reason"] or "no reason given").split(":")[0] for row in unscorable),
         "worst": {"reward": values[0], "prompt": scored[0][2]} if values else None,
         "best": {"reward": values[-1], "prompt": scored[-1][2]} if values else None,
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data import folder_read, latents, versions
-from gigavideo_data.assemble import ledger_lines, reward_summary
+from gigavideo_data.assemble import ledger_lines, reward_summaries
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row, read_all
 from gigavideo_data.publish import write_dataset
@@ -67,7 +67,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         "dimensions": dimensions,
         "ledger": _ledger(manifests, rows, fallen),
         "judge_check": [check for manifest in manifests for check in manifest["judge_check"]],
-        "rewards": {name: reward_summary(rows, name) for name in dimensions},
+        "rewards": reward_summaries(rows, dimensions),
         **({"withheld": True} if any(row["video"] is None for row in rows) else {}),
     }
     shipped = {one["id"]: one for folder in folders[::-1] for one in latents.carried(folder, rows)}

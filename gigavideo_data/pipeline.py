@@ -387,7 +387,7 @@ def _build(work: Build, out: Path, ahead: Ahead | None, *, with_latents: bool) -
         "license": recipe.license,
         "ledger": work.ledger,
         "judge_check": check,
-        "rewards": {name: assemble.reward_summary(rows, name) for name in recipe.dimensions},
+        "rewards": assemble.reward_summaries(rows, recipe.dimensions),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     shipped = _latents(work, made, rows) if with_latents else []

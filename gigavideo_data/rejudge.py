@@ -80,7 +80,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
             "code_version": version("gigavideo"),
             "ledger": [*manifest["ledger"], *assemble.ledger_lines("rejudge", sources, fallen)],
             "judge_check": check,
-            "rewards": {name: assemble.reward_summary(after, name) for name in manifest["dimensions"]},
+            "rewards": assemble.reward_summaries(after, manifest["dimensions"]),
         }
         manifest.pop("rescored", None)
         cost = json.loads((folder / "cost.json").read_text("utf-8"))

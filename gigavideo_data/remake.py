@@ -103,7 +103,7 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
     manifest |= {
         "code_version": version("gigavideo"),
         "ledger": [*manifest["ledger"], *assemble.ledger_lines("remake", (row["source"] for row in after), fallen)],
-        "rewards": {name: assemble.reward_summary(after, name) for name in manifest["dimensions"]},
+        "rewards": assemble.reward_summaries(after, manifest["dimensions"]),
     }
     prompts, rejects = _beside(folder)
     cost = json.loads((folder / "cost.json").read_text("utf-8"))

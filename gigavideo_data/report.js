@@ -129,7 +129,7 @@ function apply() {
   const want = Object.fromEntries(new FormData(form)), low = +want.low, high = Math.max(+want.high, low);
   document.getElementById("range").textContent = `${low.toFixed(2)} to ${high.toFixed(2)}`;
   found = cards.map((card) => ({ card, ...told(card, want.dimension) })).filter(({ card, value, status }) =>
-    (!want.dimension || card.dimension === want.dimension || card.rewards.some((reward) => reward.dimension === want.dimension)) &&
+    (!want.dimension || (card.dimension || "captions") === want.dimension || card.rewards.some((reward) => reward.dimension === want.dimension)) &&
     (!want.source || card.clips.some((clip) => clip.source === want.source)) &&
     (!want.status || status === want.status || (want.status === "not_scored" && card.clips.some((clip) => clip.source === "real"))) &&
     (value === null ? low === 0 && high === 1 : value >= low && value <= high));

@@ -62,7 +62,8 @@ def recompute(
     new = [rescored(row, manifest["dimensions"], min_mass, changed_rules) for row in old]
     dimensions = inspect.dimensions(manifest, old)
     if out:
-        manifest["rewards"] = {name: _summary(new, name) for name in dimensions}
+        groups = inspect.reward_groups(manifest, new)
+        manifest["rewards"] = {name: _summary(inspect.reward_facts(new, name)) for name in groups}
         if changed_rules or min_mass != manifest["recipe"]["judge"]["min_mass"]:
             manifest["rescored"] = {"min_mass": min_mass, "combine": changed_rules}
         else:
@@ -101,9 +102,15 @@ def _differs(before: Row, after: Row) -> bool:
     return abs(before["value"] - after["value"]) > SAME
 
 
-def _summary(rows: list[Row], dimension: str) -> dict[str, Any]:
-    facts = inspect.reward_facts(rows, dimension)
+def _summary(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: facts[key] for key in ("scored", "unscorable", "mean", "sem")}
+
+
+def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
+    """The same over every video that was scored on a dimension, whatever its prompt was written for."""
+    mine = [entry["value"] for row in rows if (entry := inspect.reward_on(row, dimension))]
+    values = [value for value in mine if value is not None]
+    return {"scored": len(values), "unscorable": len(mine) - len(values), **rewards.mean_sem(values)}
 
 
 def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
@@ -115,7 +122,7 @@ def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
             size = 1.0 if None in ends else abs(ends[1] - ends[0])  # gaining or losing a reward is the largest move
             movers.append((size, {"id": before["id"], "prompt": before["prompt"], "before": ends[0], "after": ends[1]}))
     movers.sort(key=lambda mover: (-mover[0], mover[1]["id"]))
-    before, after = _summary(old, dimension), _summary(new, dimension)
+    before, after = _summary_on(old, dimension), _summary_on(new, dimension)
     return {
         "rows": before["scored"] + before["unscorable"],
         "changed": len(movers),

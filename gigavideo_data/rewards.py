@@ -13,6 +13,7 @@ from math import prod, sqrt
 from typing import Any
 
 GATE_THRESHOLD = 0.5  # a gate question that scores less closes the gate
+CAPTIONS = "captions"  # stands for the dimension of twins, whose prompts were written for none
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, tar
     if values:
         return Reward(sum(values) / len(values), "scored")
     return _unscorable(mine[0]["reason"] if mine else "no_questions")
+
+
+def reward_group(row: Mapping[str, Any]) -> str | None:
+    """What a row's `reward` is summed up under: the dimension its prompt was written for, or CAPTIONS for a twin.
+
+    None for a row without a reward of its own: a real clip, or one that nobody has judged.
+    """
+    return None if row["status"] == "not_scored" else row["dimension"] or CAPTIONS
 
 
 def row_reward(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> float | None:

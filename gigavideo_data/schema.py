@@ -390,6 +390,9 @@ def _row_problems(row: dict) -> Iterator[str]:
             yield f"{name} is {value}, but its status is {status}"
         if status == "unscorable" and not reason:
             yield f"{name} is unscorable without a reason"
+    own = next((r["value"] for r in row["rewards"] or () if r["dimension"] == row["dimension"]), None)
+    if row["source"] == "synthetic" and row["reward"] != own:
+        yield f"reward is {row['reward']}, but rewards has {own} on {row['dimension']}, its own dimension"
     if "video" in row and row["video"] is None and row["source"] == "real":
         yield "video is null on a real row: only generated videos can be withheld, since they can be made again"
     if (row["source"] == "synthetic") != (row["pair_id"] is None):

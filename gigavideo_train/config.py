@@ -35,17 +35,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 class TrainConfig(BaseModel):
     """One run.
 
-    `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for hard ones. `shift`: null is the
-    model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser step, over all processes. `judge`:
-    who scores online, and samples; null is the dataset's judge. `validate_every`: steps between two losses on the
-    validation split; null is never. `sample_every`: the same of clips of held-out prompts, which `judge_samples` has
-    scored.
+    `reward`: of a row, `own` is its column `reward`, `mean` the mean over the dimensions trained that could be scored,
+    weighed by `dimension_weights`. `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for
+    hard ones. `shift`: null is the model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser
+    step, over all processes. `judge`: who scores online, and samples; null is the dataset's judge. `validate_every`:
+    steps between two losses on the validation split; null is never. `sample_every`: the same of clips of held-out
+    prompts, which `judge_samples` has scored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     strategy: Literal["sft", "sft-filtered", "reweight", "reweight-online", "backprop-online", "dpo"] = "reweight"
     dimensions: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # null: the dataset's targets
+    reward: Literal["own", "mean"] = "own"
     dimension_weights: dict[str, Positive] = {}
     tau: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_map: Literal["linear", "exp", "group"] = "linear"
@@ -103,6 +105,12 @@ class TrainConfig(BaseModel):
     def _has_what_it_judges(self) -> TrainConfig:
         if self.judge_samples and self.sample_every is None:
             raise ValueError("judge_samples: there are none to judge; say how often with sample_every")
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_what_it_averages(self) -> TrainConfig:
+        if self.dimension_weights and self.reward != "mean":
+            raise ValueError("dimension_weights: used only with reward=mean, the mean over several dimensions")
         return self
 
     @property

@@ -70,8 +70,8 @@ class Scorer:
         ]
 
     def _judged(self, frames_THWC: torch.Tensor, row: Row) -> torch.Tensor | None:
-        """As `units` sums up stored rewards: the mean over the dimensions trained that could be scored."""
-        dimensions = self.scoring.dimensions
+        """As `units` takes stored rewards: on the row's own dimension, or the mean over several."""
+        dimensions = self.scoring.dimensions_of(row)
         asked = [answer for answer in row["answers"] if answer["dimension"] in dimensions]
         if not asked:
             return None

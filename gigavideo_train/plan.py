@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigavideo_data import video
+from gigavideo_data import judge_check, video
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import (
     Base,
@@ -166,6 +166,7 @@ def facts(plan: Plan) -> dict[str, Any]:
             }
             for source, dimension in sorted({*kept, *dropped})
         ],
+        "unreliable": unreliable(plan),
         "kept": len(plan.units),
         "weights": {"least": min(weights), "most": most, "histogram": [histogram[i] for i in range(NUM_BINS)]},
         "held_out": len(plan.held_out),
@@ -173,6 +174,14 @@ def facts(plan: Plan) -> dict[str, Any]:
         "passes_per_epoch": forwards,
         "steps": num_steps(plan.units, config.epochs, config.batch_size, config.max_steps),
     }
+
+
+def unreliable(plan: Plan) -> dict[str, str]:
+    """The dimensions trained whose judge check failed, each with the reason."""
+    wanted = plan.config.dimensions or plan.dataset.manifest["dimensions"]
+    checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in wanted]
+    verdicts = [(check["dimension"], *judge_check.verdict(check)) for check in checks]
+    return {name: why for name, verdict, why in verdicts if verdict == "cannot tell"}
 
 
 def show(facts: dict[str, Any], console: Console) -> None:
@@ -194,6 +203,11 @@ def show(facts: dict[str, Any], console: Console) -> None:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
         table.add_row(*(Text(str(cell)) for cell in (line["source"], line["dimension"], line["kept"], why)))
     console.print(table)
+    means = "mean over the dimensions trained" if config["reward"] == "mean" else "column `reward` of the dataset"
+    console.print(Text(f"reward of a unit: {means}"))
+    for name, why in facts["unreliable"].items():
+        told = f"the judge check failed ({why}), so its rewards may be noise. --dimensions without it leaves it out"
+        console.print(Text(f"warning: {name}: {told}"))
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
     worth = f"as good as {facts['effective_size']:.0f} equal units of {facts['kept']}"
     console.print(Text(f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, {worth}"))

@@ -32,6 +32,7 @@ class Scoring:
         dimensions: those trained, each with its a_d.
         combine: per dimension the rule that makes one reward of its answers.
         min_mass: least P(yes) + P(no) of an answer.
+        mean: whether a row's reward is the mean over all dimensions trained, not that on its own dimension.
     """
 
     judge: dict[str, Any]
@@ -39,6 +40,12 @@ class Scoring:
     dimensions: dict[str, float]
     combine: dict[str, str]
     min_mass: float
+    mean: bool = False
+
+    def dimensions_of(self, row: Row) -> dict[str, float]:
+        """The dimensions whose mean is a row's reward, each with its a_d; a twin has none of its own."""
+        own = row["dimension"]
+        return self.dimensions if self.mean or own is None else {own: self.dimensions[own]}
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ def scoring(rows: list[Row], manifest: dict[str, Any], config: TrainConfig) -> S
         dimensions,
         {name: rules.get("combine", {}).get(name) or load_dimension(name).combine for name in dimensions},
         rules.get("min_mass", manifest["recipe"]["judge"]["min_mass"]),
+        config.reward == "mean",
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from gigavideo_data.dimensions.catalogue import hint
 from gigavideo_data.errors import DatasetError, RecipeError
+from gigavideo_data.rewards import CAPTIONS
 from gigavideo_data.typed_yaml import suggest
 from gigavideo_train.config import TrainConfig
 
@@ -29,7 +30,8 @@ class Unit:
     Attributes:
         row: the generated video's row.
         real: the real clip's row, for a pair.
-        reward: over the dimensions trained, in [0, 1]; None if none of them could be scored.
+        reward: in [0, 1]: the row's column `reward`, or the mean that `TrainConfig.reward` asks for; None if it could
+            not be scored.
         weight: w, of the matching term.
         scale: the branch's factor, of all terms: its lambda's share over its share of the units.
         loser: `dpo` only: the row to prefer `row` to.
@@ -108,26 +110,28 @@ def _kept(
     tau = _threshold(rows) if config.tau is None else config.tau
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for unit in (replace(unit, reward=_reward(unit.row, dimensions)) for unit in _units(rows)):
-        reason = _why_dropped(unit, tau, config)
+    for unit in (replace(unit, reward=_reward(unit.row, dimensions, config)) for unit in _units(rows)):
+        reason = _why_dropped(unit, dimensions, tau, config)
         if reason is None:
             kept.append(unit)
         else:
-            dropped[unit.row["source"], unit.row["dimension"] or "captions", reason] += 1
+            dropped[unit.row["source"], unit.row["dimension"] or CAPTIONS, reason] += 1
     return _preferences(kept, config.dpo_margin) if config.strategy == "dpo" else _weighed(kept, config), dropped
 
 
 def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dict[str, float]:
     """The dimensions trained, each with its a_d."""
-    present = {reward["dimension"] for row in rows for reward in row["rewards"]}
+    averaged = [row for row in rows if row["dimension"] is None or config.reward == "mean"]
+    present = {row["dimension"] for row in rows if row["dimension"] is not None}
+    present |= {reward["dimension"] for row in averaged for reward in row["rewards"]}
     wanted = list(config.dimensions or targets)
     for name in config.dimension_weights:
         if name not in wanted:
             raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, wanted)}")
-    for name in wanted:
+    for name in config.dimensions or ():
         if name not in present:
-            known = hint(name, present) if present else "the dataset has no rewards"
-            raise DatasetError(f"no row is scored on {name!r}; {known}")
+            known = hint(name, present) if present else "there are no rewards in the dataset"
+            raise DatasetError(f"no row was written for {name!r}, and no twin scored on it; {known}")
     return _weights_of(wanted, config)
 
 
@@ -141,8 +145,11 @@ def _units(rows: list[Row]) -> list[Unit]:
     return [Unit(row, real.get(row["pair_id"]) if row["pair_id"] else None) for row in heads]
 
 
-def _reward(row: Row, dimensions: Mapping[str, float]) -> float | None:
-    """R = sum a_d r_d / sum a_d over the dimensions trained that could be scored."""
+def _reward(row: Row, dimensions: Mapping[str, float], config: TrainConfig) -> float | None:
+    """The column `reward`; or R = sum a_d r_d / sum a_d over the dimensions trained that could be scored."""
+    if config.reward == "own":
+        own: float | None = row["reward"]
+        return own
     known = [(dimensions[r["dimension"]], r["value"]) for r in row["rewards"] if r["dimension"] in dimensions]
     known = [(a, value) for a, value in known if value is not None]
     return sum(a * value for a, value in known) / sum(a for a, _ in known) if known else None
@@ -154,7 +161,9 @@ def _threshold(rows: list[Row]) -> float:
     return 0.0 if readouts == {"text"} else 0.5
 
 
-def _why_dropped(unit: Unit, tau: float, config: TrainConfig) -> str | None:
+def _why_dropped(unit: Unit, dimensions: Mapping[str, float], tau: float, config: TrainConfig) -> str | None:
+    if unit.row["dimension"] is not None and unit.row["dimension"] not in dimensions:
+        return "other_dimension"
     if config.strategy == "sft" or config.online:
         return None
     if unit.reward is None:

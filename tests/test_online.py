@@ -253,3 +253,10 @@ def test_a_judge_that_cannot_be_asked_here_is_refused_with_a_way_out(tmp_path: P
 
 def test_a_judge_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "neither a Hub id nor the folder" in refused(tmp_path, {}, judge=str(tmp_path / "nothing"))
+
+
+def test_a_clip_is_scored_on_the_dimension_of_its_row_or_on_all_trained_if_the_mean_is_asked_for() -> None:
+    own = Scoring({}, {}, {"mechanics": 1.0, "composition": 2.0}, {}, min_mass=0.5)
+    mean = Scoring({}, {}, {"mechanics": 1.0, "composition": 2.0}, {}, min_mass=0.5, mean=True)
+    assert own.dimensions_of(row(1)) == {"mechanics": 1.0}
+    assert own.dimensions_of(row(20, "twin")) == mean.dimensions_of(row(1)) == mean.dimensions

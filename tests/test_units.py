@@ -115,6 +115,9 @@ def test_several_dimensions_are_averaged_with_their_weights() -> None:
         {"dimension": "composition", "value": None, "status": "unscorable", "reason": "low_mass"},
     ]
     settings = {"dimensions": ("mechanics", "composition"), "dimension_weights": {"mechanics": 3.0}, "tau": 0.0}
+    with pytest.raises(ValueError, match="dimension_weights: used only with reward=mean"):
+        chosen(made, **settings)
+    settings["reward"] = "mean"
     units = {u.id: u.reward for u in chosen(made, **settings).units}
     assert units[made[0]["id"]] == pytest.approx((3 * 0.9 + 0.3) / 4)
     assert units[made[1]["id"]] == pytest.approx(0.9)
@@ -134,7 +137,7 @@ def test_nothing_to_train_on_says_what_was_dropped_and_why() -> None:
 
 def test_a_weight_for_a_dimension_that_is_not_trained_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"'mechanic' is not trained; did you mean 'mechanics'"):
-        chosen(rows(), dimension_weights={"mechanic": 2.0})
+        chosen(rows(), reward="mean", dimension_weights={"mechanic": 2.0})
 
 
 @pytest.mark.parametrize(
@@ -146,5 +149,53 @@ def test_a_weight_for_a_dimension_that_is_not_trained_is_refused() -> None:
     ],
 )
 def test_a_dimension_that_nothing_is_scored_on_gets_what_it_could_be(name: str, words: str) -> None:
-    with pytest.raises(DatasetError, match=f"no row is scored on '{name}'; .*{words}"):
+    with pytest.raises(DatasetError, match=f"no row was written for '{name}', .*{words}"):
         chosen(rows(), dimensions=(name,))
+
+
+def written_for(dimension: str, seed: int, rewards: dict[str, float | None]) -> dict:
+    """A row written for one dimension and scored on several."""
+    entries = [
+        {"dimension": name, "value": value, "status": "unscorable" if value is None else "scored", "reason": None}
+        for name, value in rewards.items()
+    ]
+    return row(seed) | {"dimension": dimension, "rewards": entries, "reward": rewards[dimension]}
+
+
+SEVERAL = [
+    written_for("camera_motion", 31, {"camera_motion": 0.05, "composition": 1.0}),
+    written_for("camera_motion", 32, {"camera_motion": 0.8, "composition": 0.0}),
+    written_for("composition", 33, {"camera_motion": 0.0, "composition": 0.7}),
+    written_for("composition", 34, {"camera_motion": 0.9, "composition": None}),
+]
+
+
+def test_a_row_is_kept_and_weighed_by_its_column_reward_whatever_else_it_was_scored_on() -> None:
+    selection = select(SEVERAL, ["camera_motion", "composition"], TrainConfig(normalize="none"))
+    assert {u.id: u.weight for u in selection.units} == {SEVERAL[1]["id"]: 0.8, SEVERAL[2]["id"]: 0.7}
+    assert dict(selection.dropped) == {
+        ("synthetic", "camera_motion", "reward at most 0.5"): 1,
+        ("synthetic", "composition", "unscorable"): 1,
+    }
+    mean = select(SEVERAL, ["camera_motion", "composition"], TrainConfig(reward="mean"))
+    assert {u.id for u in mean.units} == {SEVERAL[0]["id"], SEVERAL[3]["id"]}
+
+
+def test_a_twin_has_its_column_reward() -> None:
+    twin = row(20, "twin") | {"reward": 0.6}
+    (pair,) = select([twin, row(20, "real")], ["mechanics"], TrainConfig(dimensions=("mechanics",))).units
+    assert pair.reward == 0.6
+
+
+@pytest.mark.parametrize("strategy", ["sft", "reweight", "dpo", "reweight-online"])
+def test_rows_of_a_dimension_that_is_not_trained_are_left_out_by_every_strategy(strategy: str) -> None:
+    made = [*SEVERAL, written_for("camera_motion", 35, {"camera_motion": 0.1}) | {"prompt": SEVERAL[1]["prompt"]}]
+    made[4]["generator"] = SEVERAL[1]["generator"]
+    config = TrainConfig.model_validate({"strategy": strategy, "dimensions": ("camera_motion",)})
+    selection = select(made, ["camera_motion", "composition"], config)
+    assert {u.row["dimension"] for u in selection.units} == {"camera_motion"}
+    assert selection.dropped["synthetic", "composition", "other_dimension"] == 2
+
+
+def test_a_target_without_rows_to_train_on_does_not_stop_the_others() -> None:
+    assert len(select([row(1)], ["mechanics", "composition"], TrainConfig()).units) == 1

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.rewards import row_reward
+
 Row = dict[str, Any]
 
 SEEDS = (0, 1, 2)
@@ -151,7 +153,11 @@ def corrupt(rows: list[Row], share: float, seed: int) -> list[Row]:
         rng.shuffle(values)
         for reward, value in zip(chosen, values, strict=True):
             reward["value"] = value
-    return made
+    return [row | {"reward": row_reward(row["rewards"], row["dimension"], _scored_on(row))} for row in made]
+
+
+def _scored_on(row: Row) -> set[str]:
+    return {reward["dimension"] for reward in row["rewards"]}
 
 
 def _worth_one(row: Row, dimension: str) -> Row:
