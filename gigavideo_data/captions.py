@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.texts import flaw_of
 
 # What a column may be called, the first one found counts.
 CAPTION = ("caption", "prompt", "text")
@@ -88,7 +89,7 @@ def choose(
 def _read(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | str:
     """The row, or why it falls."""
     caption, clip = " ".join((row.get(CAPTION) or "").split()), row.get(CLIP) or ""
-    if not caption:
+    if flaw_of(caption):
         return "no_caption"
     if not BARE_NAME.fullmatch(clip) or not clip.isprintable():
         return "bad_name"  # a bare name: the folder is said elsewhere, and nothing leads out of it

@@ -44,6 +44,7 @@ LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "near_duplicate",
     "shows_no_target",
     "impossible",
+    "bad_text",
     "several_lines",
     "objects_not_named",
     "lost_facts",

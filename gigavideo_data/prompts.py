@@ -15,6 +15,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from rapidfuzz import fuzz, process
 
+from gigavideo_data.texts import flaw_of
+
 MAX_WORDS = 40
 SHOWN_USED = 60  # of the prompts written so far, the last ones are shown to the model, which is not to repeat them
 
@@ -95,7 +97,9 @@ def ask_possible(about: dict[str, Any], prompts: Sequence[str]) -> list[dict[str
 
 
 def flaw(draft: Draft) -> str | None:
-    """Why a draft cannot be taken: too_long, several_lines or objects_not_named; None if it can."""
+    """Why a draft cannot be taken: bad_text, too_long, several_lines or objects_not_named; None if it can."""
+    if flaw_of(draft.prompt):
+        return "bad_text"
     if len(draft.prompt.split()) > MAX_WORDS:
         return "too_long"
     if len(draft.prompt.strip().splitlines()) != 1:

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.texts import flaw_of
 
 FORMAT_VERSION = "1.0"
 FORMAT_KEY = b"gigavideo_format"  # where the version stands in the Parquet metadata
@@ -163,6 +164,7 @@ class Contract:
     nullable: frozenset[str]  # every other field must have a value
     words: dict[str, tuple[str, ...]]  # fields that take only these
     unit: frozenset[str] = frozenset()  # fields in [0, 1]
+    prompts: frozenset[str] = frozenset(("prompt", "base_prompt"))  # fields that must show something
 
 
 YES_NO = ("yes", "no")
@@ -372,6 +374,8 @@ def _field_problems(name: str, value: Any, kind: pa.DataType, contract: Contract
         yield f"{name} is {value!r}, expected {' or '.join(contract.words[name])}"
     elif pa.types.is_floating(kind) and not math.isfinite(value):
         yield f"{name} is {value}"
+    elif name in contract.prompts and (flaw := flaw_of(value)):
+        yield f"{name} {flaw}"
     elif name in contract.unit and not 0 <= value <= 1:
         yield f"{name} is {value:g}, outside [0, 1]"
 

@@ -50,6 +50,7 @@ def test_koalas_columns_are_understood(tmp_path, name):
     [
         ({"caption": "  "}, "no_caption"),
         ({"caption": None}, "no_caption"),
+        ({"caption": "a heron\0wades"}, "no_caption"),
         ({"videoID": "../../etc/passwd"}, "bad_name"),
         ({"videoID": "/etc/passwd"}, "bad_name"),
         ({"videoID": ".hidden"}, "bad_name"),

@@ -168,6 +168,13 @@ def test_an_answer_that_breaks_the_rules_is_sent_back_once():
     assert len(set(model.seeds)) == 2
 
 
+def test_an_extension_without_text_is_sent_back():
+    model = Scripted({"prompt": " \n"}, {"prompt": "A gull\0lands on a pier."})
+    with pytest.raises(RowError, match="the prompt has a NUL character"):
+        LanguageWriter({}, model).extend("A gull lands.", [], 0, "wan", 0)
+    assert "the prompt is blank" in model.asked[1][-1]["content"]
+
+
 def test_a_second_bad_answer_rejects_the_row_with_its_reason():
     with pytest.raises(RowError) as caught:
         LanguageWriter({}, Scripted({"prompt": "A gull sits."})).extend("A gull lands.", ["pier"], 0, "wan", 0)

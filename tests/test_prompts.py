@@ -23,6 +23,8 @@ from gigavideo_data.questions import Question, flaws
         ("A tabby cat leaps onto a crate.", ["cat leap"], "objects_not_named"),
         ("A tabby cat leaps onto a crate.", ["!"], "objects_not_named"),
         ("A cat leaps.\nA dog barks.", ["cat"], "several_lines"),
+        (" ", ["cat"], "bad_text"),
+        ("A cat\0leaps.", ["cat"], "bad_text"),
         ("very " * 40 + "long cat", ["cat"], "too_long"),
     ],
 )

@@ -289,6 +289,13 @@ def test_a_reward_outside_0_to_1_is_refused(tmp_path: Path, value: float) -> Non
     assert "breaks the contract" in refused(dataset, tmp_path / "out")
 
 
+@pytest.mark.parametrize("prompt", ["", " \n", "a ball\0falls"])
+def test_a_prompt_that_says_nothing_is_refused(tmp_path: Path, prompt: str) -> None:
+    dataset = training_set(tmp_path / "set")
+    replace_rows(dataset, [rows()[0] | {"prompt": prompt}, *rows()[1:]])
+    assert f"{rows()[0]['id']}: prompt " in refused(dataset, tmp_path / "out", "--dry-run")
+
+
 def test_a_run_does_not_go_on_with_another_dataset_or_other_settings(dataset: Path, tmp_path: Path) -> None:
     run(dataset, tmp_path / "out", max_steps="1")
     assert "--resume goes on" in refused(dataset, tmp_path / "out")

@@ -17,6 +17,7 @@ from gigavideo_data.errors import RowError
 from gigavideo_data.llm.protocol import Completion, Message, TextModel
 from gigavideo_data.prompts import Draft
 from gigavideo_data.store import content_key
+from gigavideo_data.texts import flaw_of
 
 MODELS = {"http": ("gigavideo_data.llm.http", "HttpModel"), "vllm": ("gigavideo_data.llm.vllm", "VllmModel")}
 TEMPLATES = content_key(
@@ -101,6 +102,8 @@ class LanguageWriter:
         asking = _Asking(self.model, seed, prompt, variant)
 
         def flaws(answer: extension.Extended) -> list[str]:
+            if flaw := flaw_of(answer.prompt):
+                return [f"the prompt {flaw}"]
             lost = extension.lost_facts(prompt, answer.prompt, objects)
             return [f"the extension lost {' and '.join(lost)}"] if lost else []
 
