@@ -3,27 +3,31 @@
     checkpoints/step-00000100/state.safetensors, state.json
 
 A checkpoint gets its name when it is whole and on disk, and older ones than the one before are removed after that, so a
-kill at any moment leaves one that loads, and a damaged disk may. Tensors are in one piece, so that any number of
-processes may go on.
+kill at any moment leaves one that loads. If the newest one is damaged, the one before it is taken. Tensors are in one
+piece, so that any number of processes may go on.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.store import sync
+from gigavideo_train.disk import writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KEPT = 2
+STATE, FACTS = "state.safetensors", "state.json"  # the files of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,25 +64,67 @@ def state(
 
 
 def save(folder: Path, done: Done, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-    """Write the state after some steps, in one piece on the CPU; `facts` say what run it is."""
-    part = folder / f".part-{done.steps:08}"
+    """Write the state after some steps, in one piece on the CPU; `facts` say what run it is.
+
+    Raises:
+        RunError: it cannot be written. What was there before is left as it was.
+    """
+    part, final = folder / f".part-{done.steps:08}", folder / f"step-{done.steps:08}"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part / "state.safetensors")
-    (part / "state.json").write_text(json.dumps({"done": asdict(done), "facts": facts}, indent=1, sort_keys=True))
-    for path in (*part.iterdir(), part):
-        sync(path)
-    part.rename(folder / f"step-{done.steps:08}")
+    text = json.dumps({"done": asdict(done), "facts": facts}, indent=1, sort_keys=True)
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values()) + len(text)
+    earlier = [path.name for path in _all(folder) if path.name < final.name]
+    after = f"{earlier[-1]} is kept" if earlier else "There is no earlier checkpoint"
+    with writing(final / STATE, num_bytes, f"{after}; make room, and go on with --resume.", part):
+        part.mkdir(parents=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part / STATE)
+        (part / FACTS).write_text(text)
+        for path in (*part.iterdir(), part):
+            sync(path)
+    shutil.rmtree(final, ignore_errors=True)  # a damaged one that a resume went back from
+    part.rename(final)
     sync(folder)
-    kept = sorted(folder.glob("step-*"))[-KEPT:]
+    kept = [path for path in _all(folder) if path.name <= final.name][-KEPT:]
     for old in folder.iterdir():
         if old not in kept:
             shutil.rmtree(old)
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint."""
-    return max(folder.glob("step-*"), default=None) if folder.is_dir() else None
+def latest(folder: Path, note: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint, None if there is none at all; `note` is told of damaged ones that are passed over.
+
+    Raises:
+        RunError: all are damaged.
+    """
+    paths = _all(folder)[::-1]
+    for path in paths:
+        damage = _damage(path)
+        if damage is None:
+            return path
+        note(f"checkpoint {path} is damaged ({damage}); the one before it is taken")
+    if paths:
+        raise RunError(f"{folder}: no checkpoint can be read. Remove {folder.parent}, or train into another --out.")
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoints, the oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint: a file that is missing, cut or empty. None if it can be read."""
+    try:
+        with safe_open(path / STATE, "pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        return f"{STATE}: {error}"
+    try:
+        read = json.loads((path / FACTS).read_text())
+        Done(**read["done"]), dict(read["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{FACTS}: {error}"
+    return None
 
 
 def changes(path: Path, facts: dict[str, Any], *, allowed: bool) -> list[str]:
@@ -87,7 +133,7 @@ def changes(path: Path, facts: dict[str, Any], *, allowed: bool) -> list[str]:
     Raises:
         RunError: there is something, and it is not allowed.
     """
-    before, now = _flat(json.loads((path / "state.json").read_text())["facts"]), _flat(facts)
+    before, now = _flat(json.loads((path / FACTS).read_text())["facts"]), _flat(facts)
     differ = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     told = [f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}" for key in differ]
     if told and not allowed:
@@ -114,11 +160,11 @@ def load(
     Raises:
         RunError: the checkpoint is of other weights than are trained.
     """
-    tensors = load_file(path / "state.safetensors")
+    tensors = load_file(path / STATE)
     shapes = {name.removeprefix("weight."): t.shape for name, t in tensors.items() if name.startswith("weight.")}
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise RunError(f"{path.parent.parent}: cannot go on, other weights were trained. Train into another --out.")
-    done = Done(**json.loads((path / "state.json").read_text())["done"])
+    done = Done(**json.loads((path / FACTS).read_text())["done"])
     with torch.no_grad():
         for name, parameter in parameters.items():
             _fill(parameter, tensors[f"weight.{name}"])

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from gigavideo_data.store import write_durably
+from gigavideo_train.disk import writing
 
 
 class Cache:
@@ -49,5 +50,11 @@ class Cache:
         return sum(self._path(source).stat().st_size for source in sources)
 
     def make(self, source: str, encode: Callable[[], torch.Tensor]) -> None:
-        """Encode and keep."""
-        write_durably(self._path(source), save({"x": encode().contiguous()}))
+        """Encode and keep.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        path, data = self._path(source), save({"x": encode().contiguous()})
+        with writing(path, len(data), "What was encoded before is kept; make room, and run the same command again."):
+            write_durably(path, data)

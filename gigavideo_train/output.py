@@ -13,6 +13,7 @@ from huggingface_hub import ModelCardData, save_torch_state_dict
 from gigavideo_data.generators.models import CURVES, SIGN
 from gigavideo_data.recipe import published_name
 from gigavideo_train.curves import svg
+from gigavideo_train.disk import writing
 from gigavideo_train.families.table import family_name
 from gigavideo_train.plan import Plan
 
@@ -34,33 +35,38 @@ def save_model(
 
     `tensors` are those of the transformer's state that were trained, in one piece on the CPU, by their names there.
     A full fine-tune is a copy of the base with another transformer, in float32: a step of 1e-6 is lost in bfloat16.
+
+    Raises:
+        RunError: it cannot be written.
     """
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    if plan.config.tune == "full":
-        shutil.copytree(plan.model_folder, part, ignore=shutil.ignore_patterns("transformer", "README.md", ".*"))
-        (part / "transformer").mkdir()
-        shutil.copy(plan.model_folder / "transformer" / "config.json", part / "transformer")
-        save_torch_state_dict(tensors, part / "transformer", filename_pattern=WEIGHTS)
-    else:
-        from peft.utils import get_peft_model_state_dict
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    with writing(to, num_bytes, "The last checkpoint is kept; make room, and --resume writes the model.", part):
+        if plan.config.tune == "full":
+            shutil.copytree(plan.model_folder, part, ignore=shutil.ignore_patterns("transformer", "README.md", ".*"))
+            (part / "transformer").mkdir()
+            shutil.copy(plan.model_folder / "transformer" / "config.json", part / "transformer")
+            save_torch_state_dict(tensors, part / "transformer", filename_pattern=WEIGHTS)
+        else:
+            from peft.utils import get_peft_model_state_dict
 
-        transformer = pipeline.transformer
-        adapter = transformer.peft_config["default"]
-        type(pipeline).save_lora_weights(
-            part,
-            transformer_lora_layers=get_peft_model_state_dict(transformer, tensors),
-            transformer_lora_adapter_metadata=adapter.to_dict(),
-        )
-    sign = {
-        "profile": plan.profile.name,
-        "dimensions": list(plan.config.dimensions or plan.dataset.manifest["dimensions"]),
-        "base": published_name(plan.base.model),
-        "commit": plan.base.commit,
-    }
-    (part / SIGN).write_text(json.dumps(sign) + "\n", "utf-8")
-    (part / CURVES).write_text(svg(metrics), "utf-8")
-    (part / "README.md").write_text(card(plan, steps, metrics), "utf-8")
+            transformer = pipeline.transformer
+            adapter = transformer.peft_config["default"]
+            type(pipeline).save_lora_weights(
+                part,
+                transformer_lora_layers=get_peft_model_state_dict(transformer, tensors),
+                transformer_lora_adapter_metadata=adapter.to_dict(),
+            )
+        sign = {
+            "profile": plan.profile.name,
+            "dimensions": list(plan.config.dimensions or plan.dataset.manifest["dimensions"]),
+            "base": published_name(plan.base.model),
+            "commit": plan.base.commit,
+        }
+        (part / SIGN).write_text(json.dumps(sign) + "\n", "utf-8")
+        (part / CURVES).write_text(svg(metrics), "utf-8")
+        (part / "README.md").write_text(card(plan, steps, metrics), "utf-8")
     shutil.rmtree(to, ignore_errors=True)
     part.rename(to)
 

@@ -97,7 +97,7 @@ def train(
     else:
         reference = _without_adapter(transformer, model)
     checkpoints = out / "checkpoints"
-    newest = world.agreed(lambda: checkpoint.latest(checkpoints)) if resume else None
+    newest = world.agreed(lambda: checkpoint.latest(checkpoints, progress.note)) if resume else None
     for change in checkpoint.changes(newest, plan.identity, allowed=resume_changed) if newest else ():
         progress.note(f"going on with another run: {change}")
     done = checkpoint.load(newest, parameters, optimizer, mean) if newest else Done()

@@ -142,6 +142,17 @@ def test_resume_goes_on_exactly(dataset: Path, reference: Path, tmp_path: Path) 
     assert same(weights(tmp_path / "cut"), weights(reference))
 
 
+def test_resume_goes_back_over_a_damaged_checkpoint(dataset: Path, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "damaged"
+    run(dataset, out, max_steps="3", checkpoint_every="1")
+    newest = out / "checkpoints" / "step-00000003" / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    result = CliRunner().invoke(app, arguments(dataset, out, "--resume"), catch_exceptions=False)
+    assert "step-00000003 is damaged" in " ".join(result.stderr.split())
+    assert losses(out) == losses(reference)
+    assert same(weights(out), weights(reference))
+
+
 def test_kill_9_at_any_moment_leaves_a_checkpoint_that_goes_on_exactly(
     dataset: Path, reference: Path, tmp_path: Path
 ) -> None:
