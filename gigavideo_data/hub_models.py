@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import HubError
+from gigavideo_data.sums import is_damaged
 
 # What a model is made of. Pickled weights are left on the Hub, and code is never fetched.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -34,7 +36,8 @@ def file_of(model: str, revision: str | None, file: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    return Path(_asked(f"{model}: {file}", hf_hub_download, model, file, revision=revision))
+    path = Path(_asked(f"{model}: {file}", hf_hub_download, model, file, revision=revision))
+    return intact(path, partial(_again, model, path.parents[file.count("/")].name, file))
 
 
 def folder_of(model: str, revision: str | None, parts: Iterable[str]) -> Path:
@@ -48,7 +51,34 @@ def folder_of(model: str, revision: str | None, parts: Iterable[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", *(f"{part}/{file}" for part in parts for file in MODEL_FILES)]
-    return Path(_asked(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
+    folder = Path(_asked(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        intact(path, partial(_again, model, folder.name, path.relative_to(folder).as_posix()))
+    return folder
+
+
+def _again(model: str, commit: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    what = f"{model}: {file}"
+    return Path(_asked(what, hf_hub_download, model, file, revision=commit, force_download=True))
+
+
+def intact(path: Path, fetch_again: Callable[[], Path]) -> Path:
+    """A file of the client's cache, fetched again if it is no longer what was downloaded.
+
+    Raises:
+        HubError: it cannot be fetched again, or is damaged then too.
+    """
+    if not is_damaged(path):
+        return path
+    try:
+        path = fetch_again()
+    except HubError as error:
+        raise HubError(f"{path} in the cache is damaged; remove {path.resolve()}. {error}") from error
+    if is_damaged(path):
+        raise HubError(f"{path}: damaged in the cache, and when it was fetched again. Do not use this version.")
+    return path
 
 
 def _asked(what: str, call: Callable[..., str], *args: Any, **kwargs: Any) -> str:

@@ -7,7 +7,6 @@ version that was fetched before is read without a network.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from gigavideo_data import versions
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import BESIDE, MAX_GROUP_BYTES, read_manifest
 from gigavideo_data.hub_edge import ASK_S, patiently, silent
+from gigavideo_data.hub_models import intact
 from gigavideo_data.progress import Progress
 from gigavideo_data.store import write_durably
+from gigavideo_data.sums import sha256_of
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -120,7 +121,7 @@ def fetch_files(version: Version, names: list[str], progress: Progress) -> None:
     progress.start("download", total=sum(files[name]["bytes"] for name in names), in_bytes=True)
     for name in names:
         attempts: tuple[dict[str, bool], ...] = ({}, {"force_download": True})  # damaged on the way, or in the cache
-        if all(_sha256(_file(version, name, **more)) != files[name]["sha256"] for more in attempts):
+        if all(sha256_of(_file(version, name, **more)) != files[name]["sha256"] for more in attempts):
             raise HubError(f"{version}: {name} is not the file that its manifest lists; do not use this version")
         progress.advance(files[name]["bytes"])
     progress.finish()
@@ -205,12 +206,12 @@ def _manifest(version: Version) -> Path:
 
 
 def _text(version: Version, name: str) -> Path:
-    """One of the small files beside the shards."""
+    """One of the small files beside the shards, with the sum that the Hub names."""
     if _cached(version, name) is None:
         for size in _sizes(version, [name]).values():
             if size > MAX_TEXT_BYTES:
                 raise DatasetError(f"{version}: {name} has {size} bytes, more than {MAX_TEXT_BYTES >> 20} MiB.")
-    return _file(version, name)
+    return intact(_file(version, name), lambda: _file(version, name, force_download=True))
 
 
 def _check_listed(version: Version, listed: dict[str, Any]) -> None:
@@ -251,8 +252,3 @@ def _file(version: Version, name: str, **more: Any) -> Path:
 
     where = {"repo_type": "dataset", "revision": version.sha, **more}
     return Path(patiently(f"{version}: {name}", hf_hub_download, version.repo, name, **where))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
