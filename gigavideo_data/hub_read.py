@@ -137,7 +137,7 @@ def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
     from huggingface_hub import HfFileSystem
 
     path = _cached(version, name)
-    if path and _sha256(path) == read_manifest(_manifest(version))["files"].get(name, {}).get("sha256"):
+    if path and sha256_of(path) == read_manifest(_manifest(version))["files"].get(name, {}).get("sha256"):
         return _columns(version, name, path, columns)
 
     def read() -> pa.Table:

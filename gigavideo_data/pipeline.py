@@ -56,6 +56,7 @@ LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "bad_times",
     "too_long",
     "too_short",
+    "hdr",
     "low_suitability",
     "no_clip",
     "other_dimension",

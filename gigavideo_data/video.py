@@ -34,6 +34,9 @@ MAX_FRAME_BYTES = MAX_PIXELS * 3 // 2  # of one of them: a yuv420p frame of MAX_
 MAX_CLIP_VARIABLE = "GIGAVIDEO_MAX_CLIP_GIB"  # of all frames of one clip as uint8 RGB; 1 where it is not set
 MAX_PACKETS = 100_000  # of one file
 MAX_DECODE_S = 60  # of one core, for one clip
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # numbers of ITU-T H.273
+BT2020 = 9  # primaries, there
+MAX_CUT = 8  # how much longer than the target, for their height or width, pictures may be
 STAMP_S = 1e-3  # containers round time stamps to this
 SEEK_MARGIN_S = 1.0  # key frames are found by the order of decoding, which runs before that of showing
 # Macroblock-tree rate control reads past the end of small pictures: the same 48 px frames gave 13 different files in 40
@@ -111,7 +114,7 @@ def decode(data: bytes, where: str = "clip") -> Clip:
         DatasetError: not a video, truncated, no frames, a codec outside `CODECS`, or above one of the limits.
         RecipeError: `MAX_CLIP_VARIABLE` is set to something else than a size.
     """
-    frames, fps = _decoded(data, where, lambda frame: frame.to_ndarray(format="rgb24"))
+    frames, fps = _decoded(data, where, _pixels)
     frames_THWC = np.empty((len(frames), *frames[0].shape), np.uint8)
     for number in reversed(range(len(frames))):
         frames_THWC[number] = frames.pop()  # so that no more than one frame is held twice
@@ -120,7 +123,7 @@ def decode(data: bytes, where: str = "clip") -> Clip:
 
 def measure(data: bytes | IO[bytes], where: str = "clip") -> Measured:
     """Decode every frame of an MP4, or of an open file, and keep none; raises what `decode` raises."""
-    sizes, fps = _decoded(data, where, lambda frame: (frame.height, frame.width))
+    sizes, fps = _decoded(data, where, lambda frame: _turn(frame).size(frame.height, frame.width))
     return Measured(len(sizes), *sizes[0], fps)
 
 
@@ -181,6 +184,54 @@ def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
         raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """How a frame is to be turned before it is shown: rows and columns exchanged, then rows, then columns reversed."""
+
+    exchanged: bool = False
+    rows_reversed: bool = False
+    columns_reversed: bool = False
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width as shown."""
+        return (width, height) if self.exchanged else (height, width)
+
+
+def _turn(frame: Any) -> _Turn:
+    """What the container says about how its pictures are turned.
+
+    Raises:
+        RowError: they are to be shown askew.
+    """
+    from av.sidedata.sidedata import Type
+
+    side = frame.side_data.get(Type.DISPLAYMATRIX)
+    if side is None:
+        return _Turn()
+    # A picture's x and y become a x + c y and b x + d y, both with y downwards.
+    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(side), np.int32).reshape(3, 3).astype(float)
+    straight, across = max(abs(a), abs(d)), max(abs(b), abs(c))
+    if min(straight, across) > 0.01 * max(straight, across):
+        raise RowError("broken_clip", "its pictures are to be turned by no multiple of 90 degrees; turn them first")
+    return _Turn(True, b < 0, c < 0) if across > straight else _Turn(False, d < 0, a < 0)
+
+
+def _pixels(frame: Any) -> np.ndarray:
+    """A frame as it is shown, uint8 RGB (H, W, 3)."""
+    frame_HWC, turn = frame.to_ndarray(format="rgb24"), _turn(frame)
+    if turn.exchanged:
+        frame_HWC = frame_HWC.swapaxes(0, 1)
+    rows, columns = (slice(None, None, -1 if back else 1) for back in (turn.rows_reversed, turn.columns_reversed))
+    return np.ascontiguousarray(frame_HWC[rows, columns])
+
+
+def _check_colours(frame: Any) -> None:
+    """Refuse what would come out pale: colours that a screen of the usual range cannot show are not mapped here."""
+    if frame.color_trc in HDR_TRANSFERS or frame.color_primaries == BT2020:
+        transfer = HDR_TRANSFERS.get(frame.color_trc, "BT.2020 colours")
+        raise RowError("hdr", f"the video is HDR ({transfer}); map it to BT.709 first, as ffmpeg's tonemap does")
+
+
 @contextmanager
 def _opened(source: Any, **how: Any) -> Iterator[tuple[Any, Any]]:
     """A video file and its video stream, to be decoded by one thread.
@@ -216,8 +267,9 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
     for number, packet in enumerate(container.demux()):  # of all streams: those of others take time too
         if number >= MAX_PACKETS:
             raise RowError("broken_clip", f"more than {MAX_PACKETS} packets, which one clip may not have")
-        if packet.stream_index == stream.index:
-            yield from packet.decode()
+        for frame in packet.decode() if packet.stream_index == stream.index else ():
+            _check_colours(frame)
+            yield frame
         if time.thread_time() > end_s:
             raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
 
@@ -254,12 +306,9 @@ def read(
     frames_THWC = np.empty((num_frames, height, width, 3), np.uint8)
     count, last = 0, None
     try:
-        for frame in islice(at_rate(_shown(file, start_s, end_s), fps), num_frames):
-            if frame is last:
-                frames_THWC[count] = frames_THWC[count - 1]
-            else:
-                frames_THWC[count] = filling(frame.to_ndarray(format="rgb24")[None], height, width)[0]
-            count, last = count + 1, frame
+        for shown in islice(at_rate(_shown(file, start_s, end_s), fps), num_frames):
+            frames_THWC[count] = frames_THWC[count - 1] if shown is last else _filled(*shown, height, width)
+            count, last = count + 1, shown
     except RowError as error:
         raise RowError(error.reason, f"{file.name}: {error.detail}") from error
     if not count:
@@ -267,12 +316,25 @@ def read(
     return frames_THWC[:count]
 
 
-def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, float, Any]]:
-    """The frames that a player shows from `start_s` until `end_s`: from when until when (s), and the frame."""
+def _filled(frame: Any, aspect: float, height: int, width: int) -> np.ndarray:
+    """A decoded frame as it is shown, of another size (px); `aspect` is the width of its pixels over their height."""
+    frame_HWC = _pixels(frame)
+    if _turn(frame).exchanged:
+        aspect = 1 / aspect
+    ratio = frame_HWC.shape[1] * aspect / frame_HWC.shape[0] / (width / height)
+    if not 1 / MAX_CUT <= ratio <= MAX_CUT:
+        size = f"{frame_HWC.shape[1]} x {frame_HWC.shape[0]} px"
+        raise RowError("broken_clip", f"of pictures of {size}, less than 1/{MAX_CUT} would fit {width} x {height} px")
+    return filling(frame_HWC[None], height, width, aspect)[0]
+
+
+def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, float, tuple[Any, float]]]:
+    """What a player shows from `start_s` until `end_s`: from when until when (s), the frame and its pixels' aspect."""
     for seek in (True, False) if start_s > SEEK_MARGIN_S else (False,):
         with _opened(str(file)) as (container, stream):
             if seek and not _seek(container, start_s):
                 continue
+            aspect = float(stream.sample_aspect_ratio or 1)
             spans = _spans(container, stream)
             first = next(spans, None)
             if first is None or (seek and first[0] > start_s + STAMP_S):
@@ -281,7 +343,7 @@ def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, fl
                 if begin_s >= end_s - STAMP_S:
                     return
                 if until_s > start_s + STAMP_S:
-                    yield max(begin_s, start_s), min(until_s, end_s), frame
+                    yield max(begin_s, start_s), min(until_s, end_s), (frame, aspect)
             return
 
 
@@ -345,12 +407,16 @@ def fitting(num_frames: int, stride: int) -> int:
     return (num_frames - 1) // stride * stride + 1
 
 
-def filling(frames_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames of another size (px): scaled until they fill it, and cut at the middle of what juts out."""
+def filling(frames_THWC: np.ndarray, height: int, width: int, aspect: float = 1.0) -> np.ndarray:
+    """Frames of another size (px): scaled until they fill it, and cut at the middle of what juts out.
+
+    `aspect` is the width of their pixels over their height, where these are no squares.
+    """
     import cv2
 
-    scale = max(height / frames_THWC.shape[1], width / frames_THWC.shape[2])
-    size = (max(width, round(frames_THWC.shape[2] * scale)), max(height, round(frames_THWC.shape[1] * scale)))
+    shown_height, shown_width = frames_THWC.shape[1], frames_THWC.shape[2] * aspect
+    scale = max(height / shown_height, width / shown_width)
+    size = (max(width, round(shown_width * scale)), max(height, round(shown_height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     scaled_THWC = np.stack([cv2.resize(frame_HWC, size, interpolation=how) for frame_HWC in frames_THWC])
     top, left = (size[1] - height) // 2, (size[0] - width) // 2

@@ -15,7 +15,7 @@ from clip_files import written
 from gigavideo_data import captions, video
 from gigavideo_data.captions import Captioned
 from gigavideo_data.clip_files import ClipFiles
-from gigavideo_data.errors import RecipeError, RowError
+from gigavideo_data.errors import DatasetError, RecipeError, RowError
 from gigavideo_data.folder_clips import FolderClips
 
 KOALA = {
@@ -358,3 +358,76 @@ def test_only_a_table_with_times_cuts_a_clip_out_of_its_source(tmp_path):
 def test_a_row_without_times_never_takes_its_sources_clip(clips):
     with pytest.raises(RowError, match="no_clip"):
         clips.clip("a heron", "source_3", None, None)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def quarters(height: int, width: int) -> np.ndarray:
+    """Frames whose four quarters have other colours."""
+    frames_THWC = np.zeros((8, height, width, 3), np.uint8)
+    frames_THWC[:, : height // 2, :, 0] = 200
+    frames_THWC[:, :, : width // 2, 1] = 200
+    return frames_THWC
+
+
+def read(folder: Path, name: str, data: bytes, height: int, width: int) -> np.ndarray:
+    (folder / name).write_bytes(data)
+    return video.read(folder / name, height=height, width=width, fps=8.0, num_frames=8)
+
+
+def alike(found_THWC: np.ndarray, wanted_THWC: np.ndarray) -> bool:
+    return found_THWC.shape == wanted_THWC.shape and bool(np.abs(found_THWC.astype(int) - wanted_THWC).mean() < 8)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize(("container", "mirrored"), [("mp4", 0), ("mp4", 1), ("matroska", 0)])
+def test_a_clip_is_turned_and_mirrored_as_its_container_says(tmp_path, container, mirrored, degrees):
+    frames_THWC = quarters(96, 128)
+    data = written(frames_THWC, container, rotation={"degrees": degrees, "hflip": mirrored})
+    wanted_THWC = np.rot90(frames_THWC, degrees // 90, axes=(1, 2))
+    wanted_THWC = wanted_THWC[:, :, ::-1] if mirrored else wanted_THWC
+    height, width = wanted_THWC.shape[1:3]
+    assert alike(read(tmp_path, "a.video", data, height, width), wanted_THWC)
+    if container == "mp4":
+        assert alike(video.decode(data).frames_THWC, wanted_THWC)
+        assert video.measure(data) == video.Measured(8, height, width, 8.0)
+
+
+def test_a_clip_to_be_shown_askew_is_refused(tmp_path):
+    data = written(quarters(96, 128), "mp4", rotation={"degrees": 30})
+    with pytest.raises(RowError, match="no multiple of 90 degrees"):
+        read(tmp_path, "a.mp4", data, 96, 128)
+    with pytest.raises(DatasetError, match="no multiple of 90 degrees"):
+        video.decode(data)
+
+
+@pytest.mark.parametrize(("degrees", "height", "width"), [(0, 96, 256), (90, 256, 96)])
+def test_pixels_that_are_no_squares_are_stretched(tmp_path, degrees, height, width):
+    data = written(quarters(96, 128), "mp4", aspect=2, rotation={"degrees": degrees})
+    assert alike(read(tmp_path, "a.mp4", data, height, width), np.rot90(quarters(96, 256), degrees // 90, axes=(1, 2)))
+
+
+def test_pictures_of_a_hopeless_shape_are_refused_before_they_are_scaled(tmp_path):
+    with pytest.raises(RowError, match="512 x 16 px"):
+        read(tmp_path, "a.mp4", written(quarters(16, 512), "mp4"), 96, 64)
+
+
+@pytest.mark.parametrize(
+    ("transfer", "message"), [("smpte2084", "HDR .PQ"), ("arib-std-b67", "HDR .HLG"), ("bt709", "HDR .BT.2020 colours")]
+)
+def test_hdr_is_a_reason(tmp_path, transfer, message):
+    colours = f"mbtree=0:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+    data = written(quarters(96, 128), "mp4", pix_fmt="yuv420p10le", codec_options={"x264-params": colours})
+    with pytest.raises(RowError, match=message) as caught:
+        read(tmp_path, "a.mp4", data, 96, 128)
+    assert caught.value.reason == "hdr"
+    with pytest.raises(DatasetError, match=message):
+        video.decode(data)
+
+
+@pytest.mark.parametrize("transfer", ["bt709", "smpte170m", "iec61966-2-1"])
+def test_colours_of_the_usual_range_are_kept(tmp_path, transfer):
+    colours = f"mbtree=0:colorprim=bt709:transfer={transfer}:colormatrix=bt709"
+    data = written(quarters(96, 128), "mp4", codec_options={"x264-params": colours})
+    assert read(tmp_path, "a.mp4", data, 96, 128).shape == (8, 96, 128, 3)
