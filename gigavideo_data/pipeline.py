@@ -57,6 +57,7 @@ LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
     "too_long",
     "too_short",
     "hdr",
+    "size_changes",
     "low_suitability",
     "no_clip",
     "other_dimension",

@@ -261,14 +261,19 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
     """The frames of a stream, in the order in which they are shown.
 
     Raises:
-        RowError: it takes more packets or time than one clip may take.
+        RowError: they are HDR, or not of one size, or take more packets or time than one clip may take.
     """
     end_s = time.thread_time() + MAX_DECODE_S
+    sizes: set[tuple[int, int]] = set()
     for number, packet in enumerate(container.demux()):  # of all streams: those of others take time too
         if number >= MAX_PACKETS:
             raise RowError("broken_clip", f"more than {MAX_PACKETS} packets, which one clip may not have")
         for frame in packet.decode() if packet.stream_index == stream.index else ():
             _check_colours(frame)
+            sizes.add(_turn(frame).size(frame.height, frame.width))
+            if len(sizes) > 1:
+                told = " and of ".join(f"{height} x {width}" for height, width in sorted(sizes))
+                raise RowError("size_changes", f"its pictures are of {told} px; cut it where their size changes")
             yield frame
         if time.thread_time() > end_s:
             raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")

@@ -3,6 +3,7 @@
 import io
 import math
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -431,3 +432,29 @@ def test_colours_of_the_usual_range_are_kept(tmp_path, transfer):
     colours = f"mbtree=0:colorprim=bt709:transfer={transfer}:colormatrix=bt709"
     data = written(quarters(96, 128), "mp4", codec_options={"x264-params": colours})
     assert read(tmp_path, "a.mp4", data, 96, 128).shape == (8, 96, 128, 3)
+
+
+def joined(parts: list[bytes], container: str) -> bytes:
+    """Raw H.264 videos one after the other in one stream, at 8 Hz."""
+    buffer = io.BytesIO()
+    raw = io.BytesIO(b"".join(parts))
+    with av.open(raw, format="h264") as source, av.open(buffer, "w", format=container) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 8)
+            packet.duration = 1
+            output.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+def test_pictures_that_change_their_size_are_a_reason(tmp_path, container):
+    data = joined([written(quarters(*size), "h264") for size in ((96, 128), (128, 96))], container)
+    (tmp_path / "a.video").write_bytes(data)
+    with pytest.raises(RowError) as caught:
+        video.read(tmp_path / "a.video", height=96, width=128, fps=8.0, num_frames=16)
+    assert caught.value.reason == "size_changes"
+    assert caught.value.detail.startswith("a.video: its pictures are of 96 x 128 and of 128 x 96 px")
+    if container == "mp4":
+        with pytest.raises(DatasetError, match="96 x 128 and of 128 x 96 px"):
+            video.decode(data)
