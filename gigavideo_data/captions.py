@@ -161,9 +161,7 @@ def _cell(scalar: pa.Scalar, kind: tuple[str, ...], where: str) -> Any:
         value = scalar.as_py()
     except UnicodeDecodeError as error:
         raise RecipeError(f"{where}: not UTF-8 text ({error.object[:60]!r}); save it as UTF-8") from error
-    if value is None or kind in (TIMES, SUITABILITY):
-        return value
-    return tables.checked(str(value), where)
+    return value if value is None or kind in (TIMES, SUITABILITY) else str(value)
 
 
 def _span(text: Any) -> tuple[float, float] | None:

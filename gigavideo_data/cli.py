@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gigavideo_data.errors import DatasetError, RecipeError, RejectedError, RunError, run_and_exit
+from gigavideo_data.errors import RecipeError, RejectedError, RunError, run_and_exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -472,8 +472,8 @@ def _existing(dataset: Path) -> Path:
     from gigavideo_data import hub_read
     from gigavideo_data.progress import Progress
 
-    if not hub_read.is_name(str(dataset)):
-        raise DatasetError(f"{dataset}: no such folder; `gv-data build` makes a dataset, by default under runs/")
+    if folder := hub_read.local_folder(str(dataset)):
+        return folder
     console = _console()
     version = hub_read.resolve(str(dataset))
     with Progress(console) as progress:

@@ -62,7 +62,7 @@ def patiently(
         except Exception as error:  # the network edge
             if isinstance(error, OSError) and error.errno in OF_THIS_MACHINE:
                 raise
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise HubError(f"{what}: {refusal(error, writes=writes)}") from error
             if time.monotonic() - began + wait_s > deadline_s:
                 raise HubError(
@@ -91,6 +91,8 @@ def refusal(error: Exception, *, writes: bool = False) -> str:
 
     if _is_offline(error):
         return "offline (HF_HUB_OFFLINE), and not in this machine's cache, or damaged there; unset it once"
+    if may_pass(error):
+        return "the Hub does not answer"
     status, answer = _answer(error)
     said = " ".join(str(getattr(answer, "server_message", None) or answer).split())[:200]
     if status is None:
@@ -117,7 +119,7 @@ def refusal(error: Exception, *, writes: bool = False) -> str:
 def silent(error: HubError) -> bool:
     """Whether `patiently` gave up because nobody answered, or could be asked: not a refusal."""
     cause = error.__cause__
-    return isinstance(cause, Exception) and (_is_offline(cause) or _may_pass(cause))
+    return isinstance(cause, Exception) and (_is_offline(cause) or may_pass(cause))
 
 
 def _is_offline(error: BaseException) -> bool:
@@ -126,7 +128,7 @@ def _is_offline(error: BaseException) -> bool:
     return any(isinstance(one, OfflineModeIsEnabled) for one in _chain(error))
 
 
-def _may_pass(error: Exception) -> bool:
+def may_pass(error: Exception) -> bool:
     """Whether the same call may succeed later: nobody answered, or said that they are busy or broken."""
     from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,9 +44,26 @@ class Version:
         return f"{self.repo}@{self.tag}"
 
 
-def is_name(text: str) -> bool:
-    """Whether a text is a dataset's name on the Hub, with or without a version: "org/ds", "org/ds@v1.0.0"."""
-    return NAME.fullmatch(text) is not None
+def local_folder(text: str) -> Path | None:
+    """The folder that a command line names; None: it is a name on the Hub, "org/ds" or "org/ds@v1.0.0".
+
+    A name without a version is taken for a folder's where `org` is a folder here, or `runs`, where our commands write.
+
+    Raises:
+        DatasetError: it names a folder, and there is none.
+    """
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    name = NAME.fullmatch(text)
+    if name and (name[2] or not (folder.parent.is_dir() or folder.parent.name == "runs")):
+        return None
+    others = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
+    near = "".join(f"; did you mean {folder.parent / other}?" for other in get_close_matches(folder.name, others, n=1))
+    on_hub = f". One on the Hub is named with its version, as in {text}@v1.0.0" if name else ""
+    raise DatasetError(
+        f"{text}: no such folder{near or '; `gv-data build` makes a dataset, by default under runs/'}{on_hub}"
+    )
 
 
 def resolve(text: str) -> Version:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from gigavideo_data.errors import HubError
 from gigavideo_data.hub_models import commit_of
 from gigavideo_data.recipe import Counting, Generator, Judge, Recipe, Writer, on_the_hub
 
@@ -18,19 +19,35 @@ SMALL_FILES = {
 Part = TypeVar("Part", Writer, Generator, Judge, Counting)
 
 
-def pinned(recipe: Recipe) -> Recipe:
+def pinned(recipe: Recipe, unknown: list[HubError] | None = None) -> Recipe:
     """The same recipe, with the commit of every model that it loads from the Hub.
+
+    Args:
+        recipe: as it was written.
+        unknown: gets the error of each model whose commit cannot be found out, which then stays as it is; None, and
+            the first of them is raised.
 
     Raises:
         HubError: one cannot be found out.
+        RecipeError: one is no name on the Hub.
     """
+
+    def of(part: Part) -> Part:
+        try:
+            return pinned_part(part)
+        except HubError as error:
+            if unknown is None:
+                raise
+            unknown.append(error)
+            return part
+
     changes: dict[str, Any] = {
-        "generators": tuple(pinned_part(generator) for generator in recipe.generators),
-        "writer": pinned_part(recipe.writer),
-        "judge": pinned_part(recipe.judge),
+        "generators": tuple(of(generator) for generator in recipe.generators),
+        "writer": of(recipe.writer),
+        "judge": of(recipe.judge),
     }
     if recipe.specialists.counting:
-        counting = pinned_part(recipe.specialists.counting)
+        counting = of(recipe.specialists.counting)
         changes["specialists"] = recipe.specialists.model_copy(update={"counting": counting})
     return Recipe.model_construct(**(dict(recipe) | changes))
 

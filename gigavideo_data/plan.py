@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gigavideo_data import inspect
+from gigavideo_data import hub_models, inspect
 from gigavideo_data.engines import check_subjects
 from gigavideo_data.errors import HubError
 from gigavideo_data.intake import remarks
@@ -19,6 +19,7 @@ from gigavideo_data.pinned import pinned
 from gigavideo_data.pipeline import Build
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe, published_name
+from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record
 from gigavideo_data.store import Store
@@ -83,18 +84,23 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         RecipeError: the writer cannot write about a dimension, or a table or its clips' folder cannot be read.
     """
     check_subjects(recipe)
-    warnings = []
-    try:
-        recipe = pinned(recipe)
-    except HubError as error:
-        warnings.append(f"{error}. What the store has of it is not seen.")
-    look = Look(store)
-    build = Build(recipe, look)
-    asked = build.questions(build.extend(build.prompts()))
-    real = [row for row in asked if row.source == "real"]
-    made = build.judge(build.synthesize([row for row in asked if row.source in ("synthetic", "twin")]))
-    build.check_judge(made, real)
-    most, lines, complete = _most(recipe, look), [], True
+    unknown: list[HubError] = []
+    with hub_models.asked_once():
+        recipe = pinned(recipe, unknown)
+        look = Look(store)
+        build = Build(recipe, look)
+        asked = build.questions(build.extend(build.prompts()))
+        real = [row for row in asked if row.source == "real"]
+        most = _most(recipe, look)
+        made: list[Row] = []
+        try:
+            made = build.judge(build.synthesize([row for row in asked if row.source in ("synthetic", "twin")]))
+        except HubError as error:  # what decides a video is not known
+            unknown.append(error)
+            look.seen["synthesize"] = most["synthesize"], 0
+        build.check_judge(made, real)
+    warnings = [f"{error}. What the store has of it is not counted." for error in unknown]
+    lines, complete = [], True
     for stage in STAGES:
         rows, here = look.seen.get(stage, (0, 0))
         if not complete:

@@ -15,15 +15,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gigavideo_data.errors import RunError, run_and_exit
-
-if TYPE_CHECKING:
-    from gigavideo_train.dataset import Dataset
-    from gigavideo_train.distributed import World
 
 app = typer.Typer(
     name="gv-train",
@@ -63,11 +59,15 @@ def train(
 ) -> None:
     """Fine-tune a model on a dataset. Interrupted, the same command with --resume goes on."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
+    from gigavideo_data import hub_read
+
+    folder = hub_read.local_folder(dataset)  # before torch is imported
     from rich.console import Console
 
     from gigavideo_data.generators.models import base_of
     from gigavideo_data.progress import Progress
     from gigavideo_train import launch, plan
+    from gigavideo_train.dataset import read, read_version
     from gigavideo_train.distributed import world
 
     size = launch.num_processes(processes)
@@ -82,7 +82,7 @@ def train(
     with world() as joined, Progress(console) as progress:
         found_bytes = joined.agreed(joined.memory_bytes)
         overrides = [*settings, *(overrides or [])]
-        found = _found(dataset, joined)
+        found = read(folder) if folder else read_version(joined.agreed(lambda: hub_read.resolve(dataset)))
         base = joined.agreed(lambda: base_of(model, found.manifest))
         planned = plan.make(found, base, config, overrides, preset, found_bytes)
         facts = plan.facts(planned)
@@ -99,13 +99,3 @@ def train(
             facts |= {"model": str(tuned)}
     if as_json and first:
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
-
-
-def _found(name: str, joined: World) -> Dataset:
-    """A dataset's rows; which version of the Hub a name means is found out once for all processes."""
-    from gigavideo_data import hub_read
-    from gigavideo_train import dataset
-
-    if Path(name).is_dir() or not hub_read.is_name(name):
-        return dataset.read(Path(name))
-    return dataset.read_version(joined.agreed(lambda: hub_read.resolve(name)))

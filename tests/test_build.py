@@ -67,6 +67,17 @@ def test_a_plan_knows_what_is_there_and_touches_nothing(reference, tmp_path):
     assert sum(1 for _ in (reference.folder / "store").rglob("*")) == before
 
 
+def test_a_plan_counts_what_it_knows_of_videos_whose_model_cannot_be_looked_up(reference):
+    model = 'generators=[{"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"}]'
+    settings = [f"{key}={value}" for key, value in SMALL.items()]
+    facts = plan(load("quickstart", [*settings, model]), Store(reference.folder / "store"))
+    lines = {line["stage"]: line for line in facts["stages"]}
+    assert lines["questions"]["rows"] == lines["questions"]["in_store"] > 0
+    assert lines["synthesize"]["rows"] > lines["synthesize"]["in_store"] == 0
+    assert lines["judge"]["rows"] > 0
+    assert any("offline" in warning for warning in facts["warnings"])
+
+
 def test_the_same_build_again_makes_nothing_and_changes_nothing(reference):
     before, calls = reference.files(), reference.calls()
     began = time.monotonic()

@@ -7,6 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hub_clients import connect
+from hub_server import serving
+
+from gigavideo_data import hub_models
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.plan import plan
+from gigavideo_data.recipe import load
+from gigavideo_data.store import Store
 
 ROOT = Path(__file__).parent.parent
 COMMIT, OTHER = "1" * 40, "2" * 40
@@ -115,3 +123,32 @@ def test_the_model_trained_is_the_commit_that_made_the_videos_unless_another_is_
     run = offline(cache, BASE.replace("MADE", made))
     found = [f"Base(model='org/judge', commit='{name}')" for name in (commit, commit, COMMIT)]
     assert run.stdout.strip().split("|") == [*found, "Base(model='miniature', commit=None)"], run.stderr
+
+
+def test_a_plan_asks_a_silent_hub_once_and_names_what_it_could_not_look_up(tmp_path, monkeypatch):
+    with serving() as hub:
+        pass
+    connect(hub, tmp_path, monkeypatch)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: pytest.fail("tried again"))
+    facts = plan(load("physics"), Store(tmp_path / "store"))
+    assert {line["stage"] for line in facts["stages"]} >= {"prompt", "synthesize", "judge"}
+    named = [warning.split(":")[0] for warning in facts["warnings"]]
+    assert {"Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Qwen/Qwen2.5-7B-Instruct"} <= set(named)
+    assert all("the Hub does not answer" in warning for warning in facts["warnings"])
+
+
+def test_a_plan_names_each_model_that_the_hub_does_not_have(tmp_path, monkeypatch):
+    with serving() as hub:
+        connect(hub, tmp_path, monkeypatch)
+        facts = plan(load("physics"), Store(tmp_path / "store"))
+        assert all("there is no such repository" in warning for warning in facts["warnings"])
+        assert len(hub.asked) >= len(facts["warnings"]) > 1
+
+
+@pytest.mark.parametrize("model", ["runs/nope", "runs/train/x/model", "models/wan/base"])
+def test_a_folder_that_is_not_there_is_no_model_of_the_hub(model, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("asked the Hub"))
+    with pytest.raises(RecipeError, match=f"{model}: no such folder"):
+        hub_models.commit_of(model, None, "model_index.json")
+    with pytest.raises(RecipeError, match=f"{model}: no such folder"):
+        hub_models.folder_of(model, None, ["vae"])

@@ -13,7 +13,8 @@ from rows import FPS, make_rows, write_set
 from train_set import row, rows, training_set
 
 from gigavideo_data import cli, hub_edge, publish, video
-from gigavideo_data.hub_read import is_name
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.hub_read import local_folder
 from gigavideo_train import cli as train_cli
 
 REPO = "org/ds"
@@ -51,19 +52,22 @@ def change(hub: Hub, tag: str, manifest: dict, **files: File) -> None:
     repo.tags[tag] = hub.commit(repo, "", "", commit.files | {"manifest.json": File(text, lfs=False)} | files).sha
 
 
-@pytest.mark.parametrize(
-    ("text", "is_one"),
-    [
-        (REPO, True),
-        (f"{REPO}@v1.0.0", True),
-        ("runs/train/x", False),
-        ("./org/ds", False),
-        ("ds", False),
-        ("~/a", False),
-    ],
-)
-def test_a_name_is_told_from_a_folder(text, is_one):
-    assert is_name(text) == is_one
+@pytest.mark.parametrize("text", ["runs/train/x", "runs/x", "sets/quickstrat", "./org/ds", "ds", "~/a", "/a/b"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets" / "quickstart").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=f"{text}: no such folder") as caught:
+        local_folder(text)
+    assert ("did you mean sets/quickstart?" in str(caught.value)) == (text == "sets/quickstrat")
+
+
+def test_a_name_is_told_from_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert local_folder(REPO) is None
+    (tmp_path / "org").mkdir()
+    assert local_folder(f"{REPO}@v1.0.0") is None
+    (tmp_path / REPO).mkdir()
+    assert local_folder(REPO) == Path(REPO)
 
 
 def test_every_command_that_reads_takes_a_name(hub, tmp_path):
@@ -199,7 +203,7 @@ def test_a_model_is_trained_from_a_version_and_says_which(hub, tmp_path):
     assert f"`{REPO}@v1.0.0`, commit `{hub.repo(REPO).tags['v1.0.0']}`" in card
     assert manifest_of(hub, "v1.0.0")["recipe_hash"] in card
     code, _, said = gv_train(hub, tmp_path, "--dataset", "runs/quickstrat", "--dry-run")
-    assert (code, "runs/quickstrat: no such folder here" in said, "Traceback" in said) == (4, True, False)
+    assert (code, "runs/quickstrat: no such folder" in said, "Traceback" in said) == (1, True, False)
 
 
 @pytest.fixture
