@@ -47,6 +47,7 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         **scores(row, recipe.dimensions, judges),
         "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
         "origin": row.origin,
+        "source_file": row.clip.get("source_file"),
         "recipe": recipe.hash,
         "license": recipe.license,
     }

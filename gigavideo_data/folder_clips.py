@@ -1,18 +1,22 @@
 """Real clips from a folder, made to fit the target model: its frame rate, its size, a number of frames that it takes.
 
-A clip of its own name is cut already; one that lies in its source is cut by its times (see `clip_files`). A clip is
-known by its name: another content needs another name, or a fresh store.
+A clip of its own name is cut already; one that lies in its source is cut by its times (see `clip_files`). A clip that
+fits as it is keeps its coded frames. A clip is known by its name: another content needs another name, or a fresh store.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gigavideo_data import video
 from gigavideo_data.clip_files import ClipFiles
-from gigavideo_data.errors import RowError
+from gigavideo_data.errors import DatasetError, RowError
+from gigavideo_data.stream_copy import stream_copied
 
 
 class FolderClips:
@@ -46,4 +50,30 @@ class FolderClips:
         if num_frames <= shape["stride"]:
             raise RowError("too_short", f"{clip}: {len(frames_THWC)} frames at {shape['fps']:g} Hz")
         origin = {"dataset": shape["dataset"], "clip": clip, "start_s": start_s, "end_s": end_s}
-        return caption, video.encode(frames_THWC[:num_frames], shape["fps"]), origin
+        frames_THWC = frames_THWC[:num_frames]
+        data = self._as_it_is(file, frames_THWC) if span == (0.0, math.inf) else None
+        return caption, data or video.encode(frames_THWC, shape["fps"]), origin
+
+    def source_file(self, clip: str, start_s: float | None, end_s: float | None, **_: Any) -> dict[str, str]:
+        """The file of a clip as the column `source_file` names it.
+
+        Raises:
+            RowError: as `clip`.
+        """
+        file, _whole = self.files.locate(clip, timed=start_s is not None and end_s is not None)
+        with file.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        path = file.relative_to(self.files.folder).as_posix()
+        return {"name": file.name, "path": path, "sha256": sha256}
+
+    def _as_it_is(self, file: Path, frames_THWC: np.ndarray) -> bytes | None:
+        """The file's own coded frames, if they show at the wanted rate just those that the clip must have."""
+        wanted = {name: self.shape[name] for name in ("height", "width", "fps", "num_frames")}
+        data = stream_copied(file, **wanted)
+        if data is None:
+            return None
+        try:
+            found = video.decode(data)
+        except DatasetError:
+            return None
+        return data if found.fps == wanted["fps"] and np.array_equal(found.frames_THWC, frames_THWC) else None

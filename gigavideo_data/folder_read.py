@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.schema import FILE_NAME, MAX_PROBLEMS, ROW_SCHEMA, check_format
+from gigavideo_data.schema import FILE_NAME, MAX_PROBLEMS, ROW_SCHEMA, check_format, completed
 from gigavideo_data.sums import sha256_of
 
 BATCH_ROWS = 64  # clips are large: few at a time
@@ -201,6 +201,7 @@ def read_shard(shard: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
             for number in range(file.num_row_groups):
                 if file.metadata.row_group(number).total_byte_size > MAX_GROUP_BYTES:
                     raise DatasetError(f"{shard}: row group {number} is larger than {MAX_GROUP_BYTES >> 20} MiB.")
-            yield from file.iter_batches(BATCH_ROWS, columns=columns)
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield completed(batch, columns)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names what is damaged.") from error

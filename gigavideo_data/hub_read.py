@@ -23,6 +23,7 @@ from gigavideo_data.folder_read import BESIDE, MAX_GROUP_BYTES, read_manifest
 from gigavideo_data.hub_edge import ASK_S, patiently, silent
 from gigavideo_data.hub_models import intact
 from gigavideo_data.progress import Progress
+from gigavideo_data.schema import completed
 from gigavideo_data.store import write_durably
 from gigavideo_data.sums import sha256_of
 
@@ -171,7 +172,7 @@ def _columns(version: Version, name: str, source: Path | IO[bytes], columns: lis
             groups = [file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)]
             if max(groups, default=0) > MAX_GROUP_BYTES:
                 raise DatasetError(f"{version}: {name} has a row group of more than {MAX_GROUP_BYTES >> 20} MiB.")
-            return file.read(columns=columns)
+            return completed(file.read(columns=columns), columns)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
             raise DatasetError(f"{version}: {name} is damaged ({error}). Do not use this version.") from error

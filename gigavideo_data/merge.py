@@ -114,8 +114,10 @@ def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[
                 raise DatasetError(
                     f"{folder}: row {row['id']} has other values there. Judge both sets alike first (gv-data score)."
                 )
-            if reason == "duplicate" and rows[row["id"]]["video"] is None:
-                rows[row["id"]] = row  # what one set withholds the other has
+            if reason == "duplicate":
+                first = rows[row["id"]]
+                whole = row if first["video"] is None else first  # what one set withholds the other has
+                rows[row["id"]] = whole | {"source_file": first["source_file"] or row["source_file"]}
             if reason is None:
                 rows[row["id"]] = row
                 continue

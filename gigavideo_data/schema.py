@@ -2,8 +2,8 @@
 
 One row is one video made for one prompt. A set holds three kinds of table: rows (configs `default` and `preview`),
 held-out prompts (`eval_prompts`) and what was left out, with the reason (`rejects`); and if asked for, a fourth, the
-final latents of generated videos (`latents`). The list of columns is closed: a new column is a new minor format, a
-column that changes its meaning a new major one.
+final latents of generated videos (`latents`). The list of columns is closed: a new column is a new minor format, and
+null in sets of an older one (`completed`); a column that changes its meaning is a new major one.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.texts import flaw_of
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
+ADDED = {"source_file": "1.1"}  # columns that came later than 1.0, each with its format
 FORMAT_KEY = b"gigavideo_format"  # where the version stands in the Parquet metadata
 
 ID = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.[a-z0-9]+")  # no folder, no scheme, no "..": readers may open paths
+SOURCE_NAME = re.compile(r"[^/\\\0~][^\\\0]*")  # as people name files, but relative; nobody opens it
 FILE_NAME = re.compile(r"[a-z_]+/[A-Za-z0-9-]+\.parquet")  # in a set's folder, whatever its manifest says
 MAX_PROBLEMS = 5  # named in one message
+
+Read = TypeVar("Read", pa.Table, pa.RecordBatch)
 
 STRING, INT, FLOAT, BOOL = pa.string(), pa.int32(), pa.float32(), pa.bool_()
 VIDEO = pa.struct({"bytes": pa.binary(), "path": STRING})  # the storage type of datasets.Video
@@ -121,6 +126,8 @@ ROW_SCHEMA = _schema(
             }
         ),
         "origin": pa.struct({"dataset": STRING, "clip": STRING, "start_s": FLOAT, "end_s": FLOAT}),  # real clips
+        # The file that an imported or a real video was made of: its name, where it lay in its folder, its own sum.
+        "source_file": pa.struct({"name": STRING, "path": STRING, "sha256": STRING}),
         "recipe": STRING,  # hash of the recipe: sets can be merged
         "license": STRING,  # of the video
     }
@@ -177,7 +184,7 @@ ROWS = Contract(
     nullable=frozenset(
         f"{parent}{name}"
         for parent, names in {
-            "": ("pair_id", "dimension", "video", "reason", "reward", "generator", "origin"),
+            "": ("pair_id", "dimension", "video", "reason", "reward", "generator", "origin", "source_file"),
             "rewards.": ("value", "reason"),
             "judges.": ("revision", "frames", "fps", "template"),
             "generator.": tuple(set(ROW_SCHEMA.field("generator").type.names) - {"backend", "model"}),
@@ -307,6 +314,42 @@ def check_format(version: str, where: str) -> None:
         )
 
 
+def schema_of(contract: Contract, version: str) -> pa.Schema:
+    """The columns that a table has in sets of a format; of a later one than ours, those that are known here."""
+    later = _later_than(version)
+    return _schema({field.name: field.type for field in contract.schema if field.name not in later})
+
+
+def completed(read: Read, columns: Iterable[str]) -> Read:
+    """What was read of a table, with those of the columns asked for that came after the table's format, as null."""
+    later = _later_than(_format_of(read.schema))
+    for name in columns:
+        if name in later and name not in read.schema.names:
+            field = ROW_SCHEMA.field(name)
+            read = read.append_column(field, pa.nulls(read.num_rows, field.type))
+    return read
+
+
+def is_newer(version: str) -> bool:
+    """Whether a format is a later one than ours: it may have columns that are not known here."""
+    return _numbers(version) > _numbers(FORMAT_VERSION)
+
+
+def _later_than(version: str) -> set[str]:
+    """Columns that a format does not have yet."""
+    return {name for name, since in ADDED.items() if _numbers(version) < _numbers(since)}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A format's numbers; of what is none, ours, so that nothing is let pass for it."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else _numbers(FORMAT_VERSION)
+
+
+def _format_of(schema: pa.Schema) -> str:
+    return (schema.metadata or {}).get(FORMAT_KEY, b"").decode(errors="replace")
+
+
 def check_table(table: pa.Table, where: str, contract: Contract = ROWS, unread: tuple[str, ...] = ()) -> None:
     """Check a table against its contract, value by value.
 
@@ -333,13 +376,13 @@ def check_table(table: pa.Table, where: str, contract: Contract = ROWS, unread: 
 
 
 def _check_columns(schema: pa.Schema, where: str, contract: Contract, unread: tuple[str, ...]) -> None:
-    version = (schema.metadata or {}).get(FORMAT_KEY, b"").decode(errors="replace")
+    version = _format_of(schema)
     if not version:
         raise DatasetError(f"{where}: no gigavideo_format in the Parquet metadata. This is not a set of gigavideo.")
     check_format(version, where)
-    names = [name for name in contract.schema.names if name not in unread]
-    extra_allowed = version != FORMAT_VERSION  # a later minor format may add columns
-    if set(names) - set(schema.names) or (set(schema.names) - set(names) and not extra_allowed):
+    absent = _later_than(version) - set(schema.names)
+    names = [name for name in contract.schema.names if name not in (*unread, *absent)]
+    if set(names) - set(schema.names) or (set(schema.names) - set(names) and not is_newer(version)):
         raise DatasetError(f"{where} (format {version}): {_columns_differ(schema.names, names)}")
     wrong = [
         f"{field.name} is {schema.field(field.name).type}, expected {field.type}"
@@ -353,7 +396,7 @@ def _check_columns(schema: pa.Schema, where: str, contract: Contract, unread: tu
 def _problems(row: dict, contract: Contract, unread: tuple[str, ...]) -> Iterator[str]:
     for field in contract.schema:
         if field.name not in unread:
-            yield from _field_problems(field.name, row[field.name], field.type, contract)
+            yield from _field_problems(field.name, row.get(field.name), field.type, contract)
     if contract is ROWS:
         yield from _row_problems(row)
     if contract is LATENTS:
@@ -403,10 +446,23 @@ def _row_problems(row: dict) -> Iterator[str]:
         yield f"pair_id is {row['pair_id']} on a {row['source']} row: synthetic rows have none, twin and real rows one"
     if (row["source"] == "synthetic") != (row["dimension"] is not None):
         yield f"dimension is {row['dimension']} on a {row['source']} row: synthetic rows have one, captions none"
+    if row.get("source_file") is not None:
+        yield from _source_file_problems(row)
     judges = {judge["id"] for judge in row["judges"] or ()}
     unknown = {item["judge"] for item in (row["answers"] or []) + (row["measurements"] or [])} - judges
     if unknown:
         yield f"judge {', '.join(sorted(map(str, unknown)))} is not among the row's judges"
+
+
+def _source_file_problems(row: dict) -> Iterator[str]:
+    name, path, sha256 = (row["source_file"][field] or "" for field in ("name", "path", "sha256"))
+    if row["generator"] is not None and row["generator"]["backend"] != "files":
+        yield f"source_file is {name!r}, but a {row['generator']['backend']} generator made the video"
+    parts = PurePosixPath(path).parts
+    if not SOURCE_NAME.fullmatch(path) or ".." in parts or parts[-1] != name:
+        yield f"source_file is {name!r} at {path!r}, expected a relative path that ends in the name"
+    if not SHA256.fullmatch(sha256):
+        yield "source_file.sha256 is not 64 hexadecimal digits"
 
 
 def _latents_problems(row: dict) -> Iterator[str]:

@@ -83,7 +83,8 @@ def _prompt(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, 
 
 def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     caption, data, origin = clips.clip(**inputs)
-    return {"caption": caption, "origin": origin, **_video_facts(data)}, {"video.mp4": data}
+    told = {"caption": caption, "origin": origin, "source_file": clips.source_file(**inputs)}
+    return {**told, **_video_facts(data)}, {"video.mp4": data}
 
 
 def _extend(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:

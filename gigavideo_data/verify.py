@@ -23,7 +23,7 @@ from rich.console import Console
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import File, LedgerLine, Manifest, check_file, read_manifest
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import LAYOUT, OPTIONAL, check_clip, check_table, configs_of
+from gigavideo_data.schema import LAYOUT, OPTIONAL, check_clip, check_table, configs_of, is_newer, schema_of
 from gigavideo_data.video import measure
 
 MAX_ROW_GROUP_BYTES = 1 << 27  # refused before it is read: a row can be as large as its group
@@ -85,7 +85,7 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
             )
     _check_ledger(manifest.ledger, seen)
     _check_card(path / "README.md", {name: file.rows for name, file in manifest.files.items()})
-    _check_loads(path, rows)
+    _check_loads(path, rows, manifest.format)
     size_bytes = sum(file.bytes for file in manifest.files.values())
     return Verified(manifest.format, dict(rows), len(seen.clip_sums), size_bytes)
 
@@ -258,7 +258,7 @@ def _check_card(card: Path, rows: dict[str, int]) -> None:
         raise DatasetError(f"{card}: its configs are not those of the manifest's files. Do not use this set.")
 
 
-def _check_loads(path: Path, rows: Counter[str]) -> None:
+def _check_loads(path: Path, rows: Counter[str], version: str) -> None:
     """Plain `load_dataset(DIR, config)` finds every config and types it; a split without rows it could not hold."""
     from datasets import Features, load_dataset  # seconds to import: only when a set is really checked
     from datasets.exceptions import DatasetsError
@@ -272,6 +272,12 @@ def _check_loads(path: Path, rows: Counter[str]) -> None:
             loaded = load_dataset(str(path), config, streaming=True)
         except (DatasetsError, OSError, ValueError, yaml.YAMLError) as error:
             raise DatasetError(f"{card}: load_dataset finds no {config} ({error}). Build the set again.") from error
-        features = Features.from_arrow_schema(contract.schema)
-        if loaded.keys() != expected or any(split.features != features for split in loaded.values()):
+        features = Features.from_arrow_schema(schema_of(contract, version))
+        known = [_known(split.features, features, version) for split in loaded.values()]
+        if loaded.keys() != expected or any(columns != features for columns in known):
             raise DatasetError(f"{card}: load_dataset sees other splits or columns in {config}. Build the set again.")
+
+
+def _known(features: dict[str, object], ours: dict[str, object], version: str) -> dict[str, object]:
+    """The columns of a split; of those that a later format may have added, none."""
+    return {name: kind for name, kind in features.items() if name in ours or not is_newer(version)}

@@ -10,7 +10,8 @@ from gigavideo_data.errors import RecipeError
 
 TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 FIRST = "v1.0.0"
-PROVENANCE = ("video", "recipe")  # of a row, what may differ between versions without its values being others
+# Of a row, what may differ between versions without its values being others.
+PROVENANCE = ("video", "source_file", "recipe")
 
 
 @dataclass(frozen=True)

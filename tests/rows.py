@@ -87,6 +87,7 @@ def make_row(seed: int = 0, source: str = "synthetic", reward: float | None = 0.
         "origin": {"dataset": "miniature", "clip": str(seed), "start_s": 0.0, "end_s": 0.5}
         if source == "real"
         else None,
+        "source_file": None,
         "recipe": "0123456789abcdef",
         "license": "apache-2.0",
     }

@@ -147,6 +147,10 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
     assert {(row["height"], row["fps"]) for row in rows} == {(48, 8.0)}
     assert sorted(row["sample"] for row in rows if (row["generator"] or {}).get("backend") == "files") == [0, 1]
     assert {row["origin"]["dataset"] for row in rows if row["source"] == "real"} == {"real"}
+    files = {row["source_file"]["name"] for row in rows if row["source_file"]}
+    assert files >= {"video 0.mp4", "video 1.mp4", "real_5.mp4"}
+    made_here = [row for row in rows if (row["generator"] or {}).get("backend") == "diffusers"]
+    assert all((row["source_file"] is None) == (row in made_here) for row in rows)
     fell = Counter((line["stage"], line["source"], line["reason"]) for line in workspace.rejects())
     assert fell["prompt", "real", "too_long"] == fell["prompt", "real", "no_clip"] == 1
     assert fell["prompt", "twin", "no_clip"] == fell["prompt", "synthetic", "other_dimension"] == 1

@@ -1,5 +1,6 @@
 """Captioned clips: which rows of a table are taken, and how a clip is made to fit."""
 
+import hashlib
 import io
 import math
 import tracemalloc
@@ -18,6 +19,7 @@ from gigavideo_data.captions import Captioned
 from gigavideo_data.clip_files import ClipFiles
 from gigavideo_data.errors import DatasetError, RecipeError, RowError
 from gigavideo_data.folder_clips import FolderClips
+from gigavideo_data.stream_copy import stream_copied
 
 KOALA = {
     "videoID": "abcDEF-_123_7",
@@ -457,3 +459,60 @@ def test_pictures_that_change_their_size_are_a_reason(tmp_path, container):
     if container == "mp4":
         with pytest.raises(DatasetError, match="96 x 128 and of 128 x 96 px"):
             video.decode(data)
+
+
+def source(
+    file: Path, num_frames: int = 17, size: tuple[int, int] = (32, 32), fps: float = 8.0, turned: int = 0
+) -> bytes:
+    """A video as another program wrote it: coded more roughly than here, with a title."""
+    data = video.encode(numbered(num_frames, *size), fps, crf=35)
+    with av.open(io.BytesIO(data)) as made, av.open(str(file), "w") as container:
+        container.metadata["title"] = "in my garden"
+        copy = container.add_stream_from_template(made.streams.video[0])
+        copy.set_display_rotation(turned)
+        for packet in made.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                container.mux(packet)
+    return data
+
+
+@pytest.mark.parametrize("name", ["fits.mp4", "fits.mkv"])
+def test_a_clip_that_fits_keeps_its_coded_frames_and_no_metadata(tmp_path, name):
+    coded = source(tmp_path / name)
+    clips = FolderClips({**SHAPE, "load": str(tmp_path)})
+    _, data, _ = clips.clip("a heron", "fits", None, None)
+    assert len(data) < len(coded)
+    assert b"in my garden" in (tmp_path / name).read_bytes()
+    assert b"in my garden" not in data
+    assert b"x264" not in data
+    kept, was = video.decode(data), video.decode(coded)
+    assert (kept.fps, np.array_equal(kept.frames_THWC, was.frames_THWC)) == (8.0, True)
+    sha256 = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    assert clips.source_file("fits", None, None) == {"name": name, "path": name, "sha256": sha256}
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [
+        ({"num_frames": 18}, (None, None)),
+        ({"num_frames": 16}, (None, None)),
+        ({"size": (48, 32)}, (None, None)),
+        ({"fps": 16.0}, (None, None)),
+        ({"num_frames": 33}, (1.0, 4.0)),
+    ],
+)
+def test_a_clip_that_was_made_to_fit_is_coded_anew(tmp_path, changes, times):
+    source(tmp_path / "clip.mp4", **changes)
+    clips = FolderClips({**SHAPE, "load": str(tmp_path)})
+    _, data, _ = clips.clip("a heron", "clip_1" if times[0] else "clip", *times)
+    assert b"x264" in data
+    assert clips.source_file("clip_1" if times[0] else "clip", *times)["name"] == "clip.mp4"
+
+
+def test_a_copy_of_coded_frames_is_not_turned(tmp_path):
+    source(tmp_path / "a.mp4", turned=90)
+    data = stream_copied(tmp_path / "a.mp4", height=32, width=32, fps=8.0, num_frames=17)
+    for file, degrees in ((tmp_path / "a.mp4", 90), (io.BytesIO(data or b""), 0)):
+        with av.open(file) as container:
+            assert next(container.decode(video=0)).rotation == degrees

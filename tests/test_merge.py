@@ -44,6 +44,18 @@ def test_the_order_of_the_sets_decides_no_row(tmp_path):
     assert tables[0].equals(tables[1])
 
 
+def test_a_row_of_two_sets_keeps_the_source_file_that_one_of_them_knows(tmp_path):
+    source_file = {"name": "a.mp4", "path": "a.mp4", "sha256": "0" * 64}
+    row = make_row(750)
+    row["generator"] |= {"backend": "files"}
+    sets = [[*make_rows(), row], [*make_rows(), row | {"source_file": source_file}]]
+    folders = [write_set(tmp_path / str(number), rows) for number, rows in enumerate(sets)]
+    for name, both in (("ab", folders), ("ba", folders[::-1])):
+        merge(both, tmp_path / name)
+        kept = pq.read_table(tmp_path / name / "data").to_pylist()
+        assert [one["source_file"] for one in kept if one["id"] == row["id"]] == [source_file]
+
+
 def test_what_one_set_holds_back_the_other_may_not_train_on(tmp_path):
     row = make_row(720)
     prompts = [{**make_eval_prompts()[0], "prompt_id": row["prompt_id"]}, *make_eval_prompts()[1:]]

@@ -139,6 +139,50 @@ def test_columns_and_types_are_checked():
         schema.check_table(table.replace_schema_metadata(None), "here")
 
 
+def test_a_column_is_null_in_sets_of_a_format_that_had_it_not_yet():
+    table = schema.to_table([make_row()])
+    old = table.drop_columns("source_file").replace_schema_metadata({"gigavideo_format": "1.0"})
+    schema.check_table(old, "here")
+    whole = schema.completed(old, ["id", "source_file"])
+    assert (whole["source_file"].to_pylist(), whole.schema.field("source_file").type) == (
+        [None],
+        schema.ROW_SCHEMA.field("source_file").type,
+    )
+    assert schema.completed(old, ["id"]).column_names == old.column_names
+    schema.check_table(whole, "here")
+    with pytest.raises(DatasetError, match="unknown: mood"):
+        schema.check_table(old.append_column("mood", pa.array(["good"])), "here")
+    for version in ("1.1", "1.9", "1.x"):
+        later = old.replace_schema_metadata({"gigavideo_format": version})
+        with pytest.raises(DatasetError, match="missing columns: source_file"):
+            schema.check_table(schema.completed(later, ["source_file"]), "here")
+
+
+SOURCE_FILE = {"name": "DJI 1.MP4", "path": "day 1/DJI 1.MP4", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("source_file", "generator", "message"),
+    [
+        ({}, {"backend": "diffusers"}, "but a diffusers generator made the video"),
+        ({"path": "../DJI 1.MP4"}, {}, "expected a relative path"),
+        ({"path": "/x/DJI 1.MP4"}, {}, "expected a relative path"),
+        ({"path": "~/DJI 1.MP4"}, {}, "expected a relative path"),
+        ({"path": "C:\\\\DJI 1.MP4"}, {}, "expected a relative path"),
+        ({"path": "other.mp4"}, {}, "ends in the name"),
+        ({"path": ""}, {}, "expected a relative path"),
+        ({"sha256": "x"}, {}, "sha256 is not 64"),
+        ({"name": None}, {}, "source_file.name is null"),
+    ],
+)
+def test_a_source_file_is_a_name_a_relative_path_and_a_sum(source_file, generator, message):
+    elsewhere = make_row()["generator"] | {"backend": "files"}
+    schema.check_table(schema.to_table([changed(source_file=SOURCE_FILE, generator=elsewhere)]), "here")
+    told = message_for(changed(source_file=SOURCE_FILE | source_file, generator=elsewhere | generator))
+    assert "source_file" in told
+    assert message in told
+
+
 def test_another_major_format_is_refused_with_what_to_do():
     schema.check_format("1.7", "here")
     with pytest.raises(DatasetError, match=r"here: format 2.0.*1.x.*Upgrade"):

@@ -31,3 +31,6 @@ class RenderedClips:
         seconds = len(frames_THWC) / world.FPS
         origin = {"dataset": "miniature", "clip": f"{seed}-{index}", "start_s": 0.0, "end_s": seconds}
         return describe(scene, full=True), video.encode(frames_THWC, world.FPS), origin
+
+    def source_file(self, **_: Any) -> None:
+        """None: they never were files."""
