@@ -17,7 +17,6 @@ import threading
 import uuid
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -53,12 +52,41 @@ class Worker:
         rows = [(str(key), json.loads(str(work))) for key, work in zip(batch["key"], batch["work"], strict=True)]
         kind = STAGES[self.stage].engine
         at_once = max(CONCURRENT.get((kind, row["engine"].get("backend")), 1) for _, row in rows)
-        if at_once == 1:
-            outcomes = [self._row(*row) for row in rows]
-        else:
-            with ThreadPoolExecutor(at_once) as pool:
-                outcomes = list(pool.map(lambda row: self._row(*row), rows))
+        outcomes = [self._row(*row) for row in rows] if at_once == 1 else self._in_threads(rows, at_once)
         return {"key": list(batch["key"]), "outcome": outcomes}
+
+    def _in_threads(self, rows: list[tuple[str, dict[str, Any]]], at_once: int) -> list[str]:
+        """Make rows in so many threads. Once one of them is fatal, the others are not waited for.
+
+        An endpoint that drops connections can hold a request for minutes, while another one has failed already.
+        """
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[tuple[int, str | BaseException]] = queue.SimpleQueue()
+        for number in range(len(rows)):
+            waiting.put(number)
+
+        def work() -> None:
+            while True:
+                try:
+                    number = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    finished.put((number, self._row(*rows[number])))
+                except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
+                    finished.put((number, error))
+
+        for _ in range(min(at_once, len(rows))):
+            threading.Thread(target=work, daemon=True).start()
+        outcomes = [""] * len(rows)
+        for _ in rows:
+            number, outcome = finished.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            if self.broken:
+                return [self.broken] * len(rows)
+            outcomes[number] = outcome
+        return outcomes
 
     def _row(self, key: str, row: dict[str, Any]) -> str:
         if self.broken:

@@ -1,6 +1,8 @@
 """Language models: what is sent to an endpoint, what goes wrong there, and what a writer makes of the answers."""
 
 import json
+import socket
+from contextlib import closing
 
 import pytest
 from openai_server import form, serving
@@ -212,3 +214,20 @@ def test_the_schema_that_is_sent_describes_the_answer():
         LanguageWriter({**SETTINGS, "endpoint": server.endpoint}).prompts("m", ABOUT, RULES, 1, 0, "train")
     assert form(server.requests[0]) == "Drafts"
     assert "objects" in json.dumps(server.requests[0]["response_format"])
+
+
+def test_a_server_that_takes_no_connection_is_not_reached_and_soon_given_up(monkeypatch):
+    monkeypatch.setattr(endpoint, "CONNECT_S", 0.05)
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    with closing(socket.socket()) as deaf:  # its queue of one is full, so that later connections wait for ever
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        host, port = deaf.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex((host, port))
+        with pytest.raises(RunError, match="cannot be reached"):
+            HttpModel({**SETTINGS, "endpoint": f"http://{host}:{port}/v1"}).complete([], SCHEMA, 0)
+        for one in waiting:
+            one.close()

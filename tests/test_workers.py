@@ -2,11 +2,14 @@
 
 import json
 import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from gigavideo_data.engines import judge_engine, writer_engine
+from gigavideo_data.engines import ENGINES, judge_engine, writer_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.execute import Worker, placed
 from gigavideo_data.recipe import Judge, Place, Writer
@@ -53,3 +56,58 @@ def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, st
     assert outcome.startswith("fatal: vllm cannot be loaded: ")
     assert "pip install 'gigavideo[vllm]'" in outcome
     assert store.get(stage, "ab") is None  # the row is not to blame
+
+
+@pytest.fixture
+def scripted_writer(monkeypatch):
+    """A writer that does what `doing` says; the worker answers 32 of its rows at once."""
+    doing: dict[str, Callable[[], str]] = {}
+
+    class Scripted:
+        def __init__(self, engine):
+            del engine
+
+        def extend(self, prompt):
+            return {"prompt": doing[prompt]()}
+
+    monkeypatch.setitem(ENGINES["writer"], "http", ("scripted", "Writer"))
+    monkeypatch.setitem(sys.modules, "scripted", SimpleNamespace(Writer=Scripted))
+    return doing
+
+
+def extend(folder, *prompts: str) -> list[str]:
+    work = [json.dumps({"engine": {"backend": "http"}, "inputs": {"prompt": prompt}}) for prompt in prompts]
+    batch = {"key": np.array([f"{prompt}-key" for prompt in prompts]), "work": np.array(work)}
+    return Worker("extend", str(folder), "run", 3)(batch)["outcome"]
+
+
+def test_a_dead_endpoint_ends_the_batch_without_waiting_for_requests_that_hang(tmp_path, scripted_writer):
+    ended = threading.Event()
+
+    def refuses() -> str:
+        raise RunError("the endpoint cannot be reached")
+
+    def hangs() -> str:
+        assert ended.wait(60)
+        return "late"
+
+    scripted_writer |= {"dead": refuses, "hung": hangs}
+    outcomes = extend(tmp_path, "hung", "dead")
+    assert not ended.is_set()
+    assert outcomes == ["fatal: the endpoint cannot be reached"] * 2
+    ended.set()
+
+
+def test_rows_that_are_answered_at_once_come_back_in_order(tmp_path, scripted_writer):
+    second = threading.Event()
+
+    def first() -> str:
+        assert second.wait(60)
+        return "first"
+
+    def odd() -> str:
+        second.set()
+        raise ValueError("odd")
+
+    scripted_writer |= {"first": first, "odd": odd, "last": lambda: "last"}
+    assert extend(tmp_path, "first", "odd", "last") == ["done", "rejected", "done"]

@@ -14,19 +14,22 @@ from typing import Any
 from gigavideo_data.errors import RowError, RunError
 
 try:
+    import httpx2
     import openai
     from openai.types.chat import ChatCompletion
 except ModuleNotFoundError as error:
     raise RunError("backend http needs the package openai: pip install 'gigavideo[http]'") from error
 
-TIMEOUT_S = 300.0
+TIMEOUT_S = 300.0  # for an answer
+CONNECT_S = 5.0  # for a connection
 RETRIES = 4  # by the client, with growing waits, of what may pass: 408, 409, 429, 5xx, lost connections
 
 
 def client_of(endpoint: str) -> openai.OpenAI:
     """A client of a base URL such as http://localhost:8000/v1; nothing is sent yet."""
     key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own ask for none, the client does
-    return openai.OpenAI(base_url=endpoint, api_key=key, timeout=TIMEOUT_S, max_retries=RETRIES)
+    timeout = httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S)
+    return openai.OpenAI(base_url=endpoint, api_key=key, timeout=timeout, max_retries=RETRIES)
 
 
 def chat(client: openai.OpenAI, model: str, messages: list[Any], **options: Any) -> ChatCompletion:
@@ -64,9 +67,9 @@ def told_apart(model: str) -> Iterator[None]:
     """
     try:
         yield
-    except openai.APITimeoutError as error:
-        raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
     except openai.APIConnectionError as error:
+        if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
+            raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
         raise RunError(
             "the endpoint cannot be reached. Is the server up, and the recipe's `endpoint` its base URL, such as "
             "http://localhost:8000/v1? Then run the same command again: finished rows are kept."
