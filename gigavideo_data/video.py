@@ -152,8 +152,12 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[Any], Taken]) 
             promised, fps = stream.frames, float(stream.average_rate or 0)
             _check_stream(stream)
             _check_size(promised or 1, stream.codec_context, max_bytes)
+            zero_s: float | None = None
             for frame in _frames(container, stream):
                 _check_size(len(taken) + 1, frame, max_bytes)
+                if frame.time is not None and fps:
+                    zero_s = frame.time if zero_s is None else zero_s
+                    _check_time(len(taken), frame.time - zero_s, fps)
                 taken.append(take(frame))
         if not taken or (promised and len(taken) != promised):
             raise RowError("broken_clip", f"{len(taken)} of {promised} frames decode, the file is truncated")
@@ -182,6 +186,13 @@ def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
     if num_bytes > max_bytes:
         allowed = f"{num_bytes / 2**30:.3g} GiB decoded, {MAX_CLIP_VARIABLE} allows {max_bytes / 2**30:.3g}"
         raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+
+
+def _check_time(number: int, at_s: float, fps: float) -> None:
+    """Refuse a frame that a player shows more than half a frame from where its number says it stands."""
+    if abs(at_s - number / fps) > 0.5 / fps:
+        told = f"frame {number} is shown at {at_s:.3g} s, at {fps:g} Hz it would be at {number / fps:.3g} s"
+        raise RowError("broken_clip", f"its frames are not shown at a constant rate: {told}")
 
 
 @dataclass(frozen=True)

@@ -133,3 +133,11 @@ def test_the_arithmetic_works_without_pyav_and_opencv(monkeypatch):
     assert alone.fitting(80, 4) == 77
     with pytest.raises(ImportError):
         alone.decode(b"")
+
+
+def test_a_clip_of_a_set_has_a_constant_frame_rate():
+    slower = [*range(8), *range(8, 40, 4)]  # 8 frames in a second, then 2
+    with pytest.raises(DatasetError, match=r"not shown at a constant rate: frame 1 is shown at 0\.125 s"):
+        video.decode(written(np.zeros((16, 32, 48, 3), np.uint8), "mp4", pts=slower))
+    later = written(np.zeros((16, 32, 48, 3), np.uint8), "mp4", pts=range(100, 116), rate=30)
+    assert video.measure(later) == video.Measured(16, 32, 48, 30.0)
