@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+from typing import Any
 
 import pytest
 from rows import DIMENSION, clip, make_row, make_rows, write_set
@@ -151,7 +152,14 @@ def write_evaluation(folder, num_pairs: int, clip_bytes: int):
             sides[side] = {"reward": reward, "clip": name, "num_frames": 5, "height": 32, "width": 32, "fps": 8.0}
         pairs.append({"dimension": ("mechanics", "material")[at % 2], "prompt": f"p{at}", "seed": at, **sides})
     models = {"base": {"name": "base", "commit": None}, "tuned": {"name": "tuned", "commit": None}}
-    facts = {"split": "test", **models, "trained": [], "judge": "m", "judge_note": None, "comparisons": []}
+    facts: dict[str, Any] = {
+        "split": "test",
+        **models,
+        "trained": [],
+        "judge": "m",
+        "judge_note": None,
+        "comparisons": [],
+    }
     (folder / "eval.json").write_text(json.dumps(facts | {"clips": pairs}))
     return folder
 

@@ -26,7 +26,7 @@ class Answering:
     kind, model, revision = "mllm", "tiny", "1"
 
     def __init__(self, **masses: float) -> None:
-        self.masses, self.calls = masses, []
+        self.masses, self.calls = masses, list[list[str]]()
 
     def answer(self, frames_THWC, fps, asked):
         self.calls.append(asked)
