@@ -31,7 +31,7 @@ from gigavideo_data.hub_write import Ahead
 from gigavideo_data.intake import about, intake
 from gigavideo_data.pinned import pinned
 from gigavideo_data.progress import Progress
-from gigavideo_data.publish import check_out, write_dataset
+from gigavideo_data.publish import check_out, commonest, write_dataset
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
 from gigavideo_data.rewards import as_read
 from gigavideo_data.row import Row
@@ -417,12 +417,13 @@ def check_rejected(work: Build, num_made: int, out: Path) -> None:
     Raises:
         RejectedError: more than `limits.max_rejected` of them.
     """
-    failed = sum(reject["reason"] not in LEFT_OUT for reject in work.rejects)
-    allowed = work.recipe.limits.max_rejected
+    failures = [reject for reject in work.rejects if reject["reason"] not in LEFT_OUT]
+    failed, allowed = len(failures), work.recipe.limits.max_rejected
     if failed > allowed * max(1, failed + num_made):
+        lines = "".join(f"\n  {line}" for line in commonest(failures))
         raise RejectedError(
             f"{failed} of {failed + num_made} rows were rejected, more than limits.max_rejected = {allowed:g} allows. "
-            f"The dataset is in {out}; its rejects say why."
+            f"The dataset is in {out}; its rejects say why, most often:{lines}"
         )
 
 

@@ -45,6 +45,7 @@ PREVIEW_CLIP_BYTES = 2_000_000  # a larger row is not shown by the Hub's viewer
 PAGE = "report.html"  # written by `report`, from a finished set
 UNCOMPRESSED = "video.bytes"  # H.264 does not shrink, and a reader can seek in plain bytes
 NO_DICTIONARY = (UNCOMPRESSED, "latents")  # each value is another one
+EXAMPLE_LETTERS = 200  # of a reject's detail, as a message shows it
 TEXT_ROW_BYTES = 4096  # what a row weighs without its clip or latents, for the limits above
 
 
@@ -75,11 +76,12 @@ def write_dataset(
             clip. They are written in the order of the rows, so that what is trained on together lies together.
 
     Raises:
-        DatasetError: no rows, or the input breaks the contract. What was in `out` is untouched then.
+        DatasetError: no rows, or the input breaks the contract. A set in `out` is untouched then. Without rows, the
+            rejects are written all the same, and the message says where.
     """
-    if not rows:
-        raise DatasetError(f"{out}: no rows to publish. The reasons are in the rejects; change the recipe.")
     check_out(out)
+    if not rows:
+        raise DatasetError(_no_rows(out, rejects))
     staging = out / ".gv" / "staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -130,6 +132,30 @@ def check_out(out: Path) -> None:
     card = out / "README.md"
     if card.exists() and CARD_TAG not in card.read_text(encoding="utf-8", errors="replace"):
         raise DatasetError(f"{card}: not the card of a set, and it would be overwritten. Choose another --out.")
+
+
+def commonest(rejects: Iterable[dict], number: int = 3) -> list[str]:
+    """The reasons that rejected most rows, one line each: how many, at which stage, and the detail of one of them."""
+    of_reason: dict[tuple[str, str], list[dict]] = defaultdict(list)
+    for reject in in_order(list(rejects), REJECTS):
+        of_reason[reject["reason"], reject["stage"]].append(reject)
+    most = sorted(of_reason.items(), key=lambda item: (-len(item[1]), item[0]))[:number]
+    lines = []
+    for (reason, stage), mine in most:
+        detail = next((reject["detail"] for reject in mine if reject["detail"]), "no detail")[:EXAMPLE_LETTERS]
+        lines.append(f"{len(mine)} {reason} ({stage}), such as: {detail}")
+    return ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines]
+
+
+def _no_rows(out: Path, rejects: list[dict]) -> str:
+    """Write the rejects where no set is, and say why there is nothing else."""
+    root = out / ".gv" if (out / "manifest.json").exists() else out
+    root.mkdir(exist_ok=True)
+    name = "rejects/rejects.parquet"
+    _write_file(root, name, in_order(rejects, REJECTS), REJECTS)
+    lines = "".join(f"\n  {line}" for line in commonest(rejects))
+    told = f"{len(rejects)} rejected. All are in {root / name}, most often:{lines}" if rejects else "none rejected."
+    return f"{out}: no rows to publish, {told}\nChange the recipe, then run the same command again."
 
 
 def _by_split(rows: list[dict], contract: Contract) -> dict[str, list[dict]]:

@@ -13,6 +13,7 @@ from gigavideo_data import publish
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.remake import withhold
 from gigavideo_data.schema import LAYOUT, OPTIONAL, ROW_SCHEMA
+from gigavideo_data.verify import verify_folder
 
 
 def contents(folder) -> dict[str, str]:
@@ -65,9 +66,27 @@ def test_splits_and_configs_without_rows_do_not_spoil_the_others(tmp_path):
         assert pq.read_table(out / name).num_rows == 0
 
 
-def test_a_set_without_rows_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="no rows to publish"):
-        write_set(tmp_path / "set", [])
+def test_a_set_without_rows_is_refused_with_the_commonest_reasons_and_its_rejects_are_written(tmp_path):
+    out = tmp_path / "set"
+    reasons = ["no_clip"] * 4 + ["bad_answer"] * 3 + ["lost_facts"] * 2 + ["duplicate"]
+    (plain,) = make_rejects()
+    rejects = [plain | {"reason": reason, "detail": f"{reason} {n}\x1b[2J"} for n, reason in enumerate(reasons)]
+    for _ in range(2):  # the same command again is not in the way of itself
+        with pytest.raises(DatasetError, match="no rows to publish, 10 rejected") as error:
+            publish.write_dataset(out, [], [], rejects, make_manifest([], rejects), COST)
+    message = str(error.value)
+    assert "4 no_clip (prompt), such as: no_clip 0" in message
+    assert "3 bad_answer (prompt), such as: bad_answer 4" in message
+    assert "lost_facts 7" in message
+    assert "\x1b" not in message
+    assert "duplicate" not in message
+    assert str(out / "rejects" / "rejects.parquet") in message
+    assert pq.read_table(out / "rejects" / "rejects.parquet").num_rows == 10
+    write_set(out)
+    verify_folder(out)
+    with pytest.raises(DatasetError, match=r"\.gv/rejects/rejects\.parquet"):
+        publish.write_dataset(out, [], [], rejects, make_manifest([], rejects), COST)
+    verify_folder(out)
 
 
 def test_rewriting_removes_the_shards_of_the_older_set(tmp_path, monkeypatch):
