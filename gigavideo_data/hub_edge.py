@@ -1,6 +1,7 @@
 """Calls to the Hub: what may pass is tried again with a deadline, and what it refuses is told in words.
 
-The client itself retries uploads and downloads, but neither commits, tags nor the making of a repository.
+The client itself retries uploads and downloads, but neither commits, tags nor the making of a repository. It waits for
+ever for most answers.
 """
 
 from __future__ import annotations
@@ -10,19 +11,27 @@ import importlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gigavideo_data.errors import GigaVideoError, HubError
 
-ASK_S, DEADLINE_S = 20.0, 300.0  # for which a question, and a call that changes something, is tried again
+# For which a question, the reading of a file, and a call that changes something, is tried again.
+ASK_S, READ_S, DEADLINE_S = 20.0, 60.0, 300.0
+SILENCE_S = {"GET": 20.0, "HEAD": 20.0}  # after which a request that nobody answers is given up
+LONG_SILENCE_S = 100.0  # the same of one that changes something
 RETRIED = (408, 429, 500, 502, 503, 504)
 WAITS_S = (1, 2, 4, 8, 16, 30)
 XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet reports a status in its text alone
+# Of a disk; waiting does not help.
 OF_THIS_MACHINE = {
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "EMFILE")
 }
+
+if TYPE_CHECKING:
+    import httpx2
 
 Result = TypeVar("Result")
 
@@ -56,6 +65,7 @@ def patiently(
     began = time.monotonic()
     for wait_s in _waits():
         try:
+            _bound_silence()
             return call(*args, **kwargs)
         except (GigaVideoError, LocalTokenNotFoundError):
             raise
@@ -66,8 +76,8 @@ def patiently(
                 raise HubError(f"{what}: {refusal(error, writes=writes)}") from error
             if time.monotonic() - began + wait_s > deadline_s:
                 raise HubError(
-                    f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}). Run the same "
-                    "command again: what is done is kept."
+                    f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}{_host(error)}). "
+                    "Run the same command again: what is done is kept."
                 ) from error
             time.sleep(_asked_to_wait(error) or wait_s)
     raise AssertionError("waits without end")
@@ -160,6 +170,31 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
+
+
+def _host(error: BaseException) -> str:
+    """Who was asked, where the error says it: large files lie on other hosts than the Hub's own."""
+    for one in _chain(error):
+        with suppress(AttributeError, RuntimeError):  # httpx raises the latter where it is not known
+            return f" of {one.request.url.netloc.decode()}"  # type: ignore[attr-defined]
+    return ""
+
+
+def _bound_silence() -> None:
+    """Have the client give up requests that nobody answers, where it sets no limit itself."""
+    from huggingface_hub import get_session
+
+    session = get_session()
+    if _limit not in session.event_hooks["request"]:
+        session.event_hooks = session.event_hooks | {"request": [*session.event_hooks["request"], _limit]}
+
+
+def _limit(request: httpx2.Request) -> None:
+    limit_s = SILENCE_S.get(request.method, LONG_SILENCE_S)
+    given = request.extensions.get("timeout", {})
+    request.extensions["timeout"] = {
+        name: limit_s if given.get(name) is None else given[name] for name in ("connect", "read", "write", "pool")
+    }
 
 
 def _waits() -> Iterator[float]:

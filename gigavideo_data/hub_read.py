@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gigavideo_data import versions
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import BESIDE, MAX_GROUP_BYTES, read_manifest
-from gigavideo_data.hub_edge import ASK_S, patiently, silent
+from gigavideo_data.hub_edge import ASK_S, READ_S, patiently, silent
 from gigavideo_data.hub_models import intact
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import completed
@@ -163,7 +163,7 @@ def read_columns(version: Version, name: str, columns: list[str]) -> pa.Table:
         with HfFileSystem().open(f"datasets/{version.repo}@{version.sha}/{name}", cache_type="none") as remote:
             return _columns(version, name, remote, columns)
 
-    return patiently(f"{version}: {name}", read)
+    return patiently(f"{version}: {name}", read, deadline_s=READ_S)
 
 
 def _columns(version: Version, name: str, source: Path | IO[bytes], columns: list[str]) -> pa.Table:
@@ -254,7 +254,7 @@ def _sizes(version: Version, names: list[str]) -> dict[str, int]:
     from huggingface_hub import HfApi
 
     asked: dict[str, Any] = {"repo_type": "dataset", "revision": version.sha}
-    infos = patiently(f"{version}: sizes", HfApi().get_paths_info, version.repo, names, **asked)
+    infos = patiently(f"{version}: sizes", HfApi().get_paths_info, version.repo, names, deadline_s=READ_S, **asked)
     return {info.path: info.size for info in infos if hasattr(info, "size")}
 
 
@@ -269,5 +269,5 @@ def _cached(version: Version, name: str) -> Path | None:
 def _file(version: Version, name: str, **more: Any) -> Path:
     from huggingface_hub import hf_hub_download
 
-    where = {"repo_type": "dataset", "revision": version.sha, **more}
+    where: dict[str, Any] = {"repo_type": "dataset", "revision": version.sha, "deadline_s": READ_S, **more}
     return Path(patiently(f"{version}: {name}", hf_hub_download, version.repo, name, **where))

@@ -95,6 +95,9 @@ class Hub:
         self.given: Counter[str] = Counter()  # bytes that went out, by file
         self.lock = threading.RLock()
         self.endpoint = ""
+        self.store_endpoint = ""  # of a second host for large files, if there is one
+        self.lost_headers: set[str] = set()  # of the answers that send there
+        self.store_asked: list[tuple[str, str]] = []  # of that host: method and Authorization
 
     def repo(self, name: str, kind: str = "datasets") -> Repo:
         """A repository that is there."""

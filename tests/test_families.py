@@ -298,7 +298,9 @@ def test_the_datasets_target_may_be_a_model_of_the_hub(
     (on_the_hub / "text_encoder" / "pytorch_model.bin").write_text("pickled")
     asked = []
 
-    def download(model: str, file: str | None = None, *, revision: str | None, allow_patterns: str = "*") -> str:
+    def download(
+        model: str, file: str | None = None, *, revision: str | None, allow_patterns: str = "*", **_: object
+    ) -> str:
         asked.append((model, revision))
         here = tmp_path / (revision or main[0])  # as the client's cache names it
         files = [path.relative_to(on_the_hub).as_posix() for path in on_the_hub.rglob("*") if path.is_file()]

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hub_clients import connect, gv_data, gv_train, here
-from hub_server import serving
+from hub_server import serving, serving_from_two_hosts
 from hub_state import Fault, File, Hub
 from rows import FPS, make_rows, write_set
 from train_set import row, rows, training_set
@@ -259,3 +260,45 @@ def test_a_commit_needs_no_question_and_a_known_tag_no_answer(hub, tmp_path, mon
     assert (code, "did not answer" in said) == (4, True), "the newest version may be another one"
     hub.faults = [Fault("GET", "/refs", 403, times=99)]
     assert gv("data", "inspect", f"{REPO}@v1.0.0")[0] == 4, "refused is refused"
+
+
+def test_large_files_lie_on_a_second_host_which_is_sent_no_token(tmp_path, monkeypatch, gv):
+    training_set(tmp_path / "set")
+    with serving_from_two_hosts() as hub:
+        connect(hub, tmp_path, monkeypatch)
+        for command in (
+            ("data", "push", "set", REPO),
+            ("train", "--dataset", REPO, "--dry-run"),  # ranged requests
+            ("data", "verify", REPO),
+        ):
+            began = time.monotonic()
+            code, _, said = gv(*command)
+            assert code == 0, said
+            assert time.monotonic() - began < 60
+    assert {method for method, _ in hub.store_asked} == {"PUT", "GET"}
+    assert {token for _, token in hub.store_asked} == {""}
+    assert len(hub.asked) < 200
+
+
+@pytest.mark.parametrize("lost", [{"X-Repo-Commit"}, {"ETag", "X-Linked-Etag"}])
+def test_a_redirect_that_is_not_of_a_hub_is_told_at_once(tmp_path, monkeypatch, gv, lost):
+    with serving_from_two_hosts() as hub:
+        hub.lost_headers = lost
+        put(hub, write_set(tmp_path / "set"), "v1.0.0")
+        connect(hub, tmp_path, monkeypatch)
+        monkeypatch.setattr("gigavideo_data.hub_edge.time.sleep", lambda _: pytest.fail("tried again"))
+        code, _, said = gv("data", "verify", REPO)
+    assert (code, "data/train-00000-of-00001.parquet" in said) == (4, True), said
+
+
+def test_a_hub_that_says_nothing_is_given_up(hub, tmp_path, monkeypatch, gv):
+    put(hub, write_set(tmp_path / "set"), "v1.0.0")
+    connect(hub, tmp_path, monkeypatch)
+    for name, value in (("SILENCE_S", {"GET": 0.2}), ("LONG_SILENCE_S", 0.2), ("WAITS_S", (1000.0,))):
+        monkeypatch.setattr(hub_edge, name, value)
+    for method, path in (("GET", "/refs"), ("POST", "/paths-info/")):
+        hub.faults = [Fault(method, path, delay_s=5.0)]
+        began = time.monotonic()
+        code, _, said = gv("data", "verify", REPO)
+        assert (code, f"(ReadTimeout of {hub.endpoint.removeprefix('http://')})" in said) == (4, True), said
+        assert time.monotonic() - began < 5
