@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +71,8 @@ def preflight(
         private: whether it is to be made private, if it has to be made.
         tag: version that is asked for; whether it is taken is for the caller to find out.
 
+    A repository is made here only where the Hub does not say whether its owner's organisation lets this user make one.
+
     Raises:
         RecipeError: the tag is no version.
         HubError: no token, one that may not write there, a name that cannot be, or somebody else's card in the way.
@@ -94,9 +96,11 @@ def preflight(
     except HubError as error:
         if not isinstance(error.__cause__, RepositoryNotFoundError):
             raise
-        _check_owner(repo, me, new=True)
-        return Place(repo, kind, private, None, {})
-    _check_owner(repo, me, new=False)
+        place = Place(repo, kind, private, None, {})
+        if _role(repo, me, new=True) is None:  # only the Hub knows; better asked now than after a build
+            place = replace(place, head=made(place))
+        return place
+    _role(repo, me, new=False)
     refs = patiently(f"{repo}: tags", partial(api.list_repo_refs, repo, repo_type=kind))
     tags = {one.name: one.target_commit for one in refs.tags}
     place = Place(repo, kind, bool(info.private), str(info.sha), tags)
@@ -106,12 +110,23 @@ def preflight(
     return place
 
 
-def _check_owner(repo: str, me: dict[str, Any], *, new: bool) -> None:
-    """Nobody writes among strangers; in an organisation somebody who may only read may still own a repository."""
-    owner, mine = repo.split("/")[0], {me["name"]: "write"}
-    mine |= {org["name"]: org.get("roleInOrg", "read") for org in me.get("orgs", [])}
-    if owner not in mine or (new and mine[owner] == "read"):
-        raise HubError(f"{repo}: you may not write there; you may as {', '.join(sorted(mine))}")
+def _role(repo: str, me: dict[str, Any], *, new: bool) -> str | None:
+    """Somebody's role where the repository lies; None, the Hub does not say it.
+
+    Nobody writes among strangers; in an organisation somebody who may only read may still own a repository.
+
+    Raises:
+        HubError: with it, nothing can be written there.
+    """
+    owner = repo.split("/")[0]
+    roles: dict[str, str | None] = {me["name"]: "write"}
+    roles |= {org["name"]: org.get("roleInOrg") for org in me.get("orgs", [])}
+    others = f"you may as {', '.join(sorted(name for name, role in roles.items() if role != 'read'))}"
+    if owner not in roles:
+        raise HubError(f"{repo}: you may not write there, as you are no member of {owner}; {others}")
+    if new and roles[owner] == "read":
+        raise HubError(f"{repo}: you may not write there, as your role in {owner} is read; {others}")
+    return roles[owner]
 
 
 def made(place: Place) -> str:

@@ -139,14 +139,14 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(401, said="Invalid user token")
         role = "write" if self._token() == WRITES else "read"
         token = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
-        orgs = [{"type": "org", "name": ORG, "roleInOrg": "write"}]
+        orgs = [{"type": "org", "name": ORG} | ({"roleInOrg": self.hub.role} if self.hub.role else {})]
         self._answer(200, {"type": "user", "name": USER, "id": "1", "orgs": orgs, "auth": token})
 
     def _create(self) -> None:
         self._may_write()
         asked = json.loads(self.body)
         name = f"{asked.get('organization') or USER}/{asked['name']}"
-        if name.split("/")[0] not in (USER, ORG):
+        if name.split("/")[0] not in (USER, *([ORG] if self.hub.org_takes_repos else [])):
             raise _Refused(403, said=f"You don't have the rights to create a repo under {name.split('/')[0]}")
         kind = {"dataset": "datasets"}.get(asked.get("type", "model"), "models")
         private = asked.get("private") or asked.get("visibility") == "private"

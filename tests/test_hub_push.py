@@ -133,3 +133,24 @@ def test_a_refusal_to_read_asks_for_the_right_to_read(hub, gv_data, tmp_path):
         assert time.monotonic() - began < 10
     code, _, said = gv_data("inspect", "org/none")
     assert (code, "there is no such repository, or it is private" in said) == (4, True), said
+
+
+def test_a_role_that_the_hub_does_not_tell_is_found_out_by_writing(hub, gv_data, tmp_path):
+    write_set(tmp_path / "set")
+    hub.role = None
+    hub.org_takes_repos = False
+    code, _, said = gv_data("build", "--recipe", "quickstart", "--push", REPO)
+    assert (code, "may not write there; use one with write access" in said) == (4, True), said
+    assert not (tmp_path / "runs" / "store").exists()
+    hub.org_takes_repos = True
+    code, _, said = gv_data("push", "set", REPO, "--private")
+    assert (code, hub.repo(REPO).private, list(hub.repo(REPO).tags)) == (0, True, ["v1.0.0"]), said
+
+
+def test_a_role_that_may_only_read_is_named(hub, gv_data, tmp_path):
+    write_set(tmp_path / "set")
+    hub.role = "read"
+    code, _, said = gv_data("push", "set", REPO)
+    assert (code, said.strip().endswith("as your role in org is read; you may as somebody")) == (4, True), said
+    hub.create("datasets", REPO, private=False)  # of its own, in spite of the role
+    assert gv_data("push", "set", REPO)[0] == 0
