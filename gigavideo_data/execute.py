@@ -16,8 +16,8 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ STALL_S = 1800  # no row finished for so long: something hangs, and the run says
 NODE_ANSWERS_S = 120  # for a new node's first worker to start
 SLOTS_PER_WORKER = 0.1  # of a CPU, in Ray's books only
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+SHORT_FOLDER = "/tmp"
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # the system's limit for the whole path of a socket
+# Variables that name folders for sockets, TMPDIR where they are not set; and what is put behind the folder.
+SOCKETS = {
+    "RAY_TMPDIR": "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store",
+    "VLLM_RPC_BASE_PATH": "/01234567-0123-0123-0123-0123456789ab",
+}
 
 
 class Worker:
@@ -156,7 +163,8 @@ class Ray:
             self.replicas = self.limits.replicas or len(os.sched_getaffinity(0))
             variables = _ONE_THREAD | {video.MAX_CLIP_VARIABLE: str(video.max_clip_bytes() / 2**30)}
             settings = {"runtime_env": {"env_vars": variables}} if on_cluster else _local_settings(self.replicas)
-            with _no_native_chatter(), nullcontext() if on_cluster else _inherited(variables):
+            inherited = {} if on_cluster else variables | socket_folders(os.environ)
+            with _no_native_chatter(), _inherited(inherited):
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
             self._up = True
             if on_cluster:
@@ -268,6 +276,28 @@ def _local_settings(replicas: int) -> dict[str, Any]:
     # "local": another Ray that happens to run here is not asked for, and would refuse these settings.
     slots = max(4, replicas + 2)
     return {"address": "local", "num_cpus": slots, "object_store_memory": 256 * 2**20, "include_dashboard": False}
+
+
+def socket_folders(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that send sockets to a short folder, where that for temporary files has too long a name for them.
+
+    Raises:
+        RunError: a folder that was named for sockets is too long, or there is no short one.
+    """
+    moved = {}
+    for variable, path in SOCKETS.items():
+        longest = SOCKET_BYTES - len(path)
+        name = variable if variable in environment else "TMPDIR"
+        num_bytes = len(os.fsencode(environment.get(name, "")))
+        if num_bytes <= longest:
+            continue
+        if name == variable or not os.access(SHORT_FOLDER, os.W_OK):
+            raise RunError(
+                f"{name} has {num_bytes} bytes, too many for the paths of sockets. Set {variable} to a folder whose "
+                f"name has at most {longest}, such as {SHORT_FOLDER}."
+            )
+        moved[variable] = SHORT_FOLDER
+    return moved
 
 
 def _check_shared(store: Path) -> None:

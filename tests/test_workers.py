@@ -1,6 +1,8 @@
 """Workers: how many hold a heavy engine, and what is said of an engine that cannot be loaded."""
 
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -9,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gigavideo_data import execute
 from gigavideo_data.engines import ENGINES, judge_engine, writer_engine
 from gigavideo_data.errors import RunError
-from gigavideo_data.execute import Worker, placed
+from gigavideo_data.execute import Worker, placed, socket_folders
 from gigavideo_data.recipe import Judge, Place, Writer
 from gigavideo_data.store import Store
 
@@ -111,3 +114,31 @@ def test_rows_that_are_answered_at_once_come_back_in_order(tmp_path, scripted_wr
 
     scripted_writer |= {"first": first, "odd": odd, "last": lambda: "last"}
     assert extend(tmp_path, "first", "odd", "last") == ["done", "rejected", "done"]
+
+
+def test_sockets_go_to_a_short_folder_where_that_for_temporary_files_has_a_long_name(monkeypatch):
+    assert socket_folders({}) == socket_folders({"TMPDIR": "/scratch/me"}) == {}
+    assert socket_folders({"TMPDIR": "/" + "x" * 60}) == {"RAY_TMPDIR": "/tmp"}
+    long = "/" + "x" * 116
+    assert socket_folders({"TMPDIR": long}) == {"RAY_TMPDIR": "/tmp", "VLLM_RPC_BASE_PATH": "/tmp"}
+    assert socket_folders({"TMPDIR": long, "RAY_TMPDIR": "/ours"}) == {"VLLM_RPC_BASE_PATH": "/tmp"}
+    with pytest.raises(RunError, match=r"RAY_TMPDIR has 117 bytes.*a folder whose name has at most \d\d, such as /tmp"):
+        socket_folders({"RAY_TMPDIR": long})
+    monkeypatch.setattr(execute, "SHORT_FOLDER", "/nowhere")
+    with pytest.raises(RunError, match=r"TMPDIR has 117 bytes.*Set RAY_TMPDIR to a folder"):
+        socket_folders({"TMPDIR": long})
+
+
+def test_ray_starts_with_a_long_name_for_temporary_files(tmp_path):
+    folder = tmp_path / ("x" * (117 - len(str(tmp_path))))
+    folder.mkdir()
+    code = (
+        "from pathlib import Path; import ray; from gigavideo_data.execute import Ray; "
+        "from gigavideo_data.recipe import Limits, Scale; "
+        "ours = Ray(Limits(replicas=1), Scale()); ours._start(Path('.').resolve()); print(ray.is_initialized())"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
+    assert done.stdout.split() == ["True"], done.stderr
