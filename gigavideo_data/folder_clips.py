@@ -37,8 +37,8 @@ class FolderClips:
         """Caption, MP4 bytes and origin of one real video.
 
         Raises:
-            RowError: there is no such file, or several can be meant (no_clip), it cannot be decoded (broken_clip), or
-                is too short (too_short).
+            RowError: there is no such file, or several can be meant (no_clip), it is too short (too_short), or as
+                `video.read` says.
         """
         times = None if start_s is None or end_s is None else (start_s, end_s)
         file, whole = self.files.locate(clip, timed=times is not None)

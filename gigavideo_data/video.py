@@ -114,7 +114,7 @@ def decode(data: bytes, where: str = "clip") -> Clip:
         DatasetError: not a video, truncated, no frames, a codec outside `CODECS`, or above one of the limits.
         RecipeError: `MAX_CLIP_VARIABLE` is set to something else than a size.
     """
-    frames, fps = _decoded(data, where, _pixels)
+    frames, fps = _decoded(data, where, _Frame.pixels)
     frames_THWC = np.empty((len(frames), *frames[0].shape), np.uint8)
     for number in reversed(range(len(frames))):
         frames_THWC[number] = frames.pop()  # so that no more than one frame is held twice
@@ -123,7 +123,7 @@ def decode(data: bytes, where: str = "clip") -> Clip:
 
 def measure(data: bytes | IO[bytes], where: str = "clip") -> Measured:
     """Decode every frame of an MP4, or of an open file, and keep none; raises what `decode` raises."""
-    sizes, fps = _decoded(data, where, lambda frame: _turn(frame).size(frame.height, frame.width))
+    sizes, fps = _decoded(data, where, lambda frame: frame.size)
     return Measured(len(sizes), *sizes[0], fps)
 
 
@@ -143,7 +143,7 @@ def max_clip_bytes() -> int:
     return int(gib * 2**30)
 
 
-def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[Any], Taken]) -> tuple[list[Taken], float]:
+def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[_Frame], Taken]) -> tuple[list[Taken], float]:
     """What `take` returns for each frame of an MP4, and its frame rate (Hz), of a file from anywhere."""
     max_bytes = max_clip_bytes()
     taken: list[Taken] = []
@@ -154,10 +154,10 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[Any], Taken]) 
             _check_size(promised or 1, stream.codec_context, max_bytes)
             zero_s: float | None = None
             for frame in _frames(container, stream):
-                _check_size(len(taken) + 1, frame, max_bytes)
-                if frame.time is not None and fps:
-                    zero_s = frame.time if zero_s is None else zero_s
-                    _check_time(len(taken), frame.time - zero_s, fps)
+                _check_size(len(taken) + 1, frame.decoded, max_bytes)
+                if frame.decoded.time is not None and fps:
+                    zero_s = frame.decoded.time if zero_s is None else zero_s
+                    _check_time(len(taken), frame.decoded.time - zero_s, fps)
                 taken.append(take(frame))
         if not taken or (promised and len(taken) != promised):
             raise RowError("broken_clip", f"{len(taken)} of {promised} frames decode, the file is truncated")
@@ -203,20 +203,40 @@ class _Turn:
     rows_reversed: bool = False
     columns_reversed: bool = False
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width as shown."""
-        return (width, height) if self.exchanged else (height, width)
+
+@dataclass(frozen=True)
+class _Frame:
+    """A decoded frame of PyAV, how it is to be turned, and the width of its pixels over their height as shown."""
+
+    decoded: Any
+    turn: _Turn
+    aspect: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width (px) as shown."""
+        height, width = self.decoded.height, self.decoded.width
+        return (width, height) if self.turn.exchanged else (height, width)
+
+    def pixels(self) -> np.ndarray:
+        """The frame as it is shown, uint8 RGB (H, W, 3)."""
+        frame_HWC, turn = self.decoded.to_ndarray(format="rgb24"), self.turn
+        if turn.exchanged:
+            frame_HWC = frame_HWC.swapaxes(0, 1)
+        rows, columns = (slice(None, None, -1 if back else 1) for back in (turn.rows_reversed, turn.columns_reversed))
+        return np.ascontiguousarray(frame_HWC[rows, columns])
 
 
 def _turn(frame: Any) -> _Turn:
-    """What the container says about how its pictures are turned.
+    """What the container says about how its pictures are turned, as it stands beside a decoded one.
 
     Raises:
         RowError: they are to be shown askew.
     """
     from av.sidedata.sidedata import Type
 
-    side = frame.side_data.get(Type.DISPLAYMATRIX)
+    # PyAV keeps a frame whose side data were looked at until the garbage collector runs: a small copy, therefore.
+    side = frame.reformat(width=2, height=2).side_data.get(Type.DISPLAYMATRIX)
     if side is None:
         return _Turn()
     # A picture's x and y become a x + c y and b x + d y, both with y downwards.
@@ -225,15 +245,6 @@ def _turn(frame: Any) -> _Turn:
     if min(straight, across) > 0.01 * max(straight, across):
         raise RowError("broken_clip", "its pictures are to be turned by no multiple of 90 degrees; turn them first")
     return _Turn(True, b < 0, c < 0) if across > straight else _Turn(False, d < 0, a < 0)
-
-
-def _pixels(frame: Any) -> np.ndarray:
-    """A frame as it is shown, uint8 RGB (H, W, 3)."""
-    frame_HWC, turn = frame.to_ndarray(format="rgb24"), _turn(frame)
-    if turn.exchanged:
-        frame_HWC = frame_HWC.swapaxes(0, 1)
-    rows, columns = (slice(None, None, -1 if back else 1) for back in (turn.rows_reversed, turn.columns_reversed))
-    return np.ascontiguousarray(frame_HWC[rows, columns])
 
 
 def _check_colours(frame: Any) -> None:
@@ -268,24 +279,26 @@ def _opened(source: Any, **how: Any) -> Iterator[tuple[Any, Any]]:
         raise RowError("broken_clip", f"cannot be decoded ({error}), the file is broken") from error
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
+def _frames(container: Any, stream: Any) -> Iterator[_Frame]:
     """The frames of a stream, in the order in which they are shown.
 
     Raises:
-        RowError: they are HDR, or not of one size, or take more packets or time than one clip may take.
+        RowError: they are HDR or change their size, or take more packets or time than one clip may take.
     """
     end_s = time.thread_time() + MAX_DECODE_S
-    sizes: set[tuple[int, int]] = set()
+    aspect, turn, look = float(stream.sample_aspect_ratio or 1), _Turn(), ""
     for number, packet in enumerate(container.demux()):  # of all streams: those of others take time too
         if number >= MAX_PACKETS:
             raise RowError("broken_clip", f"more than {MAX_PACKETS} packets, which one clip may not have")
         for frame in packet.decode() if packet.stream_index == stream.index else ():
             _check_colours(frame)
-            sizes.add(_turn(frame).size(frame.height, frame.width))
-            if len(sizes) > 1:
-                told = " and of ".join(f"{height} x {width}" for height, width in sorted(sizes))
-                raise RowError("size_changes", f"its pictures are of {told} px; cut it where their size changes")
-            yield frame
+            here = f"{frame.width} x {frame.height} px" + (f", turned by {frame.rotation}" if frame.rotation else "")
+            if not look:
+                turn, look = _turn(frame), here
+            if here != look:
+                told = f"its pictures change from {look} to {here}"
+                raise RowError("size_changes", f"{told}; cut the video where they change")
+            yield _Frame(frame, turn, 1 / aspect if turn.exchanged else aspect)
         if time.thread_time() > end_s:
             raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
 
@@ -317,13 +330,14 @@ def read(
         frames_THWC, uint8 RGB: for each moment the frame that a player shows then.
 
     Raises:
-        RowError: not a video, no frames in that part, or above one of the limits.
+        RowError: HDR (hdr), of changing size (size_changes), not a video, without frames in that part, or above one of
+            the limits (broken_clip).
     """
     frames_THWC = np.empty((num_frames, height, width, 3), np.uint8)
     count, last = 0, None
     try:
         for shown in islice(at_rate(_shown(file, start_s, end_s), fps), num_frames):
-            frames_THWC[count] = frames_THWC[count - 1] if shown is last else _filled(*shown, height, width)
+            frames_THWC[count] = frames_THWC[count - 1] if shown is last else _filled(shown, height, width)
             count, last = count + 1, shown
     except RowError as error:
         raise RowError(error.reason, f"{file.name}: {error.detail}") from error
@@ -332,25 +346,22 @@ def read(
     return frames_THWC[:count]
 
 
-def _filled(frame: Any, aspect: float, height: int, width: int) -> np.ndarray:
-    """A decoded frame as it is shown, of another size (px); `aspect` is the width of its pixels over their height."""
-    frame_HWC = _pixels(frame)
-    if _turn(frame).exchanged:
-        aspect = 1 / aspect
-    ratio = frame_HWC.shape[1] * aspect / frame_HWC.shape[0] / (width / height)
+def _filled(frame: _Frame, height: int, width: int) -> np.ndarray:
+    """The pixels of a frame as it is shown, of another size (px)."""
+    own_height, own_width = frame.size
+    ratio = own_width * frame.aspect / own_height / (width / height)
     if not 1 / MAX_CUT <= ratio <= MAX_CUT:
-        size = f"{frame_HWC.shape[1]} x {frame_HWC.shape[0]} px"
-        raise RowError("broken_clip", f"of pictures of {size}, less than 1/{MAX_CUT} would fit {width} x {height} px")
-    return filling(frame_HWC[None], height, width, aspect)[0]
+        told = f"of pictures of {own_width} x {own_height} px"
+        raise RowError("broken_clip", f"{told}, less than 1/{MAX_CUT} would fit {width} x {height} px")
+    return filling(frame.pixels()[None], height, width, frame.aspect)[0]
 
 
-def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, float, tuple[Any, float]]]:
-    """What a player shows from `start_s` until `end_s`: from when until when (s), the frame and its pixels' aspect."""
+def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, float, _Frame]]:
+    """The frames that a player shows from `start_s` until `end_s`: from when until when (s), and the frame."""
     for seek in (True, False) if start_s > SEEK_MARGIN_S else (False,):
         with _opened(str(file)) as (container, stream):
             if seek and not _seek(container, start_s):
                 continue
-            aspect = float(stream.sample_aspect_ratio or 1)
             spans = _spans(container, stream)
             first = next(spans, None)
             if first is None or (seek and first[0] > start_s + STAMP_S):
@@ -359,7 +370,7 @@ def _shown(file: Path, start_s: float, end_s: float) -> Iterator[tuple[float, fl
                 if begin_s >= end_s - STAMP_S:
                     return
                 if until_s > start_s + STAMP_S:
-                    yield max(begin_s, start_s), min(until_s, end_s), (frame, aspect)
+                    yield max(begin_s, start_s), min(until_s, end_s), frame
             return
 
 
@@ -374,13 +385,14 @@ def _seek(container: Any, start_s: float) -> bool:
     return True
 
 
-def _spans(container: Any, stream: Any) -> Iterator[tuple[float, float, Any]]:
+def _spans(container: Any, stream: Any) -> Iterator[tuple[float, float, _Frame]]:
     """From when until when each frame is shown (s), by the time stamps, and the frame."""
     zero_s = _zero_s(container)
     usual_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-    waiting: tuple[float, Any] | None = None  # the frame whose end is not known yet
+    waiting: tuple[float, _Frame] | None = None  # the frame whose end is not known yet
     for frame in _frames(container, stream):
-        begin_s = frame.time - zero_s if frame.time is not None else waiting[0] + usual_s if waiting else 0.0
+        at_s = frame.decoded.time
+        begin_s = at_s - zero_s if at_s is not None else waiting[0] + usual_s if waiting else 0.0
         if waiting:
             if begin_s < waiting[0] - STAMP_S:
                 told = f"the time stamps go back from {waiting[0]:g} s to {begin_s:g} s"
@@ -389,8 +401,9 @@ def _spans(container: Any, stream: Any) -> Iterator[tuple[float, float, Any]]:
             yield waiting[0], begin_s, waiting[1]
         waiting = begin_s, frame
     if waiting:
-        frame = waiting[1]
-        yield waiting[0], waiting[0] + (float(frame.duration * frame.time_base) if frame.duration else usual_s), frame
+        begin_s, frame = waiting
+        last = frame.decoded
+        yield begin_s, begin_s + (float(last.duration * last.time_base) if last.duration else usual_s), frame
 
 
 def _zero_s(container: Any) -> float:

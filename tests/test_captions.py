@@ -455,9 +455,9 @@ def test_pictures_that_change_their_size_are_a_reason(tmp_path, container):
     with pytest.raises(RowError) as caught:
         video.read(tmp_path / "a.video", height=96, width=128, fps=8.0, num_frames=16)
     assert caught.value.reason == "size_changes"
-    assert caught.value.detail.startswith("a.video: its pictures are of 96 x 128 and of 128 x 96 px")
+    assert caught.value.detail.startswith("a.video: its pictures change from 128 x 96 px to 96 x 128 px")
     if container == "mp4":
-        with pytest.raises(DatasetError, match="96 x 128 and of 128 x 96 px"):
+        with pytest.raises(DatasetError, match="from 128 x 96 px to 96 x 128 px"):
             video.decode(data)
 
 

@@ -1,9 +1,11 @@
 """Clips in and out of MP4."""
 
+import gc
 import importlib
 import sys
 import tracemalloc
 
+import av
 import numpy as np
 import pytest
 from clip_files import written
@@ -141,3 +143,17 @@ def test_a_clip_of_a_set_has_a_constant_frame_rate():
         video.decode(written(np.zeros((16, 32, 48, 3), np.uint8), "mp4", pts=slower))
     later = written(np.zeros((16, 32, 48, 3), np.uint8), "mp4", pts=range(100, 116), rate=30)
     assert video.measure(later) == video.Measured(16, 32, 48, 30.0)
+
+
+def test_no_frame_waits_for_the_garbage_collector():
+    data = written(FRAMES, "mp4", rotation={"degrees": 90})
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+        for _ in range(5):
+            video.measure(data)
+        left = [one for one in gc.get_objects() if isinstance(one, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert sum(frame.width > 2 for frame in left) == before
