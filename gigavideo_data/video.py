@@ -24,6 +24,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from gigavideo_data.errors import DatasetError, RecipeError, RowError, RunError
+from gigavideo_data.mp4 import num_samples
 
 Taken = TypeVar("Taken")
 
@@ -147,8 +148,11 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[_Frame], Taken
     """What `take` returns for each frame of an MP4, and its frame rate (Hz), of a file from anywhere."""
     max_bytes = max_clip_bytes()
     taken: list[Taken] = []
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
-        with _opened(io.BytesIO(data) if isinstance(data, bytes) else data, format="mp4") as (container, stream):
+        if num_samples(file, MAX_PACKETS) > MAX_PACKETS:
+            raise RowError("broken_clip", f"its index promises more than {MAX_PACKETS} packets or cannot be counted")
+        with _opened(file, format="mp4") as (container, stream):
             promised, fps = stream.frames, float(stream.average_rate or 0)
             _check_stream(stream)
             _check_size(promised or 1, stream.codec_context, max_bytes)

@@ -2,6 +2,8 @@
 
 import gc
 import importlib
+import io
+import struct
 import sys
 import tracemalloc
 
@@ -11,7 +13,7 @@ import pytest
 from clip_files import written
 
 import gigavideo_data
-from gigavideo_data import video
+from gigavideo_data import mp4, video
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import sample_scene
@@ -157,3 +159,34 @@ def test_no_frame_waits_for_the_garbage_collector():
     finally:
         gc.enable()
     assert sum(frame.width > 2 for frame in left) == before
+
+
+def promising(data: bytes, num_samples: int) -> bytes:
+    """An MP4 whose tables promise other numbers of samples of one byte each."""
+    changed = bytearray(data)
+    for box, at, values in (("stsz", 4, (1, num_samples)), ("stts", 8, (num_samples,)), ("stsc", 12, (num_samples,))):
+        place = data.index(box.encode()) + 4 + at
+        changed[place : place + 4 * len(values)] = struct.pack(f">{len(values)}I", *values)
+    return bytes(changed)
+
+
+def test_a_file_that_promises_millions_of_frames_is_refused_before_it_is_opened(monkeypatch):
+    data = promising(video.encode(FRAMES, 8.0), 2_000_000)
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(DatasetError, match="promises more than 100000 packets"):
+        video.decode(data)
+
+
+def test_the_samples_of_an_mp4_are_counted_wherever_its_tables_stand():
+    whole = video.encode(FRAMES, 8.0)
+    fragmented = written(FRAMES, "mp4", movflags="frag_every_frame+empty_moov")
+    assert [mp4.num_samples(io.BytesIO(data), 100) for data in (whole, fragmented, whole + whole)] == [5, 5, 10]
+    assert mp4.num_samples(io.BytesIO(promising(whole, 2**32 - 1)), 100) == 101
+    assert mp4.num_samples(io.BytesIO(struct.pack(">I4s", 8, b"free") * 101), 100) == 101
+    assert mp4.num_samples(io.BytesIO(struct.pack(">I4sI4s", 16, b"moov", 8, b"cmov")), 100) == 101
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 9, 2**32 - 1])
+def test_a_box_of_any_size_ends_the_count(size):
+    for tail in (b"", b"\xff" * 4, b"\xff" * 8, b"\0" * 8):
+        assert mp4.num_samples(io.BytesIO(struct.pack(">I4s", size, b"moov") + tail), 100) <= 101
