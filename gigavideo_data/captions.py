@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.reasons import NotWanted
 from gigavideo_data.texts import flaw_of
 
 # What a column may be called, the first one found counts.
@@ -55,7 +56,7 @@ def choose(
     min_suitability: float | None,
     *,
     needs_dimension: bool = False,
-) -> tuple[list[Captioned], list[tuple[str, str]]]:
+) -> tuple[list[Captioned], list[tuple[str, NotWanted]]]:
     """The first `count` rows that can be used.
 
     Args:
@@ -73,7 +74,7 @@ def choose(
         RecipeError: the table cannot be read, a column that is needed is missing, or a cell of it is no text.
     """
     chosen: list[Captioned] = []
-    fallen: list[tuple[str, str]] = []
+    fallen: list[tuple[str, NotWanted]] = []
     needed = [CAPTION, CLIP, *([SUITABILITY] if min_suitability is not None else [])]
     for row in _rows(table, [*needed, *([DIMENSION] if needs_dimension else [])]):
         if len(chosen) == count:
@@ -86,7 +87,7 @@ def choose(
     return chosen, fallen
 
 
-def _read(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | str:
+def _read(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | NotWanted:
     """The row, or why it falls."""
     caption, clip = " ".join((row.get(CAPTION) or "").split()), row.get(CLIP) or ""
     if flaw_of(caption):

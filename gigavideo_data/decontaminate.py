@@ -15,6 +15,7 @@ from typing import Any
 from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.prompts import Seen, normalised
+from gigavideo_data.reasons import NotWanted
 
 GRAM = 5  # words in a sequence; the whole of a blocked prompt that is shorter
 MIN_WORDS = 3  # shorter ones ("a dog") are in every second prompt: they must be equal to count
@@ -42,7 +43,7 @@ class Blocklist:
                 self._holders[gram].append(number)
         self._sizes = sorted({len(gram) for gram in self._holders})
 
-    def reason(self, prompt: str) -> str | None:
+    def reason(self, prompt: str) -> NotWanted | None:
         """Why a prompt falls: blocked, blocked_words or blocked_near; None if it does not."""
         double = self._seen.double(prompt)
         if double == "duplicate":

@@ -7,6 +7,8 @@ mistakes are not here: they stay plain exceptions with a traceback.
 import sys
 from collections.abc import Callable
 
+from gigavideo_data.reasons import Reason
+
 
 class GigaVideoError(Exception):
     """Base of all errors whose message is meant for the user."""
@@ -35,7 +37,7 @@ class RunError(GigaVideoError):
 class RowError(Exception):
     """A row cannot be made, for a reason of its own; it becomes a reject with that reason, and the run goes on."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         """Name it.
 
         Args:
@@ -43,7 +45,8 @@ class RowError(Exception):
             detail: the case at hand.
         """
         super().__init__(reason, detail)  # both, so that it can be pickled
-        self.reason, self.detail = reason, detail
+        self.reason: Reason = reason
+        self.detail = detail
 
 
 class RejectedError(GigaVideoError):

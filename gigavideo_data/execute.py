@@ -26,7 +26,7 @@ import numpy as np
 
 from gigavideo_data import video
 from gigavideo_data.engines import CONCURRENT, RESIDENT, load_engine
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import GigaVideoError, RunError
 from gigavideo_data.judges.watched import WatchedJudge
 from gigavideo_data.recipe import Limits, Place, Scale
 from gigavideo_data.stages import STAGES, Item, run_row
@@ -115,8 +115,7 @@ class Worker:
                 self.engines[name] = self._load(kind, settings)
         return self.engines[name]
 
-    @staticmethod
-    def _load(kind: str, settings: dict[str, Any]) -> Any:
+    def _load(self, kind: str, settings: dict[str, Any]) -> Any:
         import cv2
 
         cv2.setNumThreads(1)
@@ -124,7 +123,11 @@ class Worker:
             engine = load_engine(kind, settings)
         except Exception as error:  # part of the row adapter: no row could be made, so the run stops
             reason = " ".join(str(error).split())[:300]
-            raise RunError(f"{settings['backend']} cannot be loaded: {type(error).__name__}: {reason}") from error
+            told = f"{settings['backend']} cannot be loaded: {type(error).__name__}: {reason}"
+            if not isinstance(error, GigaVideoError):
+                kept = self.store.keep_traceback(self.stage, settings["backend"], error)
+                told += f" The traceback is in {kept}"
+            raise RunError(told) from error
         if kind == "judge" and "min_mass" in settings:
             return WatchedJudge(engine, settings["min_mass"], settings.get("readout", "logits"))
         return engine

@@ -23,10 +23,11 @@ from gigavideo_data.engines import writer_engine
 from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.generators.models import profile_of, warnings_for
 from gigavideo_data.prompts import Seen
+from gigavideo_data.reasons import NotWanted
 from gigavideo_data.recipe import Imported, Recipe
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
-from gigavideo_data.stages import Item, Record
+from gigavideo_data.stages import Item, Record, rejection
 from gigavideo_data.store import content_key
 
 EVAL_SPLITS = ("dev", "test")
@@ -54,7 +55,7 @@ class Table:
     folder: Path
     chosen: list[Captioned]
     lacking: list[tuple[Captioned, Record]]
-    passed_over: list[tuple[str, str]]
+    passed_over: list[tuple[str, NotWanted]]
 
     @property
     def num_rows(self) -> int:
@@ -79,7 +80,7 @@ def intake(recipe: Recipe, runner: Runner) -> list[Fate]:
     rows = [row for row, fell in taken if fell is None]
     reasons = _separate(rows, recipe.prompts.likeness, blocklist)
     separated = [
-        (row, _fell(reason, row.base_prompt) if reason else None) for row, reason in zip(rows, reasons, strict=True)
+        (row, rejection(reason, row.base_prompt) if reason else None) for row, reason in zip(rows, reasons, strict=True)
     ]
     return [*separated, *((row, fell) for row, fell in taken if fell)]
 
@@ -120,7 +121,7 @@ def _table(
             files.locate(one.clip, timed=one.start_s is not None)
             chosen.append(one)
         except RowError as error:  # no record of the store: once the file is there, the row is made
-            lacking.append((one, _fell(error.reason, error.detail)))
+            lacking.append((one, rejection(error.reason, error.detail)))
     return Table(key, path, folder, chosen, lacking, passed_over)
 
 
@@ -150,10 +151,6 @@ def _remarks(recipe: Recipe, captioned: Table | None, imported: list[Table]) -> 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def _fell(reason: str, detail: str) -> Record:
-    return {"rejected": reason, "detail": detail}
 
 
 def about(dimension: str, *fields: str) -> dict[str, Any]:
@@ -192,7 +189,7 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
         for draft in record["prompts"]:
             yield Row(source, draft["prompt"], dimension, tuple(draft["objects"]), eval_split=eval_split), None
         for draft in record["dropped"]:
-            fell = _fell(draft["reason"], draft["prompt"])
+            fell = rejection(draft["reason"], draft["prompt"])
             yield Row(source, draft["prompt"], dimension, eval_split=eval_split), fell
 
 
@@ -205,7 +202,7 @@ def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[F
         ]
     else:
         for clip, reason in table.passed_over:
-            yield Row("real", clip), _fell(reason, clip)
+            yield Row("real", clip), rejection(reason, clip)
         for one, fell in table.lacking:
             yield from _without_clip(one.caption, fell, recipe)
         items = [_clip(one, table, recipe) for one in table.chosen]
@@ -229,14 +226,14 @@ def _without_clip(caption: str, fell: Record, recipe: Recipe) -> Iterator[Fate]:
 def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) -> Iterator[Fate]:
     """Videos made elsewhere, with the prompts they were made from."""
     for clip, reason in table.passed_over:
-        yield Row("synthetic", clip), _fell(reason, clip)
+        yield Row("synthetic", clip), rejection(reason, clip)
     for one, fell in table.lacking:
         yield Row("synthetic", one.caption), fell
     wanted_here = [one for one in table.chosen if one.dimension in recipe.dimensions]
     for one in table.chosen:
         if one.dimension not in recipe.dimensions:
             detail = f"{one.clip}: {one.dimension} is no dimension of the recipe"
-            yield Row("synthetic", one.caption), _fell("other_dimension", detail)
+            yield Row("synthetic", one.caption), rejection("other_dimension", detail)
     samples = Counter[str]()
     items = [_clip(one, table, recipe) for one in wanted_here]
     for one, item, record in zip(wanted_here, items, runner.records(items, "import"), strict=True):
@@ -244,8 +241,8 @@ def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) ->
             yield Row("synthetic", one.caption), _of_clip(record, item)
             continue
         flaw = pixels.flaw(pixels.levels(record))
-        if flaw in recipe.reject_videos:
-            yield Row("synthetic", one.caption), _fell(flaw, one.clip)
+        if flaw and flaw in recipe.reject_videos:
+            yield Row("synthetic", one.caption), rejection(flaw, f"{one.clip}: {pixels.told(record)}")
             continue
         yield (
             Row(
@@ -277,7 +274,7 @@ def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
     return Item("caption", settings, work, {"load": str(table.folder)})
 
 
-def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[str | None]:
+def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[NotWanted | None]:
     """Why each prompt falls, if it does: evaluation prompts come first, and what they say, training may not."""
     evaluated, written = Seen(likeness), Seen(likeness)
     clips: set[tuple[str, str, int]] = set()

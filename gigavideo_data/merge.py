@@ -18,6 +18,7 @@ from gigavideo_data.assemble import ledger_lines, reward_summaries
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row, read_all
 from gigavideo_data.publish import write_dataset
+from gigavideo_data.reasons import NotWanted
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
 
 ALIKE = ("target_model", "license")  # of the manifests; a joined set can say only one of each
@@ -103,7 +104,9 @@ def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[
     fallen: list[Row] = []
     for folder in folders:
         for row in read_all(folder, ROW_SCHEMA, "data"):
-            reason = "held_out" if row["prompt_id"] in held_out else "duplicate" if row["id"] in rows else None
+            reason: NotWanted | None = (
+                "held_out" if row["prompt_id"] in held_out else "duplicate" if row["id"] in rows else None
+            )
             group = row["pair_id"] or row["prompt_id"]
             if reason != "held_out" and splits.setdefault(group, row["split"]) != row["split"]:
                 raise DatasetError(

@@ -32,39 +32,13 @@ from gigavideo_data.intake import about, intake
 from gigavideo_data.pinned import pinned
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import check_out, commonest, write_dataset
+from gigavideo_data.reasons import is_failure
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
 from gigavideo_data.rewards import as_read
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
-from gigavideo_data.stages import LATENTS_FILE, Item, Record, synthesis
+from gigavideo_data.stages import LATENTS_FILE, Item, Record, rejection, synthesis
 from gigavideo_data.store import Store, canonical, content_key
-
-LEFT_OUT = (  # reasons of rejects that did not fail: they were not wanted
-    "duplicate",
-    "near_duplicate",
-    "shows_no_target",
-    "impossible",
-    "bad_text",
-    "several_lines",
-    "objects_not_named",
-    "lost_facts",
-    "blocked",
-    "blocked_words",
-    "blocked_near",
-    "no_caption",
-    "bad_name",
-    "bad_times",
-    "too_long",
-    "too_short",
-    "hdr",
-    "size_changes",
-    "low_suitability",
-    "no_clip",
-    "other_dimension",
-    "made_elsewhere",
-    "black",
-    "frozen",
-)
 
 
 @dataclass(frozen=True)
@@ -153,7 +127,7 @@ class Build:
         for row, record in zip(drafts, self.runner.records(items), strict=True):
             text = record.get("prompt")
             outcomes.append(
-                record if text is None else {"rejected": "duplicate"} if text in seen else replace(row, prompt=text)
+                record if text is None else rejection("duplicate", text) if text in seen else replace(row, prompt=text)
             )
             seen.add(text or "")
         return self.pass_on("extend", drafts, outcomes) + captions
@@ -176,7 +150,7 @@ class Build:
             if "rejected" in needed:
                 outcomes.append(needed)
             elif not asks or (row.dimension and row.dimension not in asks):
-                outcomes.append({"rejected": "shows_no_target", "detail": row.prompt})
+                outcomes.append(rejection("shows_no_target", row.prompt))
             else:
                 outcomes.append(replace(row, asks=asks))
         return self.pass_on("questions", rows, outcomes)
@@ -217,8 +191,8 @@ class Build:
     def _with_clip(self, row: Row, record: Record) -> Row | Record:
         """A row with its video, or why there is none."""
         flaw = pixels.flaw(pixels.levels(record))
-        if flaw in self.recipe.reject_videos:
-            return {"rejected": flaw, "detail": pixels.told(record)}
+        if flaw and flaw in self.recipe.reject_videos:
+            return rejection(flaw, pixels.told(record))
         return record if "rejected" in record else replace(row, clip=record)
 
     def judge(self, rows: list[Row]) -> list[Row]:
@@ -417,7 +391,7 @@ def check_rejected(work: Build, num_made: int, out: Path) -> None:
     Raises:
         RejectedError: more than `limits.max_rejected` of them.
     """
-    failures = [reject for reject in work.rejects if reject["reason"] not in LEFT_OUT]
+    failures = [reject for reject in work.rejects if is_failure(reject["reason"])]
     failed, allowed = len(failures), work.recipe.limits.max_rejected
     if failed > allowed * max(1, failed + num_made):
         lines = "".join(f"\n  {line}" for line in commonest(failures))

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data.reasons import PixelFlaw
+
 JUDGE = {"backend": "pixels", "model": "pixels", "revision": "1"}  # as an entry of a row's `judges` is made of
 JUDGE_ID = f"{JUDGE['model']}@{JUDGE['revision']}"
 BRIGHTEST, CHANGE = "brightest level", "change of level"
@@ -39,7 +41,7 @@ def told(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value:g} of 255" for name, value in levels(record).items())
 
 
-def flaw(levels: Mapping[str, float]) -> str | None:
+def flaw(levels: Mapping[str, float]) -> PixelFlaw | None:
     """`black` or `frozen`, by what `measure` returned; None for a clip that is neither, or that was not measured."""
     if levels.get(BRIGHTEST, 255.0) <= BLACK_LEVEL:
         return "black"

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from rapidfuzz import fuzz, process
 
+from gigavideo_data.reasons import Double, NotWanted
 from gigavideo_data.texts import flaw_of
 
 MAX_WORDS = 40
@@ -96,7 +97,7 @@ def ask_possible(about: dict[str, Any], prompts: Sequence[str]) -> list[dict[str
     return [{"role": "user", "content": SIFT.format(definition=about["definition"].strip(), numbered=numbered)}]
 
 
-def flaw(draft: Draft) -> str | None:
+def flaw(draft: Draft) -> NotWanted | None:
     """Why a draft cannot be taken: bad_text, too_long, several_lines or objects_not_named; None if it can."""
     if flaw_of(draft.prompt):
         return "bad_text"
@@ -139,7 +140,7 @@ class Seen:
             self._plain.add(plain)
             self._sorted.append(_words_sorted(plain))
 
-    def double(self, text: str) -> str | None:
+    def double(self, text: str) -> Double | None:
         """Whether a prompt is there: duplicate, near_duplicate, or None."""
         plain = normalised(text)
         if plain in self._plain:

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.reasons import PixelFlaw
 from gigavideo_data.typed_yaml import Document, override, read, suggest, upon, validate
 
 # In a wheel the recipes lie in the package; in a checkout, beside it.
@@ -290,7 +291,7 @@ class Recipe(_Part):
     imports: Annotated[tuple[Imported, ...], Field(strict=False)] = ()
     samples_per_prompt: Count = 1
     synthetic: bool = True
-    reject_videos: Annotated[tuple[Literal["black", "frozen"], ...], Field(strict=False)] = ()
+    reject_videos: Annotated[tuple[PixelFlaw, ...], Field(strict=False)] = ()
     judge: Judge = Judge()
     specialists: Specialists = Specialists()
     check: Check = Check()

@@ -27,7 +27,7 @@ from gigavideo_data.publish import write_dataset
 from gigavideo_data.recipe import Generator
 from gigavideo_data.report import write_report
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
-from gigavideo_data.stages import Item, Record, synthesis
+from gigavideo_data.stages import Item, Record, rejection, synthesis
 from gigavideo_data.typed_yaml import Document, validate
 
 OTHER = "its remade video is another one"
@@ -89,7 +89,7 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
     made = dict(zip((row["id"] for row in missing), work.runner.records(items), strict=True))
     after, fallen = [], []
     for row in before:
-        record = made.get(row["id"], {"rejected": "made_elsewhere", "detail": "by no model that can be run here"})
+        record = made.get(row["id"], rejection("made_elsewhere", "by no model that can be run here"))
         if row["video"] is not None:
             after.append(row)
         elif "rejected" in record:

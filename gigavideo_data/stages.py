@@ -20,6 +20,7 @@ from gigavideo_data.generators.protocol import Shape, VideoGenerator
 from gigavideo_data.generators.protocol import checked as checked_video
 from gigavideo_data.judges.protocol import Judge
 from gigavideo_data.judges.protocol import checked as checked_answers
+from gigavideo_data.reasons import Reason
 from gigavideo_data.store import Store, canonical, content_key
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,11 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def rejection(reason: Reason, detail: str) -> Record:
+    """The record of a row that is rejected: its detail is the case at hand."""
+    return {"rejected": reason, "detail": detail}
+
+
 def run_row(
     stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
 ) -> str:
@@ -163,8 +169,8 @@ def run_row(
         while True:
             attempt = store.begin_attempt(stage_name, key, run_id, limit)
             if attempt is None:
-                rejection = {"rejected": "worker_died", "detail": "its worker died at every attempt", "attempts": limit}
-                store.put(stage_name, key, rejection)
+                died = rejection("worker_died", "its worker died at every attempt") | {"attempts": limit}
+                store.put(stage_name, key, died)
                 return "rejected"
             try:
                 record, blobs = stage.run(engine, inputs, store)
@@ -175,15 +181,17 @@ def run_row(
             except (ConnectionError, TimeoutError) as error:
                 if attempt < limit:
                     continue
-                store.put(stage_name, key, _rejection(error, attempt))
+                store.put(stage_name, key, _of_error(error, attempt))
                 return "rejected"
             except OSError as error:
                 if error.errno in FATAL_ERRNOS:
                     raise
-                store.put(stage_name, key, _rejection(error, attempt))
+                store.put(stage_name, key, _of_error(error, attempt))
                 return "rejected"
             except Exception as error:  # noqa: BLE001 - the row adapter: whatever a row does, it becomes data with a reason
-                store.put(stage_name, key, _rejection(error, attempt))
+                if not isinstance(error, RowError):
+                    store.keep_traceback(stage_name, key, error)
+                store.put(stage_name, key, _of_error(error, attempt))
                 return "rejected"
             store.put(stage_name, key, record, blobs)
             return "done"
@@ -194,7 +202,7 @@ def run_row(
         ) from error
 
 
-def _rejection(error: Exception, attempts: int) -> Record:
+def _of_error(error: Exception, attempts: int) -> Record:
     """The reason that a row error names, else its kind; the message is kept short and free of newlines."""
     reason, detail = type(error).__name__, str(error)
     if isinstance(error, OSError) and error.filename:

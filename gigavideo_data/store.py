@@ -3,6 +3,7 @@
     store/<stage>/<ab>/<key>.json     the record, written after its blobs: its existence means the row is done
     store/blobs/<ab>/<sha256>.<ext>   videos and latents
     store/attempts/<stage>/<key>      one line per attempt, written before the attempt
+    store/tracebacks/<stage>/<key>    of the unexpected exception that rejected a row; it is published nowhere
 
 Keys name everything that decides a result, so builds may share a store and even run at once: whoever finishes first
 writes, and the other one finds the same bytes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import traceback
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +162,16 @@ class Store:
         if not self._whole(name):
             write_durably(self._blob(name), data)
         return name
+
+    def keep_traceback(self, stage: str, key: str, error: BaseException) -> Path:
+        """Write the traceback of an unexpected exception; the file.
+
+        Raises:
+            OSError: as `write_durably`.
+        """
+        path = self.root / "tracebacks" / stage / key
+        write_durably(path, "".join(traceback.format_exception(error)).encode(errors="replace"))
+        return path
 
     def forget(self, stage: str, key: str) -> None:
         """Remove a record and its count of attempts, so that its row is made again."""

@@ -16,6 +16,7 @@ from gigavideo_data import extension, prompts, questions
 from gigavideo_data.errors import RowError
 from gigavideo_data.llm.protocol import Completion, Message, TextModel
 from gigavideo_data.prompts import Draft
+from gigavideo_data.reasons import Reason
 from gigavideo_data.store import content_key
 from gigavideo_data.texts import flaw_of
 
@@ -151,7 +152,7 @@ class _Asking:
         messages: list[Message],
         shape: type[Shape],
         flaws: Callable[[Shape], Sequence[str]],
-        reason: str = "bad_answer",
+        reason: Reason = "bad_answer",
     ) -> Shape:
         """An answer of a shape without flaws, at the second attempt at the latest.
 
