@@ -384,6 +384,14 @@ def eval_(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Sample or judge otherwise.")
     ] = None,
+    judge_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Base URL of a judge behind an endpoint, with its key in GIGAVIDEO_JUDGE_API_KEY."
+            "  [default: GIGAVIDEO_JUDGE_ENDPOINT]",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="[default: runs/eval/<tuned>]")] = None,
     store: Annotated[Path, typer.Option(help="Finished work, shared with all builds.")] = Path("runs/store"),
     as_json: Json = False,
@@ -393,7 +401,8 @@ def eval_(
     from gigavideo_data.progress import Progress
 
     prompts = prompts if prompts.is_file() else _existing(prompts)
-    console, setting = _console(), evaluate.read_setting(prompts, split, overrides or [])
+    console = _console()
+    setting = evaluate.read_setting(prompts, split, overrides or [], judge_endpoint=judge_endpoint)
     first, second = evaluate.contenders(base, tuned, adapter, setting)
     if note := evaluate.base_note(first, second):
         _say(console, note)

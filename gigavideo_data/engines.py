@@ -8,6 +8,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.api_keys import shared_key_warning
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import folder_revision
 from gigavideo_data.recipe import AnyJudge, Recipe, Writer, published_name
@@ -76,6 +77,11 @@ def check_subjects(recipe: Recipe) -> None:
             raise RecipeError(
                 f"dimensions: the writer {backend!r} cannot write about {dimension!r}, only about {', '.join(known)}"
             )
+
+
+def key_warning(recipe: Recipe) -> str | None:
+    """What to say where one key of the environment goes to the endpoints of several hosts."""
+    return shared_key_warning({"writer": recipe.writer.endpoint, "judge": recipe.judge.endpoint})
 
 
 def load_engine(kind: str, engine: dict[str, Any]) -> Any:

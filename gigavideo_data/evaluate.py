@@ -8,6 +8,7 @@ elsewhere.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -61,6 +62,7 @@ from gigavideo_data.store import Store, write_durably
 from gigavideo_data.typed_yaml import Document, override, validate
 
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around them in the model card of gv-train
+ENDPOINT_VARIABLE = "GIGAVIDEO_JUDGE_ENDPOINT"  # base URL of a judge behind an endpoint
 CLIPS = 12  # shown per dimension: half the greatest gains, half the greatest losses
 
 
@@ -118,13 +120,16 @@ class Means(BaseModel):
     scale: Scale = Scale()
 
 
-def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Setting:
+def read_setting(
+    source: Path, split: str, overrides: Sequence[str] = (), *, judge_endpoint: str | None = None
+) -> Setting:
     """Held-out prompts of a dataset, sampled and judged as its recipe says; or of a Parquet file, by the defaults.
 
     Args:
         source: folder of a dataset, or Parquet file of eval_prompts.
         split: dev or test.
         overrides: "key=value" on top, such as "judge.readout=text" or "generators.0.steps=10".
+        judge_endpoint: base URL of a judge behind an endpoint; else the environment's.
 
     Raises:
         DatasetError: there are none, or they break the contract.
@@ -157,7 +162,7 @@ def read_setting(source: Path, split: str, overrides: Sequence[str] = ()) -> Set
     document = Document(told, "--set")
     for text in overrides:
         document = override(document, text)
-    means = validate(Means, document)
+    means = validate(Means, _with_endpoint(document, judge_endpoint))
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
     return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges), means.scale, manifest)
 
@@ -230,6 +235,30 @@ def _default_base(tuned: Contender, setting: Setting) -> tuple[str, str]:
 
 def _described(profile: Profile) -> str:
     return f"a {profile.name} ({profile.num_frames} frames of {profile.width}x{profile.height} at {profile.fps:g} Hz)"
+
+
+def _with_endpoint(document: Document, url: str | None) -> Document:
+    """The settings with the endpoint of a judge that needs one, which a dataset does not name.
+
+    Raises:
+        RecipeError: nobody names it, or it is named for a judge that has none.
+    """
+    judge = document.data.get("judge", {})
+    if not isinstance(judge, dict) or judge.get("backend") != "http":
+        if url:
+            raise RecipeError(
+                "--judge-endpoint: the judge is not behind an endpoint; leave it out, or --set judge.backend=http"
+            )
+        return document
+    url = url or (None if judge.get("endpoint") else os.environ.get(ENDPOINT_VARIABLE))
+    if url:
+        return override(document, f"judge.endpoint={url}")
+    if judge.get("endpoint"):
+        return document
+    raise RecipeError(
+        f"the judge {judge.get('model')} is behind an endpoint, and a dataset does not say which one is yours: give "
+        f"its base URL with --judge-endpoint http://localhost:8000/v1, or set {ENDPOINT_VARIABLE}"
+    )
 
 
 def evaluate(

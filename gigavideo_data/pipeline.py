@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from gigavideo_data import assemble, judge_check, latents, pixels, report
 from gigavideo_data.dimensions.catalogue import load_dimension
-from gigavideo_data.engines import check_subjects, judge_engine, writer_engine
+from gigavideo_data.engines import check_subjects, judge_engine, key_warning, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.generators.models import family_of, found_at, settings_of, vae_of
@@ -338,6 +338,8 @@ def at_work(
             store = Store(store_root)
             store.create()
             with ray_for_build(recipe.limits, recipe.scale) as ray:
+                if warning := key_warning(recipe):
+                    progress.note(warning)
                 yield Build(recipe, Runner(store, ray, progress, retry_rejected=retry_rejected))
     except Timeout:
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None

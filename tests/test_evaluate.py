@@ -178,3 +178,25 @@ def test_a_lost_or_damaged_file_of_prompts_is_named(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(DatasetError, match="not a readable Parquet file"):
         evaluate.read_setting(tmp_path, "test")
+
+
+def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_set(tmp_path / "set")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"]["judge"] = {"backend": "http", "model": "m", "endpoint": "/v1", "min_mass": 0.5}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    variable = evaluate.ENDPOINT_VARIABLE
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(RecipeError, match=f"judge m is behind an endpoint.*--judge-endpoint.*{variable}"):
+        evaluate.read_setting(folder, "test")
+    monkeypatch.setenv(variable, "http://127.0.0.1:1/v1")
+    assert evaluate.read_setting(folder, "test").judge.endpoint == "http://127.0.0.1:1/v1"
+    set_by_hand = evaluate.read_setting(folder, "test", ["judge.endpoint=http://127.0.0.1:2/v1"])
+    assert set_by_hand.judge.endpoint == "http://127.0.0.1:2/v1"
+    named = evaluate.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
+    assert named.judge.endpoint == "http://127.0.0.1:3/v1"
+    assert evaluate.read_setting(write_set(tmp_path / "plain"), "test").judge.endpoint is None
+    with pytest.raises(RecipeError, match="--judge-endpoint: the judge is not behind an endpoint"):
+        evaluate.read_setting(tmp_path / "plain", "test", judge_endpoint="http://127.0.0.1:3/v1")

@@ -15,7 +15,7 @@ import numpy as np
 from gigavideo_data.errors import RunError
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.protocol import Answer
-from gigavideo_data.llm.endpoint import chat, client_of
+from gigavideo_data.llm.endpoint import Endpoint
 
 JPEG_QUALITY = 95
 TEXT_TOKENS = 1024  # of a written answer; one word, but thoughts come before it
@@ -34,15 +34,15 @@ class HttpJudge:
             engine: model, revision, frames, max_side_px, media and readout; `endpoint`, its base URL.
         """
         self.settings, self.model, self.revision = engine, engine["model"], engine["revision"]
-        self.client = client_of(engine["endpoint"])
+        self.endpoint = Endpoint(engine["endpoint"], self.model, "judge")
 
     def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
         """Answer questions about one clip, one request each, one after the other: the server keeps what they share.
 
         Raises:
-            RunError: the endpoint tells no probabilities, or see `chat`.
-            RowError: a log-probability is not one (bad_answer), or see `chat`.
-            TimeoutError: see `chat`.
+            RunError: the endpoint tells no probabilities, or see `Endpoint.chat`.
+            RowError: a log-probability is not one (bad_answer), or see `Endpoint.chat`.
+            TimeoutError: see `Endpoint.chat`.
         """
         del fps  # the endpoint knows frames alone
         shown_THWC = asking.shown(frames_THWC, self.settings["frames"], self.settings["max_side_px"])
@@ -56,7 +56,7 @@ class HttpJudge:
             {"max_tokens": TEXT_TOKENS} if hard else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
         )
         messages = [{"role": "user", "content": content}]
-        choice = chat(self.client, self.model, messages, temperature=0.0, seed=0, **wish).choices[0]
+        choice = self.endpoint.chat(messages, temperature=0.0, seed=0, **wish).choices[0]
         if hard:
             return asking.written(choice.message.content or "")
         first_token = choice.logprobs.content[0] if choice.logprobs and choice.logprobs.content else None

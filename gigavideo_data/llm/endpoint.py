@@ -1,16 +1,16 @@
 """An OpenAI-compatible endpoint: vLLM's or SGLang's server, llama.cpp's, a provider's.
 
-The key comes from the environment, OPENAI_API_KEY, and is written nowhere.
+The key comes from the environment (see `api_keys`) and is written nowhere.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gigavideo_data.api_keys import SHARED, VARIABLES, Part, api_key
 from gigavideo_data.errors import RowError, RunError
 
 try:
@@ -25,65 +25,72 @@ CONNECT_S = 5.0  # for a connection
 RETRIES = 4  # by the client, with growing waits, of what may pass: 408, 409, 429, 5xx, lost connections
 
 
-def client_of(endpoint: str) -> openai.OpenAI:
-    """A client of a base URL such as http://localhost:8000/v1; nothing is sent yet."""
-    key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own ask for none, the client does
-    timeout = httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S)
-    return openai.OpenAI(base_url=endpoint, api_key=key, timeout=timeout, max_retries=RETRIES)
+class Endpoint:
+    """One model of one endpoint, for one part of a recipe."""
 
+    def __init__(self, url: str, model: str, part: Part) -> None:
+        """Prepare the client; nothing is sent yet.
 
-def chat(client: openai.OpenAI, model: str, messages: list[Any], **options: Any) -> ChatCompletion:
-    """Request one chat completion; it has a choice with a message whose content is a text or null.
-
-    Raises:
-        RowError: the endpoint refused this request (refused), or its answer has no choice (no_answer) or is not of the
-            protocol's form (bad_answer).
-        TimeoutError: see `told_apart`.
-        RunError: what answers does not speak the protocol, or see `told_apart`.
-    """
-    with told_apart(model):
-        response: Any = client.chat.completions.create(model=model, messages=messages, **options)
-    if not isinstance(response, ChatCompletion):
-        raise RunError(
-            f"the endpoint answers with {_short(response)}, which is not a chat completion. Set the recipe's "
-            "`endpoint` to the base URL of an OpenAI-compatible server, such as http://localhost:8000/v1"
+        Args:
+            url: base URL, such as http://localhost:8000/v1.
+            model: its name there.
+            part: whose key is sent.
+        """
+        self.model, self.part = model, part
+        self._client = openai.OpenAI(
+            base_url=url,
+            api_key=api_key(part) or "none",  # servers of one's own ask for none, the client does
+            timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S),
+            max_retries=RETRIES,
         )
-    if not response.choices:
-        raise RowError("no_answer", "the endpoint answered without a choice")
-    message: Any = response.choices[0].message
-    if message is None or not isinstance(message.content, str | None):
-        raise RowError("bad_answer", f"the endpoint answered with the message {_short(message)}")
-    return response
 
+    def chat(self, messages: list[Any], **options: Any) -> ChatCompletion:
+        """Request one chat completion; it has a choice with a message whose content is a text or null.
 
-@contextmanager
-def told_apart(model: str) -> Iterator[None]:
-    """What goes wrong at an endpoint, told apart: the row's fault, bad luck, or nothing that another row would change.
+        Raises:
+            RowError: the endpoint refused this request (refused), or its answer has no choice (no_answer) or is not of
+                the protocol's form (bad_answer).
+            TimeoutError: it did not answer in time, or was too busy, also after the client's retries.
+            RunError: it cannot be reached, does not know the model, refuses the key, or does not speak the protocol.
+        """
+        with self._errors_translated():
+            response: Any = self._client.chat.completions.create(model=self.model, messages=messages, **options)
+        if not isinstance(response, ChatCompletion):
+            raise RunError(
+                f"the endpoint answers with {_short(response)}, which is not a chat completion. Set the recipe's "
+                "`endpoint` to the base URL of an OpenAI-compatible server, such as http://localhost:8000/v1"
+            )
+        if not response.choices:
+            raise RowError("no_answer", "the endpoint answered without a choice")
+        message: Any = response.choices[0].message
+        if message is None or not isinstance(message.content, str | None):
+            raise RowError("bad_answer", f"the endpoint answered with the message {_short(message)}")
+        return response
 
-    Raises:
-        RowError: the endpoint refused this request.
-        TimeoutError: it did not answer in time, or was too busy, also after the client's retries.
-        RunError: it cannot be reached, does not know the model, or refuses the key.
-    """
-    try:
-        yield
-    except openai.APIConnectionError as error:
-        if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
-            raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
-        raise RunError(
-            "the endpoint cannot be reached. Is the server up, and the recipe's `endpoint` its base URL, such as "
-            "http://localhost:8000/v1? Then run the same command again: finished rows are kept."
-        ) from error
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise RunError(f"the endpoint refuses the key ({error.status_code}); set OPENAI_API_KEY") from error
-    except openai.NotFoundError as error:
-        raise RunError(f"the endpoint knows no model {model!r} or no such path ({_said(error)})") from error
-    except (openai.RateLimitError, openai.InternalServerError) as error:
-        raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code})") from error
-    except openai.APIStatusError as error:
-        raise RowError("refused", f"{error.status_code}: {_said(error)}") from error
-    except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
-        raise RowError("bad_answer", f"the endpoint's answer is not JSON of the protocol's form: {error}") from error
+    @contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        """The client's errors as a row's fault, bad luck, or what no other row would change."""
+        try:
+            yield
+        except openai.APIConnectionError as error:
+            if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
+            raise RunError(
+                "the endpoint cannot be reached. Is the server up, and the recipe's `endpoint` its base URL, such as "
+                "http://localhost:8000/v1? Then run the same command again: finished rows are kept."
+            ) from error
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            variables = f"{VARIABLES[self.part]} or {SHARED}"
+            raise RunError(f"the endpoint refuses the key ({error.status_code}); set {variables}") from error
+        except openai.NotFoundError as error:
+            raise RunError(f"the endpoint knows no model {self.model!r} or no such path ({_said(error)})") from error
+        except (openai.RateLimitError, openai.InternalServerError) as error:
+            raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code})") from error
+        except openai.APIStatusError as error:
+            raise RowError("refused", f"{error.status_code}: {_said(error)}") from error
+        except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
+            told = f"the endpoint's answer is not JSON of the protocol's form: {error}"
+            raise RowError("bad_answer", told) from error
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gigavideo_data.llm.endpoint import chat, client_of
+from gigavideo_data.llm.endpoint import Endpoint
 from gigavideo_data.llm.protocol import Completion, Message
 
 
@@ -18,18 +18,16 @@ class HttpModel:
             engine: model, temperature and max_tokens; `endpoint`, its base URL.
         """
         self.settings = engine
-        self.client = client_of(engine["endpoint"])
+        self.endpoint = Endpoint(engine["endpoint"], engine["model"], "writer")
 
     def complete(self, messages: list[Message], schema: dict[str, Any], seed: int) -> Completion:
         """Complete a conversation with JSON after a schema.
 
         Raises:
-            RowError, TimeoutError, RunError: see `chat`.
+            RowError, TimeoutError, RunError: see `Endpoint.chat`.
         """
         form: Any = {"type": "json_schema", "json_schema": {"name": schema["title"], "schema": schema, "strict": True}}
-        response = chat(
-            self.client,
-            self.settings["model"],
+        response = self.endpoint.chat(
             messages,
             response_format=form,
             temperature=self.settings["temperature"],
