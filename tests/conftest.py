@@ -1,4 +1,7 @@
-"""Nothing here reaches the network, and caches go to a folder of this run: set before huggingface_hub is imported."""
+"""Nothing here reaches the network, caches go to a folder of this run, and each process computes with one thread.
+
+These are read when huggingface_hub and torch are imported, so they are set before.
+"""
 
 import os
 import signal
@@ -8,6 +11,10 @@ import tempfile
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CACHE = tempfile.TemporaryDirectory(prefix="gigavideo-hf-")  # removed when the run ends
+
+# The models here are too small to share out: threads that wait for each other cost up to ten times what they compute.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+    os.environ[name] = "1"
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
