@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from hub_server import WRITES
 from hub_state import Hub
 
@@ -27,23 +28,16 @@ def environment(hub: Hub, home: Path, token: str | None = WRITES) -> dict[str, s
     return env | ({"HF_TOKEN": token} if token else {})
 
 
-def start(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES) -> subprocess.Popen[str]:
+def start(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES) -> Forked:
     """Begin `gv-data` in a folder."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from gigavideo_data.cli import main; main()", *arguments],
-        cwd=folder,
-        env=environment(hub, folder / "hf", token),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked("gv-data", arguments, environment(hub, folder / "hf", token), folder, hub=True)
 
 
 def gv_data(hub: Hub, folder: Path, *arguments: str, token: str | None = WRITES) -> tuple[int, str, str]:
     """Run `gv-data` to its end: exit code, stdout, stderr."""
     process = start(hub, folder, *arguments, token=token)
     printed, said = process.communicate(timeout=240)
-    return process.returncode, printed, said
+    return process.wait(), printed, said
 
 
 def python(hub: Hub, folder: Path, code: str) -> str:
@@ -55,7 +49,9 @@ def python(hub: Hub, folder: Path, code: str) -> str:
 
 def gv_train(hub: Hub, folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Run `gv-train` to its end, as a stranger: exit code, stdout, stderr."""
-    return run(hub, folder, sys.executable, "-c", "from gigavideo_train.cli import main; main()", *arguments)
+    process = Forked("gv-train", arguments, environment(hub, folder / "stranger", None), folder, hub=True)
+    printed, said = process.communicate(timeout=240)
+    return process.wait(), printed, said
 
 
 def run(hub: Hub, folder: Path, *command: str, token: str | None = None) -> tuple[int, str, str]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import losses, metrics, run, same, start, weights
+from ranks import run_together
+from test_train import arguments, losses, metrics, run, same, weights
 from train_set import row, rows, training_set
 
 from gigavideo_train import flow, plan
@@ -17,7 +18,6 @@ from gigavideo_train.held_out import EPOCH
 from gigavideo_train.units import held_out
 
 pytestmark = pytest.mark.timeout(600)
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def validating(made: list[dict]) -> list[dict]:
@@ -63,9 +63,7 @@ def test_a_resumed_run_and_two_processes_find_the_same_held_out_loss(
     run(dataset, tmp_path / "cut", validate_every="3", max_steps="3")
     run(dataset, tmp_path / "cut", "--resume", validate_every="3")
     assert asked(tmp_path / "cut") == asked(reference)
-    process = start(dataset, tmp_path / "two", launcher=TWO, validate_every="3")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    run_together(2, arguments(dataset, tmp_path / "two", validate_every="3"))
     assert asked(tmp_path / "two") == pytest.approx(asked(reference), rel=1e-4)
 
 

@@ -1,14 +1,14 @@
 """Strangers' datasets, our token, and the whole way from a set to a model that others load."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_clients import gv_data, gv_train, python, run
+from hub_clients import environment, gv_data, gv_train, python
 from hub_server import WRITES, serving
-from hub_state import Fault, File
+from hub_state import Fault, File, Hub
+from ranks import run_together
 from rows import FPS, make_row, make_rows, write_set
 from test_hub_read import put
 from train_set import row, rows, training_set
@@ -92,13 +92,15 @@ def test_a_set_of_the_hub_judged_again_is_its_next_version(hub, tmp_path):
     assert manifest["recipe_hash"] == facts["recipe"]
 
 
+def train_with_two(hub: Hub, folder: Path, *arguments: str) -> None:
+    steps = ("--set", "max_steps=1", "--set", "batch_size=2")
+    run_together(2, [*arguments, *steps], environment(hub, folder / "stranger", None), folder, hub=True)
+
+
 @pytest.mark.slow
 def test_two_processes_train_from_a_name_that_is_resolved_once(hub, tmp_path):
     put(hub, training_set(tmp_path / "set"), "v1.0.0")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gigavideo_train")
-    steps = ("--set", "max_steps=1", "--set", "batch_size=2")
-    code, _, said = run(hub, tmp_path, sys.executable, *launcher, "--dataset", REPO, *steps)
-    assert code == 0, said
+    train_with_two(hub, tmp_path, "--dataset", REPO)
     assert sum(path.endswith("/refs") for _, path in hub.asked) == 1
     assert (tmp_path / "runs" / "train" / "ds" / "model" / "README.md").exists()
 
@@ -111,10 +113,7 @@ def test_two_processes_train_the_commit_of_a_model_that_the_first_one_found(hub,
     files = {p.relative_to(base).as_posix(): p for p in base.rglob("*") if p.is_file() and p.name != SIGN}
     held = {path: File(file.read_bytes(), lfs=path.endswith(".safetensors")) for path, file in files.items()}
     sha = hub.commit(hub.repo(name, "models"), "weights", "", held).sha
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gigavideo_train")
-    steps = ("--set", "max_steps=1", "--set", "batch_size=2")
-    code, _, said = run(hub, tmp_path, sys.executable, *launcher, "--dataset", "set", "--model", name, *steps)
-    assert code == 0, said
+    train_with_two(hub, tmp_path, "--dataset", "set", "--model", name)
     asked = [path for _, path in hub.asked if name in path]
     assert sum("/main/" in path for path in asked) <= 2  # of one small file, about it and itself
     assert any(sha in path for path in asked)

@@ -11,7 +11,7 @@ import qwen_vl
 import torch
 from ranks import run_together
 from rows import clip, make_eval_prompts, make_manifest, write_set
-from test_train import arguments, losses, metrics, refused, run, same, start, weights
+from test_train import arguments, losses, metrics, refused, run, same, weights
 from train_set import row, training_set
 
 from gigavideo_data import video
@@ -29,7 +29,6 @@ from gigavideo_train.scoring import SampleJudge, sample_judges
 from gigavideo_train.verdicts import Verdict, judge, read
 
 pytestmark = pytest.mark.timeout(600)
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 SETTINGS = {"epochs": "3", "sample_every": "2"}
 
 
@@ -70,9 +69,7 @@ def test_a_resumed_run_and_two_processes_make_the_same_clips(dataset: Path, refe
     run(dataset, tmp_path / "cut", max_steps="2", **SETTINGS)
     run(dataset, tmp_path / "cut", "--resume", **SETTINGS)
     assert clips(tmp_path / "cut") == clips(reference)
-    process = start(dataset, tmp_path / "two", launcher=TWO, **SETTINGS)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    run_together(2, arguments(dataset, tmp_path / "two", **SETTINGS))
     assert list(clips(tmp_path / "two")) == list(clips(reference))
     ours, theirs = (
         video.decode(clips(out)["step-00000000"], "clip").frames_THWC for out in (tmp_path / "two", reference)

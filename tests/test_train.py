@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from rows import write_set
 from safetensors.torch import load_file
 from test_verify import replace_rows
@@ -40,10 +41,15 @@ def run(dataset: Path, out: Path, *flags: str, **settings: str) -> dict:
     return json.loads(result.stdout)
 
 
-def start(dataset: Path, out: Path, *flags: str, launcher: tuple[str, ...] = (), **settings: str) -> subprocess.Popen:
-    command = [sys.executable, *launcher, "-m", "gigavideo_train", *arguments(dataset, out, *flags, **settings)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(
+    dataset: Path, out: Path, *flags: str, launcher: tuple[str, ...] = (), **settings: str
+) -> subprocess.Popen[str] | Forked:
+    """Train in a process of its own, or in those of a launcher."""
+    asked = arguments(dataset, out, *flags, **settings)
+    if not launcher:
+        return Forked("gv-train", asked, os.environ)
+    command = [sys.executable, *launcher, "-m", "gigavideo_train", *asked]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def metrics(out: Path) -> list[dict]:
@@ -175,7 +181,7 @@ def test_kill_9_at_any_moment_leaves_a_checkpoint_that_goes_on_exactly(
     assert kept == [f"step-{len(losses(out)) - 1:08}", f"step-{len(losses(out)):08}"]
 
 
-def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> None:
+def wait_for(process: subprocess.Popen[str] | Forked, folder: Path, pattern: str) -> None:
     """Until something is there, or the process has ended."""
     deadline = time.monotonic() + 300
     while not list(folder.glob(pattern)) and process.poll() is None:

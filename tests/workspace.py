@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from forked import Forked
 
 FAULTS = Path(__file__).parent / "faults"
 WORKERS = 2
@@ -31,22 +30,15 @@ class Workspace:
 
     def start(
         self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str
-    ) -> subprocess.Popen:
+    ) -> Forked:
         settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
         options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         flags = ["--retry-rejected"] * retry
         return self.run(["build", "--recipe", "quickstart", "--out", out, *options, *flags], faults)
 
-    def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> subprocess.Popen:
-        command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()"]
-        return subprocess.Popen(
-            [*command, *arguments, "--store", "store"],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> Forked:
+        env = os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {})
+        return Forked("gv-data", [*arguments, "--store", "store"], env, self.folder)
 
     def build(
         self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str
@@ -54,7 +46,7 @@ class Workspace:
         """Run to the end and return exit code and what was said to people."""
         process = self.start(out, faults, retry=retry, **changes)
         _, said = process.communicate(timeout=300)
-        return process.returncode, said
+        return process.wait(), said
 
     def calls(self) -> int:
         return len(self.calls_file.read_text().splitlines()) if self.calls_file.exists() else 0
