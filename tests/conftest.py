@@ -3,9 +3,18 @@
 These are read when huggingface_hub and torch are imported, so they are set before.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from workspace import Workspace
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,3 +30,19 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HOME"] = CACHE.name
+
+
+@pytest.fixture(scope="session")
+def small_build(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """An uninterrupted build of the small recipe, to be read or copied: one for all processes that run tests."""
+    from workspace import Workspace
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with FileLock(folder / "small-build.lock"):
+        workspace, done = Workspace(folder / "small-build"), folder / "small-build.done"
+        if not done.exists():
+            code, said = workspace.build()
+            assert code == 0, said
+            done.touch()
+    return workspace

@@ -26,12 +26,9 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> Workspace:
-    """An uninterrupted build of the small recipe."""
-    workspace = Workspace(tmp_path_factory.mktemp("reference"))
-    code, said = workspace.build()
-    assert code == 0, said
-    return workspace
+def reference(small_build, tmp_path_factory) -> Workspace:
+    """An uninterrupted build of the small recipe, which tests here go on with."""
+    return small_build.copied(tmp_path_factory.mktemp("reference"))
 
 
 def test_a_build_verifies_and_makes_every_video_once(reference):

@@ -25,10 +25,7 @@ def cluster(tmp_path, monkeypatch):
     made.shutdown()
 
 
-def test_a_node_that_dies_in_the_middle_loses_and_doubles_nothing(cluster, tmp_path):
-    reference = Workspace(tmp_path / "reference")
-    assert reference.build()[0] == 0
-
+def test_a_node_that_dies_in_the_middle_loses_and_doubles_nothing(small_build, cluster, tmp_path):
     workspace = Workspace(tmp_path / "spread")
     workspace.calls_file = tmp_path / "calls"
     process = workspace.start(faults={"RAY_ADDRESS": cluster.address})
@@ -41,11 +38,11 @@ def test_a_node_that_dies_in_the_middle_loses_and_doubles_nothing(cluster, tmp_p
     cluster.remove_node(victim, allow_graceful=False)
     _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
-    assert 3 <= before < reference.calls(), "the node must die in the middle"
-    assert workspace.files() == reference.files()
-    assert workspace.manifest()["ledger"] == reference.manifest()["ledger"]
+    assert 3 <= before < small_build.calls(), "the node must die in the middle"
+    assert workspace.files() == small_build.files()
+    assert workspace.manifest()["ledger"] == small_build.manifest()["ledger"]
     again = Counter(workspace.calls_file.read_text().splitlines()) - Counter(
-        reference.calls_file.read_text().splitlines()
+        small_build.calls_file.read_text().splitlines()
     )
     assert again.total() <= 2, "only rows that were being made on the dead node are made again"
 

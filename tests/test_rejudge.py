@@ -13,9 +13,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Workspace:
-    workspace = Workspace(tmp_path_factory.mktemp("built"))
-    assert workspace.build("soft")[0] == 0
+def built(small_build, tmp_path_factory) -> Workspace:
+    workspace = small_build.copied(tmp_path_factory.mktemp("built"), "soft")
     assert workspace.build("hard", judge__readout="text")[0] == 0
     return workspace
 

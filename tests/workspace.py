@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -35,6 +36,12 @@ class Workspace:
         options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         flags = ["--retry-rejected"] * retry
         return self.run(["build", "--recipe", "quickstart", "--out", out, *options, *flags], faults)
+
+    def copied(self, folder: Path, out: str = "out") -> Workspace:
+        """The same in another folder, with its dataset under another name."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        (folder / "out").rename(folder / out)
+        return Workspace(folder)
 
     def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> Forked:
         env = os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {})
