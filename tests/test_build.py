@@ -124,7 +124,7 @@ def test_a_second_recipe_makes_no_shared_video_twice(reference):
 
 
 def test_a_row_that_kills_its_worker_is_rejected_with_a_reason_and_harms_no_other(reference, tmp_path):
-    poison = "moves up"
+    poison = "red pillar moves up"  # both samples of one prompt
     prompts = pq.read_table(reference.folder / "out" / "data", columns=["source", "prompt"]).to_pylist()
     doomed = sum(poison in row["prompt"] and row["source"] != "real" for row in prompts)
     assert 0 < doomed < len(prompts)

@@ -15,7 +15,7 @@ from gigavideo_data.miniature.questions import ASK, ask_plain
 from gigavideo_data.miniature.trials import judged, trial
 from gigavideo_data.miniature.writer import GrammarWriter
 
-CASES = 200
+CASES = 100
 
 
 @pytest.mark.parametrize("skill", SKILLS)

@@ -129,7 +129,8 @@ def test_a_mean_of_divided_weights_is_asked_and_kept_as_that_of_whole_ones(tmp_p
 @pytest.mark.parametrize("size", [1, 2])
 def test_compiled_blocks_make_the_same_steps(tmp_path: Path, size: int) -> None:
     dataset = training_set(tmp_path / "set", [row(1), row(2), row(3), row(4)])
-    settings = {"epochs": "1", "batch_size": "2", "checkpointing": "selective"}
+    # Two clips in a pass of each process: what one has compiled, others find on the disk.
+    settings = {"epochs": str(size), "batch_size": str(2 * size), "checkpointing": "selective"}
     expected = run(dataset, tmp_path / "alone", 1, **settings)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
