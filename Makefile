@@ -14,6 +14,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
+# Two processes at a time, each with whole files, the long ones first.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 VLLM_VENV := .venv-vllm
 VLLM_DONE := $(VLLM_VENV)/.setup-done
 OLDEST_PYTHON ?= $(shell python3.12 --version >/dev/null 2>&1 && echo python3.12 || echo $(PYTHON))
@@ -38,7 +40,7 @@ test test-all: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest $(if $(filter test,$@),-m 'not slow and not vllm')
+	$(BIN)/pytest $(TOGETHER) $(if $(filter test,$@),-m 'not slow and not vllm')
 
 hub: setup
 	$(BIN)/python tests/hub_server.py
