@@ -54,6 +54,14 @@ def test_the_training_loop_is_imported_without_what_builds_sets_and_without_the_
     assert done.returncode == 0, done.stderr
 
 
+def test_the_sections_of_the_gpu_benchmark_are_imported_without_them_too():
+    code = f"import sys, importlib; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
+    code += "from benchmarks.gpu.sections import SECTIONS\n"
+    code += "for one in SECTIONS: importlib.import_module(f'benchmarks.gpu.{one.name}')"
+    done = python(code, BUILDING + SHELL)
+    assert done.returncode == 0, done.stderr
+
+
 def test_training_from_shipped_and_cached_latents_needs_no_pyav_no_opencv_and_no_ray(tmp_path):
     cache, out = tmp_path / "latents", tmp_path / "run"
     told = ["--dataset", str(shipped_set(tmp_path / "set", cache)), "--out", str(out), "--cache", str(cache), "--json"]

@@ -12,7 +12,6 @@ from math import exp
 from operator import itemgetter
 from typing import Any
 
-import cv2
 import numpy as np
 
 from gigavideo_data.errors import RowError, RunError
@@ -57,6 +56,8 @@ def shown(frames_THWC: np.ndarray, wanted: int, max_side_px: int) -> np.ndarray:
     height, width = fitted(whole_height, whole_width, max_side_px)
     if (height, width) == (whole_height, whole_width):
         return frames_THWC
+    import cv2  # not on every machine that judges: frames that fit need none
+
     return np.stack([cv2.resize(frame_HWC, (width, height), interpolation=cv2.INTER_AREA) for frame_HWC in frames_THWC])
 
 
