@@ -96,7 +96,7 @@ def test_a_damaged_file_without_a_network_is_named(cache: Cache, monkeypatch: py
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     cache.write("model_index.json", b"{")
-    with pytest.raises(HubError, match=r"in the cache is damaged; remove .*blobs/.*offline"):
+    with pytest.raises(HubError, match=r"in the cache is damaged; remove .*blobs/.*does not answer"):
         file_of("org/m", None, "model_index.json")
 
 

@@ -137,7 +137,7 @@ def test_bad_input_leaves_the_older_set_as_it_was(tmp_path):
     for rows, message in [
         ([row | {"split": "test"}], "split is 'test', expected train or validation"),
         ([row | {"reward": 2.0}], "outside"),
-        ([row, row], "stands 2 times"),
+        ([row, row], "stands in two places"),
         ([{name: value for name, value in row.items() if name != "fps"}], "missing columns: fps"),
         ([row | {"video": {"bytes": row["video"]["bytes"], "path": "../x.mp4"}}], "bare file name"),
     ]:
