@@ -116,11 +116,14 @@ def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"backend": judge.backend, "model": "opencv", "revision": _source("gigavideo_data.judges.camera")}, {}
     if judge.backend == "counting":
         return _found(judge.model, judge.model_dump(mode="json"))
-    from gigavideo_data.judges.asking import TEMPLATE
+    from gigavideo_data.judges.asking import HTTP_TEMPLATES, TEMPLATE
 
     if judge.backend == "http":
         settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "vllm"})
-        return settings | {"template": TEMPLATE}, {"endpoint": judge.endpoint, "min_mass": judge.min_mass}
+        return settings | {"template": HTTP_TEMPLATES[judge.media]}, {
+            "endpoint": judge.endpoint,
+            "min_mass": judge.min_mass,
+        }
     settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout", "vllm"})
     settings, found_at = _found(judge.model, settings | {"template": TEMPLATE})
     found_at |= {"min_mass": judge.min_mass}

@@ -186,7 +186,7 @@ def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environme
     folder = write_set(tmp_path / "set")
     manifest = json.loads((folder / "manifest.json").read_text())
     judge = {"backend": "http", "model": "m", "endpoint": "/v1", "min_mass": 0.5}
-    manifest["recipe"] |= {"judge": judge, "generators": [{}]}
+    manifest["recipe"] |= {"judge": judge, "generators": [{"steps": 7}]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     variable = evaluate.ENDPOINT_VARIABLE
     monkeypatch.delenv(variable, raising=False)
@@ -198,10 +198,8 @@ def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environme
     assert set_by_hand.judge.endpoint == "http://127.0.0.1:2/v1"
     named = evaluate.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
     assert named.judge.endpoint == "http://127.0.0.1:3/v1"
-    plain = write_set(tmp_path / "plain")
-    (plain / "manifest.json").write_text(
-        json.dumps(manifest | {"recipe": manifest["recipe"] | {"judge": {"min_mass": 0.5}}})
-    )
-    assert evaluate.read_setting(plain, "test").judge.endpoint is None
+    manifest["recipe"]["judge"] = {"min_mass": 0.5}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert evaluate.read_setting(folder, "test").judge.endpoint is None
     with pytest.raises(RecipeError, match="--judge-endpoint: the judge is not behind an endpoint"):
-        evaluate.read_setting(plain, "test", judge_endpoint="http://127.0.0.1:3/v1")
+        evaluate.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")

@@ -182,3 +182,25 @@ def test_answers_of_any_judge_are_checked(answers, words):
     with pytest.raises(RowError, match=re.escape(words)):
         checked(answers, ["Is it grey?"])
     assert checked([Answer(1.005, 0.0)], ["Is it grey?"]) == [Answer(1.0, 0.0)]
+
+
+@pytest.mark.parametrize("media", ["video", "images"])
+def test_an_endpoint_is_sent_the_times_of_the_frames_and_the_row_says_where(media):
+    with serving(lambda _: likely(0.6, 0.3)) as server:
+        for fps in (8.0, 64.0):
+            judge(server, media=media, frames=4).answer(FRAMES_THWC, fps, ["Is it grey?"])
+        slow, fast = server.requests
+    decides, _ = judge_engine(Judge(backend="http", model="tiny", endpoint=server.endpoint, media=media))
+    said = [request["messages"][0]["content"][-1]["text"] for request in (slow, fast)]
+    if media == "video":
+        facts = {"num_frames": 4, "frames_indices": [0, 3, 5, 8], "total_num_frames": 9}
+        assert slow["media_io_kwargs"] == {"video": facts | {"fps": 8.0, "duration": 9 / 8}}
+        assert fast["media_io_kwargs"] == {"video": facts | {"fps": 64.0, "duration": 9 / 64}}
+        assert said[0] == said[1]
+        assert decides["template"].endswith("times in media_io_kwargs")
+    else:
+        assert "media_io_kwargs" not in slow
+        assert "of one video of 1.12 s, at 0.00, 0.38, 0.62, 1.00 s." in said[0]
+        assert "at 0.00, 0.05, 0.08, 0.12 s." in said[1]
+        assert said[0].endswith("Answer with one word, yes or no.")
+        assert decides["template"].endswith("times in text")

@@ -231,3 +231,29 @@ def test_a_server_that_takes_no_connection_is_not_reached_and_soon_given_up(monk
             HttpModel({**SETTINGS, "endpoint": f"http://{host}:{port}/v1"}).complete([], SCHEMA, 0)
         for one in waiting:
             one.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_endpoint_on_this_machine_is_asked_past_the_proxy(monkeypatch, host):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serving(lambda _: "{}") as server:
+        url = server.endpoint.replace("127.0.0.1", host)
+        assert HttpModel({**SETTINGS, "endpoint": url}).complete([], SCHEMA, 0).text == "{}"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_endpoint_elsewhere_that_a_proxy_does_not_give_names_the_proxy(monkeypatch, answers):
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serving(lambda _: "{}") as server:
+        server.faults = [503] * 9
+        proxy = server.endpoint.removeprefix("http://").removesuffix("/v1") if answers else "127.0.0.1:1"
+        monkeypatch.setenv("http_proxy", f"http://name:secret@{proxy}")
+        expected = TimeoutError if answers else RunError
+        with pytest.raises(expected, match=rf"through the proxy {proxy} \(http_proxy\)") as error:
+            HttpModel({**SETTINGS, "endpoint": "http://gpu.example:8000/v1"}).complete([], SCHEMA, 0)
+    assert "secret" not in str(error.value)

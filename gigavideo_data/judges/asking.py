@@ -19,7 +19,16 @@ from gigavideo_data.judges.protocol import ROUNDING, Answer
 from gigavideo_data.store import content_key
 
 QUESTION = "{question}\nAnswer with one word, yes or no."
+TIMED_QUESTION = (
+    "{question}\nThe pictures are frames of one video of {seconds:.2f} s, at {times} s.\n"
+    "Answer with one word, yes or no."
+)
 TEMPLATE = content_key([QUESTION])[:8]
+# Of a judge behind an endpoint, by how it takes frames; they also say where a request has the times of its frames.
+HTTP_TEMPLATES = {
+    "video": f"{TEMPLATE}, times in media_io_kwargs",
+    "images": f"{content_key([TIMED_QUESTION])[:8]}, times in text",
+}
 WORDS = ("yes", "no")
 # As tokenizers cut them at the start of an answer: with and without a space or its sign in byte-level vocabularies.
 SPELLINGS = {word: (word, word.capitalize(), word.upper(), f" {word}", f" {word.capitalize()}") for word in WORDS}
@@ -30,6 +39,12 @@ _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 def text_of(question: str) -> str:
     """What is said after the video."""
     return QUESTION.format(question=question)
+
+
+def timed_text_of(question: str, num_frames: int, fps: float, wanted: int) -> str:
+    """The same after pictures: with the times of the `wanted` frames that are shown of a clip."""
+    times = ", ".join(f"{frame / fps:.2f}" for frame in chosen(num_frames, wanted))
+    return TIMED_QUESTION.format(question=question, seconds=num_frames / fps, times=times)
 
 
 def spread(num_frames: int, wanted: int) -> list[int]:

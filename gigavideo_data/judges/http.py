@@ -1,7 +1,7 @@
 """A multimodal judge behind an OpenAI-compatible endpoint, such as vLLM's server.
 
 Frames are sent as JPEG, as one video (`media: video`, which vLLM's server takes) or as so many pictures (`images`,
-which most endpoints take).
+which most endpoints take). When each frame is shown goes along: in vLLM's `media_io_kwargs`, or as a line of text.
 """
 
 from __future__ import annotations
@@ -44,19 +44,24 @@ class HttpJudge:
             RowError: a log-probability is not one (bad_answer), or see `Endpoint.chat`.
             TimeoutError: see `Endpoint.chat`.
         """
-        del fps  # the endpoint knows frames alone
-        shown_THWC = asking.shown(frames_THWC, self.settings["frames"], self.settings["max_side_px"])
+        wanted, num_frames = self.settings["frames"], len(frames_THWC)
+        shown_THWC = asking.shown(frames_THWC, wanted, self.settings["max_side_px"])
         media = _media([_jpeg(frame_HWC) for frame_HWC in shown_THWC], self.settings["media"])
-        return [self._ask(media, question) for question in asked]
+        if self.settings["media"] == "video":
+            texts = [asking.text_of(question) for question in asked]
+            extra = {"media_io_kwargs": {"video": _video_facts(num_frames, fps, asking.chosen(num_frames, wanted))}}
+        else:
+            texts = [asking.timed_text_of(question, num_frames, fps, wanted) for question in asked]
+            extra = {}
+        return [self._ask([*media, {"type": "text", "text": text}], extra) for text in texts]
 
-    def _ask(self, media: list[dict[str, Any]], question: str) -> Answer:
-        content: Any = [*media, {"type": "text", "text": asking.text_of(question)}]
+    def _ask(self, content: list[dict[str, Any]], extra: dict[str, Any]) -> Answer:
         hard = self.settings["readout"] == "text"
         wish: dict[str, Any] = (
             {"max_tokens": TEXT_TOKENS} if hard else {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
         )
         messages = [{"role": "user", "content": content}]
-        choice = self.endpoint.chat(messages, temperature=0.0, seed=0, **wish).choices[0]
+        choice = self.endpoint.chat(messages, temperature=0.0, seed=0, extra_body=extra, **wish).choices[0]
         if hard:
             return asking.written(choice.message.content or "")
         first_token = choice.logprobs.content[0] if choice.logprobs and choice.logprobs.content else None
@@ -65,6 +70,17 @@ class HttpJudge:
                 "the endpoint tells no probabilities; set judge.readout=text, which is recorded in every row"
             )
         return asking.read((token.token, token.logprob) for token in first_token.top_logprobs)
+
+
+def _video_facts(num_frames: int, fps: float, chosen: list[int]) -> dict[str, Any]:
+    """The whole clip and which of its frames are sent, in the words of vLLM's server, which else takes 1 Hz."""
+    return {
+        "num_frames": len(chosen),  # more than its own limit, it would cut off
+        "fps": fps,
+        "frames_indices": chosen,
+        "total_num_frames": num_frames,
+        "duration": num_frames / fps,
+    }
 
 
 def _jpeg(frame_HWC: np.ndarray) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from gigavideo_data.api_keys import SHARED, VARIABLES, Part, api_key
 from gigavideo_data.errors import RowError, RunError
@@ -37,8 +40,10 @@ class Endpoint:
             part: whose key is sent.
         """
         self.model, self.part = model, part
+        self._through = "" if _is_here(url) else _proxy_of(url)
         self._client = openai.OpenAI(
             base_url=url,
+            http_client=openai.DefaultHttpxClient(trust_env=False) if _is_here(url) else None,  # past any proxy
             api_key=api_key(part) or "none",  # servers of one's own ask for none, the client does
             timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S),
             max_retries=RETRIES,
@@ -76,8 +81,8 @@ class Endpoint:
             if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
                 raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
             raise RunError(
-                "the endpoint cannot be reached. Is the server up, and the recipe's `endpoint` its base URL, such as "
-                "http://localhost:8000/v1? Then run the same command again: finished rows are kept."
+                f"the endpoint cannot be reached{self._through}. Is the server up, and the recipe's `endpoint` its "
+                "base URL, such as http://localhost:8000/v1? Then run the same command again: finished rows are kept."
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             variables = f"{VARIABLES[self.part]} or {SHARED}"
@@ -85,12 +90,32 @@ class Endpoint:
         except openai.NotFoundError as error:
             raise RunError(f"the endpoint knows no model {self.model!r} or no such path ({_said(error)})") from error
         except (openai.RateLimitError, openai.InternalServerError) as error:
-            raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code})") from error
+            raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code}){self._through}") from error
         except openai.APIStatusError as error:
             raise RowError("refused", f"{error.status_code}: {_said(error)}") from error
         except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
             told = f"the endpoint's answer is not JSON of the protocol's form: {error}"
             raise RowError("bad_answer", told) from error
+
+
+def _is_here(url: str) -> bool:
+    """Whether an endpoint is on this machine, by its name or address."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _proxy_of(url: str) -> str:
+    """In the words of a message, the proxy that the environment names for an endpoint; without its password."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    variable = next((name for name in (parts.scheme, "all") if name in proxies), None)
+    if variable is None or proxy_bypass(parts.hostname or ""):
+        return ""
+    return f" through the proxy {urlsplit(proxies[variable]).netloc.rpartition('@')[2]} ({variable}_proxy)"
 
 
 def _short(value: Any) -> str:
