@@ -308,14 +308,15 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
         f"Held-out prompts (split {facts['split']}), judge `{facts['judge']}`"
         + (f". {facts['judge_note']}" if facts["judge_note"] else "."),
         "",
-        "| dimension | base | tuned | difference | 95 % interval | videos in both |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| dimension | base | tuned | difference | 95 % interval | videos in both | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for line in facts["comparisons"]:
         interval = "–" if line["low"] is None else f"{line['low']:+z.3f} to {line['high']:+z.3f}"
         change = "–" if line["difference"] is None else f"{line['difference']:+z.3f}"
         cells = (inspect.words(line["dimension"]), inspect.number(line["base"]), inspect.number(line["tuned"]), change)
-        lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} |")
+        lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} | {line['verdict']} |")
+    lines += ["", paired.correction_note(facts["comparisons"])]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
 
 
@@ -340,6 +341,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
         )
     console.print(table)
     console.print("* trained on. both: videos that could be scored of both models.")
+    console.print(paired.correction_note(facts["comparisons"]))
     for line in facts["comparisons"]:
         if line["base_scorable"] != line["tuned_scorable"]:
             shares = (

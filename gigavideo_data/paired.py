@@ -1,6 +1,8 @@
 """Is the tuned model better? Paired differences on the same prompts and seeds, with intervals over prompts.
 
-A prompt is the unit that is drawn: its seeds share what makes it hard, so they are averaged first.
+A prompt is the unit that is drawn: its seeds share what makes it hard, so they are averaged first. Many dimensions are
+compared at once, and an interval of few prompts is narrow: `better` and `worse` also pass a test that is corrected for
+the number of dimensions.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ class Comparison:
         base, tuned: mean reward of the videos scorable in both, seeds averaged per prompt first; None without any.
         difference: tuned - base.
         low, high: 95 % bootstrap interval of the difference over prompts; None below two prompts.
+        p: two-sided p-value of the difference by a paired sign-flip test over prompts; None without an interval.
+        tests: dimensions compared at once, which the test is corrected for; 1 for their mean.
         prompts, both: prompts and videos that are scorable in both.
         base_scorable, tuned_scorable: share of the videos that could be scored.
     """
@@ -48,6 +52,8 @@ class Comparison:
     difference: float | None
     low: float | None
     high: float | None
+    p: float | None
+    tests: int
     prompts: int
     both: int
     base_scorable: float
@@ -55,10 +61,12 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """better, worse, or no difference that these prompts can show."""
-        if self.low is None or self.high is None:
+        """better, worse, or no difference that these prompts can show; perhaps where the interval alone shows it."""
+        if self.low is None or self.high is None or self.p is None:
             return "too few"
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+        found = "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+        passes = self.p <= (1 - COVERAGE) / self.tests
+        return found if passes or found == "unclear" else f"perhaps {found}"
 
 
 def compare(scored: Iterable[Scored]) -> list[Comparison]:
@@ -66,7 +74,7 @@ def compare(scored: Iterable[Scored]) -> list[Comparison]:
     by_dimension: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         by_dimension[one.dimension].append(one)
-    found = [_comparison(dimension, mine) for dimension, mine in by_dimension.items()]
+    found = [_comparison(dimension, mine, len(by_dimension)) for dimension, mine in by_dimension.items()]
     return [*found, _mean(list(by_dimension.values()))] if len(found) > 1 else found
 
 
@@ -75,7 +83,18 @@ def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
     return [{**asdict(each), "verdict": each.verdict} for each in comparisons]
 
 
-def _comparison(dimension: str, scored: list[Scored]) -> Comparison:
+def correction_note(lines: list[dict[str, Any]]) -> str:
+    """Say how the verdicts of `facts` count the number of dimensions."""
+    num = sum(line["dimension"] != "mean" for line in lines)
+    share = 1 - COVERAGE**num
+    chance = f", which it does by chance for some dimension in {share:.0%} of comparisons" if num > 1 else ""
+    return (
+        "Better and worse: also shown by a paired sign-flip test over prompts, corrected for the number of dimensions "
+        f"({num}). Perhaps: only the {COVERAGE:.0%} interval excludes zero{chance}."
+    )
+
+
+def _comparison(dimension: str, scored: list[Scored], tests: int) -> Comparison:
     base, tuned = _per_prompt(scored)
     difference = tuned - base
     low, high = _interval([difference])
@@ -88,6 +107,8 @@ def _comparison(dimension: str, scored: list[Scored]) -> Comparison:
         difference=_average(difference),
         low=low,
         high=high,
+        p=_p_value([difference]),
+        tests=tests,
         prompts=len(difference),
         both=sum(one.base is not None and one.tuned is not None for one in scored),
         base_scorable=sum(one.base is not None for one in scored) / num,
@@ -109,6 +130,8 @@ def _mean(groups: list[list[Scored]]) -> Comparison:
         difference=_average(np.array([difference.mean() for difference in differences])),
         low=low,
         high=high,
+        p=_p_value(differences),
+        tests=1,
         prompts=sum(map(len, differences)),
         both=sum(one.base is not None and one.tuned is not None for one in flat),
         base_scorable=sum(one.base is not None for one in flat) / len(flat),
@@ -134,6 +157,22 @@ def _interval(differences: list[np.ndarray]) -> tuple[float | None, float | None
     means = [values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1) for values in differences]
     low, high = np.quantile(np.mean(means, axis=0), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
+
+
+def _p_value(differences: list[np.ndarray]) -> float | None:
+    """Two-sided sign-flip test of the mean over groups of each group's mean: exact where the prompts are few."""
+    if not differences or min(map(len, differences)) < 2:
+        return None
+    parts = np.concatenate([values / (len(values) * len(differences)) for values in differences])
+    num = len(parts)
+    is_exact = 2**num <= DRAWS
+    if is_exact:
+        flips = (np.arange(2**num)[:, None] >> np.arange(num)) & 1
+    else:
+        flips = np.random.default_rng(0).integers(2, size=(DRAWS, num), dtype=np.int8)
+    sums = np.abs((1 - 2 * flips) @ parts)
+    as_large = int((sums >= abs(parts.sum()) - 1e-12).sum())
+    return as_large / len(sums) if is_exact else (as_large + 1) / (len(sums) + 1)
 
 
 def _average(values: np.ndarray) -> float | None:

@@ -27,7 +27,7 @@ import jinja2
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from gigavideo_data import folder_read, inspect
+from gigavideo_data import folder_read, inspect, paired
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
 from gigavideo_data.judge_check import LEAST_VIDEOS
@@ -245,6 +245,7 @@ def render(
         stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
         num_embedded=len({clip["id"] for card in cards for clip in card["clips"]} & clips.keys()),
         compared=compared,
+        correction=paired.correction_note(compared["comparisons"]) if compared else "",
         reach=_reach(compared["comparisons"]) if compared else 1.0,
         embed_mb=EMBED_BYTES // 1_000_000,
         least_videos=LEAST_VIDEOS,

@@ -25,6 +25,7 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     evaluate.write_scores(tmp_path, FACTS)
     first = card.read_text()
     assert "| mechanics | 0.25 |" in first
+    assert "| 4 of 4 | perhaps better |" in first  # of four prompts
     assert "judge `miniature@1`. The judge is the one." in first
     assert "none yet" not in first
     assert first.startswith("# a model\n")

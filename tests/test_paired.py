@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gigavideo_data.paired import Comparison, Scored, compare
+from gigavideo_data.paired import Comparison, Scored, compare, correction_note, facts
 
 
 def scored(dimension: str, pairs: Sequence[tuple[float | None, float | None]], seeds: int = 1) -> list[Scored]:
@@ -56,3 +56,29 @@ def test_nothing_in_common_is_no_difference_of_zero() -> None:
     found = compare(scored("a", [(None, 0.5), (0.5, None)]))[0]
     assert (found.base, found.difference, found.low, found.verdict) == (None, None, None, "too few")
     assert (found.base_scorable, found.tuned_scorable) == (0.5, 0.5)
+
+
+def test_a_difference_of_few_prompts_among_several_dimensions_is_marked() -> None:
+    gain = [(0.5, 0.5 + (i + 1) / 40) for i in range(8)]
+    none: list[tuple[float | None, float | None]] = [(0.5, 0.5)] * 8
+    alone = compare(scored("a", gain))[0]
+    assert (alone.p, alone.tests, alone.verdict) == (2 / 2**8, 1, "better")
+    several = compare([*scored("a", gain), *(one for name in "bcdefg" for one in scored(name, none))])
+    assert several[0].low == alone.low
+    assert (several[0].tests, several[0].verdict) == (7, "perhaps better")  # 0.0078 > 0.05 / 7
+    assert [one.verdict for one in several[1:-1]] == ["unclear"] * 6
+    assert (several[-1].tests, several[-1].verdict) == (1, "better")
+    loss = compare([*scored("a", [(b, a) for a, b in gain[:4]]), *scored("b", none)])[0]
+    assert (loss.p, loss.verdict) == (2 / 2**4, "perhaps worse")
+    assert "number of dimensions (7)" in correction_note(facts(several))
+    assert "in 30% of comparisons" in correction_note(facts(several))
+
+
+def test_without_a_difference_a_verdict_is_as_rare_as_it_says() -> None:
+    rng = random.Random(2)
+    wrong = 0
+    for _ in range(60):
+        drawn = [scored(name, [(0.5, 0.5 + rng.gauss(0, 0.2)) for _ in range(16)]) for name in "abcdefg"]
+        found = compare(one for mine in drawn for one in mine)[:-1]
+        wrong += any(each.verdict in ("better", "worse") for each in found)
+    assert wrong <= 7  # 5 % of 60 is 3

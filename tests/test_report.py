@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rows import DIMENSION, clip, make_row, make_rows, write_set
 
-from gigavideo_data import report
+from gigavideo_data import paired, report
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.remake import withhold
 
@@ -152,13 +152,14 @@ def write_evaluation(folder, num_pairs: int, clip_bytes: int):
             sides[side] = {"reward": reward, "clip": name, "num_frames": 5, "height": 32, "width": 32, "fps": 8.0}
         pairs.append({"dimension": ("mechanics", "material")[at % 2], "prompt": f"p{at}", "seed": at, **sides})
     models = {"base": {"name": "base", "commit": None}, "tuned": {"name": "tuned", "commit": None}}
+    scored = [paired.Scored("mechanics", f"p{at}", 0, 0.5, 0.6) for at in range(4)]
     facts: dict[str, Any] = {
         "split": "test",
         **models,
         "trained": [],
         "judge": "m",
         "judge_note": None,
-        "comparisons": [],
+        "comparisons": paired.facts(paired.compare(scored)),
     }
     (folder / "eval.json").write_text(json.dumps(facts | {"clips": pairs}))
     return folder
@@ -176,6 +177,9 @@ def test_the_clips_of_an_evaluation_count_towards_the_cap_of_the_page(tmp_path, 
         "p10",
     ]  # of its dimension the greatest loss and the greatest gain
     assert "2 of 12 pairs fit into this page" in page
+    assert "perhaps better</span>" in page
+    assert "4 of 4 <small>4 prompts</small>" in page
+    assert "Perhaps: only the 95% interval excludes zero" in page
     assert {card["clips"][0]["id"] for card in data["cards"]} < set(data["clips"])
     (evaluation / "clips" / "base-3.mp4").unlink()
     with pytest.raises(DatasetError, match=r"base-3\.mp4: missing"):
