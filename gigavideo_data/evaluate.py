@@ -327,6 +327,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
     title = f"{facts['tuned']['name']} against {base}, split {facts['split']}"
     columns = ("dimension", ">base", ">tuned", ">diff.", ">95 % interval", ">both", "verdict")
     table = inspect.table(title, *columns)
+    table.columns[-1].no_wrap, table.padding = True, (0, 1, 0, 0)  # in 80 columns no name is broken inside a word
     for line in facts["comparisons"]:
         low, high = line["low"], line["high"]
         inspect.add(
