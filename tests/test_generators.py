@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from gigavideo_data import video
 from gigavideo_data.engines import load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.generators import models
+from gigavideo_data.generators.diffusers import DiffusersGenerator
 from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.recipe import Generator
 from gigavideo_data.stages import run_row, synthesis
@@ -173,3 +175,44 @@ def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
     assert record is not None
     assert (record["num_frames"], record["height"], record["width"], record["fps"]) == (17, 48, 48, 8.0)
     assert record["blobs"].keys() == {"video.mp4", "latents.safetensors"}
+
+
+def lora(folder: Path, prefix: str = "transformer.", extra: tuple[str, ...] = ()) -> Path:
+    """A LoRA for the miniature that changes its first attention."""
+    folder.mkdir()
+    seeded = torch.Generator().manual_seed(0)
+    size = DiffusersGenerator(described(Generator())).pipeline.transformer.blocks[0].attn1.to_q.in_features
+    shapes = {"lora_A": (2, size), "lora_B": (size, 2)}
+    weights = {
+        f"{name}.{side}.weight": torch.randn(shape, generator=seeded)
+        for name in (f"{prefix}blocks.0.attn1.to_q", *extra)
+        for side, shape in shapes.items()
+    }
+    safetensors.torch.save_file(weights, folder / "pytorch_lora_weights.safetensors")
+    return folder
+
+
+def described(generator: Generator) -> dict[str, Any]:
+    return settings_of(generator) | found_at(generator)
+
+
+def test_an_adapter_changes_the_videos(tmp_path):
+    base, tuned = (
+        load_engine("generator", described(Generator(steps=1, adapter=adapter))).generate(PROMPT, SEED)
+        for adapter in (None, str(lora(tmp_path / "lora")))
+    )
+    assert not torch.equal(base.latents_CFHW, tuned.latents_CFHW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prefix": "unet."}, "2 of its 2 weights fit no parameter of the model, such as unet.blocks.0.attn1.to_q"),
+        ({"extra": ("transformer.blocks.99.attn1.to_q",)}, "2 of its 4 .* such as transformer.blocks.99.attn1"),
+        ({"extra": ("transformer.blocks.0.attn9.to_q",)}, "2 of its 4 .* such as transformer.blocks.0.attn9"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused_with_both_names(tmp_path, changes, words):
+    adapter = str(lora(tmp_path / "lora", **changes))
+    with pytest.raises(RunError, match=rf"adapter lora: {words}.*names such as transformer\..*\.lora_A\.weight do"):
+        load_engine("generator", described(Generator(adapter=adapter)))

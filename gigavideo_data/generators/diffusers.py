@@ -6,20 +6,25 @@ neighbours, so that an interrupted build resumes to the same dataset.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FirstBlockCacheConfig
+from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.generators.models import model_folder, profile_of
 from gigavideo_data.generators.protocol import Generated
 
 FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; part of what the profile's name means
+# Which adapter a parameter is of, in the names that PEFT gives: blocks.0.attn1.to_q.lora_A.default_0.weight
+_ADAPTER_NAME = re.compile(r"(?<=\.lora_[AB])\.[^.]+(?=\.(weight|bias)$)")
 
 
 def _as_they_are(latents: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
@@ -86,7 +91,7 @@ class DiffusersGenerator:
                 transformer's blocks are compiled.
 
         Raises:
-            RunError: a pipeline of a family that is not in the table.
+            RunError: a pipeline of a family that is not in the table, or an adapter that does not fit it.
             HubError: the Hub does not give it.
         """
         self.settings = generator
@@ -105,7 +110,7 @@ class DiffusersGenerator:
             folder, dtype=dtypes if on_gpu else torch.float32, local_files_only=True, use_safetensors=True
         )
         if generator.get("load_adapter"):
-            self.pipeline.load_lora_weights(generator["load_adapter"], local_files_only=True, use_safetensors=True)
+            load_adapter(self.pipeline, Path(generator["load_adapter"]).expanduser())
         if generator["profile"] == "first_block_cache":
             self.pipeline.transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
         if generator.get("compile"):
@@ -173,3 +178,35 @@ class DiffusersGenerator:
         size = profile.height, profile.width
         latents_CFHW = self.family.unpacked(last[0], pipeline, profile.num_frames, size)
         return Generated(frames_THWC, profile.fps, latents_CFHW.float().cpu())
+
+
+def load_adapter(pipeline: Any, folder: Path) -> None:
+    """Load a LoRA, all of whose weights must find a parameter: the library only warns of those that do not.
+
+    Raises:
+        RunError: some do not; the message names one of them, and a name that would have been found.
+    """
+    options = {"local_files_only": True, "use_safetensors": True}
+    keys = list(pipeline.lora_state_dict(folder, **options))
+    if any("dora_scale" in key for file in folder.glob("*.safetensors") for key in _names_in(file)):
+        raise RunError(f"adapter {folder.name}: it is a DoRA, whose scales diffusers leaves out; use a plain LoRA")
+    pipeline.load_lora_weights(folder, **options)
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    loaded = {
+        f"{name}.{_ADAPTER_NAME.sub('', parameter)}"
+        for name, part in parts.items()
+        for parameter, _ in part.named_parameters()
+        if ".lora_" in parameter
+    }
+    lost = [key for key in keys if key not in loaded]
+    if lost or not loaded:
+        layers = (name for name, layer in pipeline.transformer.named_modules() if isinstance(layer, torch.nn.Linear))
+        raise RunError(
+            f"adapter {folder.name}: {len(lost)} of its {len(keys)} weights fit no parameter of the model, such as "
+            f"{lost[0] if lost else 'none at all'}; names such as transformer.{next(layers)}.lora_A.weight do"
+        )
+
+
+def _names_in(file: Path) -> list[str]:
+    with safe_open(file, "pt") as weights:
+        return list(weights.keys())
