@@ -1,5 +1,5 @@
 # make quickstart   set up, then build a dataset with the embedded miniature, train on it, and compare
-# make test         set up, then the checks, without those that take minutes each
+# make test         set up, then the checks, without the slow ones
 # make test-all     set up, then every check but those of vLLM
 # make test-vllm    the checks that need vLLM, in an environment of their own (3 GB, no GPU)
 # make test-oldest  the trainer's and the contract's tests on the lowest versions that pyproject.toml allows

@@ -83,6 +83,7 @@ def test_the_same_build_again_makes_nothing_and_changes_nothing(reference):
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_it_resumes_to_the_same_bytes(reference, tmp_path):
     workspace, kills = Workspace(tmp_path / "killed"), 0
     for stage in (*STAGES, "publish"):
@@ -103,6 +104,7 @@ def test_killed_in_every_stage_it_resumes_to_the_same_bytes(reference, tmp_path)
     assert workspace.calls() - reference.calls() <= WORKERS * kills
 
 
+@pytest.mark.slow
 def test_on_one_worker_the_bytes_are_the_same(reference, tmp_path):
     workspace = Workspace(tmp_path / "one")
     assert workspace.build(limits__replicas="1")[0] == 0
@@ -112,6 +114,7 @@ def test_on_one_worker_the_bytes_are_the_same(reference, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_second_recipe_makes_no_shared_video_twice(reference):
     calls = reference.calls()
     code, said = reference.build("more", prompts__per_dimension="6", name="more")
@@ -123,6 +126,7 @@ def test_a_second_recipe_makes_no_shared_video_twice(reference):
     assert reference.calls() - calls == len(ids[1] - ids[0])
 
 
+@pytest.mark.slow
 def test_a_row_that_kills_its_worker_is_rejected_with_a_reason_and_harms_no_other(reference, tmp_path):
     poison = "red pillar moves up"  # both samples of one prompt
     prompts = pq.read_table(reference.folder / "out" / "data", columns=["source", "prompt"]).to_pylist()
@@ -142,6 +146,7 @@ def test_a_row_that_kills_its_worker_is_rejected_with_a_reason_and_harms_no_othe
     assert workspace.files() == reference.files()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_build_and_the_same_command_goes_on(reference, tmp_path):
     workspace = Workspace(tmp_path / "full")
     code, said = workspace.build(faults={"GV_FILE_LIMIT": "2600"})  # bytes of one file: prompts fit, clips do not

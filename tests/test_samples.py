@@ -174,6 +174,7 @@ def test_judging_changes_no_step(judged_set: Path, judged: Path, tmp_path: Path)
     assert same(weights(judged), weights(tmp_path / "plain"))
 
 
+@pytest.mark.slow
 def test_two_processes_judge_each_its_own_samples_and_a_resumed_run_shows_what_the_base_got(
     judged_set: Path, judged: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def alone(dataset: Path) -> list[dict]:
     return run(dataset, dataset.parent / "alone", 1)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_may_change_when_a_run_goes_on(
     dataset: Path, alone: list[dict], tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_what_saves_memory_changes_no_step(
     assert agree(run(dataset, tmp_path / "run", 1, "--resume", **settings), alone)
 
 
+@pytest.mark.slow
 def test_a_mean_of_divided_weights_is_asked_and_kept_as_that_of_whole_ones(tmp_path: Path) -> None:
     held = [row(number) | {"split": "validation"} for number in (51, 52, 53)]
     dataset = training_set(tmp_path / "set", [row(1), row(2), row(3), row(4), *held])
