@@ -93,6 +93,8 @@ def build(
         raise
     inspect.show(inspect.facts(out), console)
     report = out / "report.html"
+    for line in result.reasons:
+        _say(console, f"rejected: {line}")
     _say(console, f"{result.rows} rows, {result.rejected} rejected, in {out}; look at {report}")
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
     if place:

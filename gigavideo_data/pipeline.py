@@ -47,6 +47,7 @@ class BuildResult:
 
     rows: int
     rejected: int
+    reasons: list[str]  # of most rejects, a line each
     out: Path
     cost: dict[str, Any]
 
@@ -373,7 +374,7 @@ def _build(work: Build, out: Path, ahead: Ahead | None, *, with_latents: bool) -
     write_dataset(out, rows, prompts, work.rejects, manifest, cost, work.runner.progress, ahead, shipped)
     report.write_report(out)
     check_rejected(work, len(made), out)
-    return BuildResult(len(rows), len(work.rejects), out, cost)
+    return BuildResult(len(rows), len(work.rejects), commonest(work.rejects), out, cost)
 
 
 def _latents(work: Build, made: list[Row], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

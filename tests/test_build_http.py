@@ -129,6 +129,7 @@ def test_a_build_through_an_endpoint_adds_up_and_is_made_once(tmp_path):
         changes |= {"limits__max_rejected": "0.9"}
         code, said = workspace.build(**changes)
         assert code == 0, said
+        assert "rejected: " in said
         asked = len(server.requests)
         before = workspace.files()
         assert workspace.build(**changes)[0] == 0

@@ -1,12 +1,17 @@
 """Tables of clips on their way in: what is said of them before anything is made, and what each row that falls says."""
 
+import io
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from gigavideo_data.errors import RecipeError
+from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.intake import intake
+from gigavideo_data.pipeline import build
 from gigavideo_data.plan import Look, plan
+from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe, load
 from gigavideo_data.store import Store
 
@@ -56,3 +61,15 @@ def test_a_missing_column_or_folder_is_said_before_anything_is_made(tmp_path, wo
     with pytest.raises(RecipeError, match=r"imports\.0\.clips: .*/clips: no such folder"):
         work(recipe, Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
+
+
+def test_a_build_without_any_clip_names_the_missing_files_on_the_terminal_and_in_the_rejects(tmp_path):
+    recipe = importing(tmp_path, "prompt,file,dimension\na ball falls,c_1,mechanics\nit turns,DJI_7,mechanics\n")
+    said = io.StringIO()
+    with pytest.raises(DatasetError) as error, Progress(Console(file=said, width=200)) as progress:
+        build(recipe, tmp_path / "out", tmp_path / "store", progress)
+    assert "2 no_clip (prompt), such as: no file c_1, as it stands or with .mp4" in str(error.value)
+    rejects = pq.read_table(tmp_path / "out" / "rejects" / "rejects.parquet").to_pylist()
+    assert sorted(reject["detail"].split(",")[0] for reject in rejects) == ["no file DJI_7", "no file c_1"]
+    assert "2 of 2 clips are not in" in said.getvalue()
+    assert not (tmp_path / "out" / "manifest.json").exists()
