@@ -15,7 +15,7 @@ def own_questions(prompt: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def reward_of(prompt: dict[str, Any], answers: list[dict[str, Any]], judge: AnyJudge, min_mass: float) -> Reward:
-    """The reward of answers, p_yes and p_no each, to a prompt's own questions.
+    """The reward of answers, p_yes, p_no and readings each, to a prompt's own questions.
 
     Args:
         prompt: an evaluation prompt.
@@ -23,6 +23,7 @@ def reward_of(prompt: dict[str, Any], answers: list[dict[str, Any]], judge: AnyJ
         judge: who gave them, for how they are read.
         min_mass: least P(yes) + P(no) of an answer.
     """
+    readings = [name for answer in answers for name in answer.get("readings", ())]
     given = as_read({"answers": answers}, readout_of(judge))["answers"]
     both = [{**question, **answer} for question, answer in zip(own_questions(prompt), given, strict=True)]
-    return score(both, load_dimension(prompt["dimension"]).combine, min_mass)
+    return score(both, load_dimension(prompt["dimension"]).combine, min_mass, readings)

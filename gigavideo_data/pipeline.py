@@ -34,7 +34,7 @@ from gigavideo_data.progress import Progress
 from gigavideo_data.publish import check_out, commonest, write_dataset
 from gigavideo_data.reasons import is_failure
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
-from gigavideo_data.rewards import as_read
+from gigavideo_data.rewards import NO_ANSWER, as_read
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
 from gigavideo_data.stages import LATENTS_FILE, Item, Record, rejection, synthesis
@@ -249,6 +249,7 @@ class Build:
                     ],
                     "combine": load_dimension(dimension).combine,
                     "min_mass": self.recipe.judge.min_mass,
+                    **_why_silent(row, dimension),
                 },
             )
             for row, dimension in pairs
@@ -418,3 +419,10 @@ def _generator(recipe: Recipe, prompt: str, sample: int) -> Generator:
         if point < 0:
             break
     return chosen
+
+
+def _why_silent(row: Row, dimension: str) -> dict[str, list[str]]:
+    """What `rewards.score` is told beside the answers, where a judge said why it has none."""
+    names = [one["name"] for one in row.measurements if one["dimension"] == dimension]
+    told = [name for name in names if name.startswith(NO_ANSWER)]
+    return {"readings": told} if told else {}

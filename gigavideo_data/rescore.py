@@ -86,7 +86,8 @@ def rescored(row: Row, targets: list[str], min_mass: float, combine: Mapping[str
     for entry in row["rewards"]:
         name = entry["dimension"]
         answers = [answer for answer in row["answers"] if answer["dimension"] == name]
-        reward = rewards.score(answers, combine.get(name) or load_dimension(name).combine, min_mass)
+        readings = [one["name"] for one in row["measurements"] or () if one["dimension"] == name]
+        reward = rewards.score(answers, combine.get(name) or load_dimension(name).combine, min_mass, readings)
         fresh = {"dimension": name, "value": reward.value, "status": reward.status, "reason": reward.reason}
         entries.append(fresh if _differs(entry, fresh) else entry)
     if entries == row["rewards"]:

@@ -13,6 +13,7 @@ from math import prod, sqrt
 from typing import Any
 
 GATE_THRESHOLD = 0.5  # a gate question that scores less closes the gate
+NO_ANSWER = "no answer: "  # begins the name of a judge's reading that says why its answers have no mass
 CAPTIONS = "captions"  # stands for the dimension of twins, whose prompts were written for none
 
 
@@ -25,7 +26,7 @@ class Reward:
     reason: str | None = None
 
 
-def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float) -> Reward:
+def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float, readings: Iterable[str] = ()) -> Reward:
     """Combine the answers about one video in one dimension.
 
     Args:
@@ -33,6 +34,7 @@ def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float) -
         combine: "mean"; "all", the worst; "gate", the mean of the others unless a gate question fails; "prefix", for
             ordered beats, where a beat counts only as far as all beats before it.
         min_mass: least mass of an answer; one answer below it makes the whole unscorable.
+        readings: names of what the judge measured; one that begins with NO_ANSWER is the reason of a mass that is low.
 
     Raises:
         KeyError: for a rule that does not exist.
@@ -45,7 +47,8 @@ def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float) -
     for answer in answers:
         mass = answer["p_yes"] + answer["p_no"]
         if not (mass > 0 and mass >= min_mass):  # also refuses NaN
-            return _unscorable("low_mass")
+            told = (name.removeprefix(NO_ANSWER) for name in readings if name.startswith(NO_ANSWER))
+            return _unscorable(next(told, "low_mass"))
     for answer in gates:
         if promise_kept(answer) < GATE_THRESHOLD:
             return _unscorable(f"gate_failed: {answer['question']}")

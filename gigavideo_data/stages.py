@@ -122,7 +122,7 @@ def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, 
 
 
 def _reward(engine: None, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    outcome = rewards.score(inputs["answers"], inputs["combine"], inputs["min_mass"])
+    outcome = rewards.score(**inputs)
     return {"value": outcome.value, "status": outcome.status, "reason": outcome.reason}, {}
 
 

@@ -66,7 +66,7 @@ def means(verdicts: Iterable[Verdict]) -> dict[str, float | int | None]:
 def _verdict(asked: Any, path: Path, prompt: Row, rules: SampleJudge) -> Verdict:
     clip = video.decode(path.read_bytes(), path.name)
     answers = asked.answer(clip.frames_THWC, clip.fps, [each["question"] for each in own_questions(prompt)])
-    given = [{"p_yes": answer.p_yes, "p_no": answer.p_no} for answer in answers]
+    given = [{"p_yes": answer.p_yes, "p_no": answer.p_no, "readings": answer.readings} for answer in answers]
     reward = reward_of(prompt, given, rules.judge, rules.min_mass)
     return Verdict(reward.value, reward.reason)
 

@@ -90,6 +90,15 @@ def test_another_rule_and_gates():
     assert rescore.rescored(row, [DIMENSION], 0.5, {DIMENSION: "all"})["reward"] == pytest.approx(0.2)
 
 
+def test_the_reason_that_a_judge_gave_is_read_from_its_measurements():
+    silent = {"name": "no answer: cut", "values": [8.0], "judge": "opencv@camera-2"}
+    entry = {"dimension": DIMENSION, "value": 1.0, "status": "scored", "reason": None}
+    row = make_row() | {"answers": [answer(0.0) | {"p_no": 0.0}], "rewards": [entry]}
+    mine, of_another = (row | {"measurements": [silent | {"dimension": name}]} for name in (DIMENSION, "other"))
+    assert rescore.rescored(mine, [DIMENSION], 0.5, {})["reason"] == "cut"
+    assert rescore.rescored(of_another, [DIMENSION], 0.5, {})["reason"] == "low_mass"
+
+
 def test_real_rows_are_left_alone():
     real = make_row(source="real")
     assert rescore.rescored(real, [DIMENSION], 0.5, {}) is real

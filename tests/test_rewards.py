@@ -62,6 +62,13 @@ def test_no_mass_is_never_divided_by() -> None:
     assert score([answer(0.3, 0.1)], "mean", min_mass=0.0).value == pytest.approx(0.75)
 
 
+def test_a_judge_says_why_its_answers_have_no_mass() -> None:
+    silent = answer(0.0, 0.0)
+    assert score([silent], "all", 0.5, ["camera dx", "no answer: cut"]) == Reward(None, "unscorable", "cut")
+    assert score([silent], "all", 0.5, ["camera dx"]).reason == "low_mass"
+    assert score([GOOD], "all", 0.5, ["no answer: cut"]).value is not None  # of another question
+
+
 def test_without_questions_there_is_no_reward() -> None:
     assert score([], "all", 0.5) == Reward(None, "unscorable", "no_questions")
     assert score([answer(1.0, 0.0, gate=True)], "gate", 0.5).reason == "no_questions"
