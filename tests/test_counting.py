@@ -12,7 +12,7 @@ from gigavideo_data.judges.counting import (
     CountingQuestions,
     counts,
     distinct,
-    share_right,
+    rightness,
     told,
 )
 from gigavideo_data.judges.protocol import Answer
@@ -48,11 +48,15 @@ def test_boxes_within_surer_ones_show_the_same_thing():
     assert distinct([Box("gull", 1.0, 5, 5, 5, 9)]) == []
 
 
-def test_a_frame_is_right_if_its_number_is():
+def test_the_median_count_decides():
     frames = [[box(0), box(20)], [box(0)], [box(0), box(20), box(40)], [box(0), box(20), box(21)]]
     assert counts(frames, "gull") == [2, 1, 3, 2]
     assert counts(frames, "boat") == [0, 0, 0, 0]
-    assert share_right({"gull": [2, 1, 3, 2], "boat": [0, 1, 1, 1]}, {"gull": 2, "boat": 1}) == 0.625
+    assert rightness({"gull": [5, 5, 6, 3]}, {"gull": 5}) == 1.0  # a detector flickers, the clip is right
+    assert rightness({"gull": [5, 5, 6, 3]}, {"gull": 6}) == 0.0
+    assert rightness({"gull": [3, 3, 4, 4]}, {"gull": 3}) == 0.5  # one leaves half-way
+    assert rightness({"gull": [1, 2, 9]}, {"gull": 2}) == 1.0
+    assert rightness({"gull": [2, 1, 3, 2], "boat": [0, 2, 1, 0]}, {"gull": 2, "boat": 1}) == 0.75
 
 
 class Given:
@@ -72,7 +76,7 @@ def test_the_judge_answers_its_own_questions_and_no_others():
     (asked,) = CountingQuestions({}).questions(prompt="Three gulls land on a pier.")["questions"]
     texts = [asked["question"], asked["negated"], "Is there a gull?"]
     answers = judge.answer(np.zeros((9, 8, 8, 3), np.uint8), 8.0, texts)
-    assert answers[0] == Answer(0.75, 0.25, {"count of gull": [3, 3, 3, 2]})
+    assert answers[0] == Answer(1.0, 0.0, {"count of gull": [3, 3, 3, 2], "spread of gull": [1]})
     assert answers[1] == answers[0].turned
     assert (answers[2].p_yes, answers[2].p_no) == (0, 0)
     assert detector.asked == [(4, ["gull"])]  # one pass for all questions

@@ -1,8 +1,10 @@
-"""Counting by open-vocabulary detection: are there as many things as the prompt says, in every frame?
+"""Counting by open-vocabulary detection: are there as many things as the prompt says?
 
-The rule is VBench-2.0's for instance preservation: a frame is right if the number of detected things is the number
-told, and the score is the share of right frames, averaged over the kinds of things. Detectors emit nested boxes for one
-thing, so boxes that lie in surer ones are left out first.
+The median count over the frames decides, averaged over the kinds of things. Detectors miss a thing in some frames and
+see another twice in others, so VBench-2.0's rule for instance preservation, the share of frames with the very number,
+would take half its score from a right video. The counts and how far they spread are kept as measurements: that rule's
+score follows from them. Detectors also emit nested boxes for one thing, so boxes that lie in surer ones are left out
+first.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from gigavideo_data.judges.asking import spread
 from gigavideo_data.judges.boxes import Box, Detector
 from gigavideo_data.judges.protocol import Answer, negated_of, turn
 from gigavideo_data.prompts import normalised
+
+RULE = "counting-2"  # part of the judge's identity: raise the number with every change that may move an answer
 
 NESTED = 0.8  # share of the smaller box that lies in the other one, from where on both show one thing
 _QUESTION = "In every frame, are there exactly {what}?"
@@ -111,10 +115,17 @@ def counts(boxes_T: Sequence[Sequence[Box]], label: str) -> list[int]:
     return [sum(box.label == label for box in distinct(boxes)) for boxes in boxes_T]
 
 
-def share_right(counts_by_label: dict[str, list[int]], wanted: dict[str, int]) -> float:
-    """The share of frames with the number told, averaged over the kinds."""
-    shares = [np.mean([count == wanted[label] for count in of_label]) for label, of_label in counts_by_label.items()]
-    return float(np.mean(shares))
+def rightness(counts_by_label: dict[str, list[int]], wanted: dict[str, int]) -> float:
+    """Whether the median counts are the numbers told, averaged over the kinds.
+
+    Of an even number of frames the median lies between two counts, which decide half each.
+    """
+    return float(np.mean([_has_median(of_label, wanted[label]) for label, of_label in counts_by_label.items()]))
+
+
+def _has_median(of_label: list[int], number: int) -> float:
+    ordered, last = sorted(of_label), len(of_label) - 1
+    return float(np.mean([ordered[last // 2] == number, ordered[(last + 1) // 2] == number]))
 
 
 # --- the judge -------------------------------------------------------------------------------------------------------
@@ -140,7 +151,7 @@ class CountingJudge:
         self.detector = detector
 
     def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
-        """Answer questions about one clip; readings are the counts per frame shown."""
+        """Answer questions about one clip; readings are the counts per frame shown, and the largest less the least."""
         del fps
         shown_THWC = frames_THWC[spread(len(frames_THWC), self.frames)]
         wanted = [_read(text) for text in asked]
@@ -154,8 +165,9 @@ class CountingJudge:
         if not wanted:
             return Answer(0.0, 0.0)
         mine = {label: found[label] for label in wanted}
-        right = share_right(mine, wanted)
+        right = rightness(mine, wanted)
         readings = {f"count of {label}": [float(count) for count in of_label] for label, of_label in mine.items()}
+        readings |= {f"spread of {label}": [float(max(each) - min(each))] for label, each in mine.items()}
         answer = Answer(right, 1 - right, readings)
         return answer if negated_of(text) is None else answer.turned
 
