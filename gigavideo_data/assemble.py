@@ -17,8 +17,9 @@ VIDEO_FACTS = ("video_sha256", "num_frames", "height", "width", "fps")
 
 
 def judge_id(engine: dict[str, Any]) -> str:
-    """Key into a row's `judges`."""
-    return f"{engine['model']}@{engine['revision']}" if engine["revision"] else str(engine["model"])
+    """Key into a row's `judges`: what was loaded, and the rule where answers are made from what it sees."""
+    name = f"{engine['model']}@{engine['revision']}" if engine["revision"] else str(engine["model"])
+    return f"{name}+{engine['rule']}" if engine.get("rule") else name
 
 
 def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +111,13 @@ def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
 
         return {"backend": judge.backend, "model": judge.model, "revision": revision()}, {}
     if judge.backend == "camera":
-        return {"backend": judge.backend, "model": "opencv", "revision": _source("gigavideo_data.judges.camera")}, {}
+        from gigavideo_data.judges import camera
+
+        return {"backend": judge.backend, "model": "opencv", "revision": camera.RULE}, {}
     if judge.backend == "counting":
-        return _found(judge.model, judge.model_dump(mode="json"))
+        from gigavideo_data.judges import counting
+
+        return _found(judge.model, judge.model_dump(mode="json") | {"rule": counting.RULE})
     from gigavideo_data.judges.asking import HTTP_TEMPLATES, TEMPLATE
 
     if judge.backend == "http":
@@ -137,11 +139,3 @@ def _found(model: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         return settings, {"load": model, "load_revision": settings["revision"]}
     folder = Path(model).expanduser()
     return settings | {"model": name, "revision": folder_revision(folder)}, {"load": str(folder), "load_revision": None}
-
-
-def _source(module: str) -> str:
-    """Content hash (hex, 16 digits) of a module that is all there is to a judge."""
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

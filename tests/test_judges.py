@@ -12,11 +12,12 @@ import pytest
 from openai_server import serving
 from PIL import Image
 
+from gigavideo_data.assemble import judge_id
 from gigavideo_data.engines import judge_engine, load_engine, writer_engine
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.protocol import Answer, checked
-from gigavideo_data.recipe import Counting, Judge, Writer
+from gigavideo_data.recipe import Camera, Counting, Judge, Writer
 
 FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None] * 25
 
@@ -204,3 +205,13 @@ def test_an_endpoint_is_sent_the_times_of_the_frames_and_the_row_says_where(medi
         assert "at 0.00, 0.05, 0.08, 0.12 s." in said[1]
         assert said[0].endswith("Answer with one word, yes or no.")
         assert decides["template"].endswith("times in text")
+
+
+def test_a_specialist_is_known_by_the_version_of_its_rule_and_not_by_its_source():
+    camera, _ = judge_engine(Camera())
+    assert camera["revision"] == "camera-2"
+    assert judge_id(camera) == "opencv@camera-2"
+    counting, found_at = judge_engine(Counting(model="org/owl", revision="abc"))
+    assert (counting["revision"], found_at["load_revision"]) == ("abc", "abc")
+    assert judge_id(counting) == "org/owl@abc+counting-2"
+    assert judge_id({"model": "org/owl", "revision": "abc"}) == "org/owl@abc"  # as in sets of before, which keep it
