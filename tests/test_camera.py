@@ -1,13 +1,16 @@
 """Camera motion: read from clips whose motion is known, and VBench-2.0's rule on tracks made by hand."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
 
 from gigavideo_data import video
+from gigavideo_data.eval_reward import reward_of
 from gigavideo_data.judges.camera import (
     LABELS,
     RULE,
@@ -19,6 +22,10 @@ from gigavideo_data.judges.camera import (
     vbench2_labels,
 )
 from gigavideo_data.miniature.world import CAMERAS, Scene, Thing, render
+from gigavideo_data.pipeline import Build
+from gigavideo_data.recipe import Camera
+from gigavideo_data.rewards import score
+from gigavideo_data.row import Row
 
 H, W, T = 120, 208, 17
 NUMBERS = [  # dx, dy, log_scale, agreement, border, cover
@@ -253,3 +260,22 @@ def test_an_unknown_label_is_no_score():
     with pytest.raises(KeyError):
         Motion(0, 0, 0, 0, 1, 1, 1).score({"orbit"})
     assert replace(Motion(0, 0, 0, 0, 1, 1, 1), dx=1.0).score({"pan left"}) > 0.9
+
+
+def test_the_reason_reaches_the_reward_of_a_row_and_of_an_evaluation():
+    (asked,) = CameraQuestions({}).questions(prompt="The camera pans left over a harbour.")["questions"]
+    (silent,) = CameraJudge({"revision": RULE}).answer(cut(), 8.0, [asked["question"]])
+    prompt = {"dimension": "camera_motion", "questions": [asked | {"dimension": "camera_motion"}]}
+    assert reward_of(prompt, [asdict(silent)], Camera(), 0.5).reason == "cut"
+
+    named = [{"dimension": "camera_motion", "name": name, "values": [8.0], "judge": "j"} for name in silent.readings]
+    row = Row("synthetic", "A pan.", "camera_motion", measurements=named, asks={"camera_motion": [asked]})
+    row = replace(row, answers=[asked | {"dimension": "camera_motion", "p_yes": 0.0, "p_no": 0.0}])
+    rewarded: list[Row] = []
+    build = SimpleNamespace(
+        recipe=SimpleNamespace(judge=SimpleNamespace(min_mass=0.5)),
+        runner=SimpleNamespace(records=lambda items: [asdict(score(**item.inputs)) for item in items]),
+        pass_on=lambda *told: rewarded.extend(told[-1]),
+    )
+    Build.reward(cast("Build", build), [row])
+    assert [one.rewards[0]["reason"] for one in rewarded] == ["cut"]
