@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as main
-from benchmarks.gpu import report
+from benchmarks.gpu import measure, report
 from benchmarks.gpu.kernels import reference
-from benchmarks.gpu.measure import Figure, Recorder, compared, timed
+from benchmarks.gpu.measure import Figure, Recorder
 from benchmarks.gpu.sections import SECTIONS, Section, find
 
 ROOT = Path(__file__).parent.parent
@@ -89,16 +89,20 @@ def test_the_reference_of_attention_is_torchs_own_arithmetic() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_warm_up_is_kept_apart_and_ratios_have_a_control() -> None:
+def test_warm_up_is_kept_apart_and_ratios_have_a_control(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    pauses = iter([0.2, 0.0] + [0.01] * 20)
-    timing = timed(lambda: time.sleep(next(pauses)), cpu, 5, 1.0)
-    assert timing.first_s >= 0.2
-    assert timing.steady_s.high < 0.2
-    assert timing.steady_s.count == 5
-    ratio, control = compared(lambda: time.sleep(0.02), lambda: time.sleep(0.01), cpu, 5)
-    assert 1.5 < ratio.median < 2.5
-    assert 0.7 < control.median < 1.4
+    monkeypatch.setattr(measure, "once", lambda run, _device: run())  # a call returns its seconds
+    seconds = iter([30.0, 5.0, 1.0, 3.0, 2.0])
+    timing = measure.timed(lambda: next(seconds), cpu, 3, 60.0)
+    assert timing == measure.Timing(30.0, Figure(2.0, 1.0, 3.0, 3))
+    baseline = iter([9.0, *[1.0, 2.0] * 3])
+    ratio, control = measure.compared(lambda: 3.0, lambda: next(baseline), cpu, 3)
+    assert ratio == Figure(2.0, 2.0, 2.0, 3)
+    assert control == Figure(2.0, 2.0, 2.0, 3)
+
+
+def test_a_call_is_timed_by_the_clock_on_a_cpu() -> None:
+    assert measure.once(lambda: time.sleep(0.01), torch.device("cpu")) >= 0.01
 
 
 def test_figures_become_a_page_and_rates_and_what_is_not_measured_is_left_out(tmp_path: Path) -> None:
