@@ -1,6 +1,6 @@
 """What goes into a build: written prompts, captions with their real clips, and videos that were made elsewhere.
 
-Each is a row that may have fallen already, with the reason: nothing is passed over in silence. Mistakes in tables
+Each is a row that may be rejected already, with the reason: nothing is passed over in silence. Mistakes in tables
 are said before anything is made.
 """
 
@@ -34,7 +34,7 @@ EVAL_SPLITS = ("dev", "test")
 
 NAMED = 3  # files and dimensions that one remark names
 
-Fate = tuple[Row, Record | None]  # a row, and if it fell, the record of that
+Fate = tuple[Row, Record | None]  # a row, and the record of its rejection, if it was rejected
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def intake(recipe: Recipe, runner: Runner) -> list[Fate]:
     taken = [*_written(recipe, runner), *_captions(recipe, captioned, runner)]
     for wanted, table in zip(recipe.imports, imported, strict=True):
         taken += _imported(wanted, table, recipe, runner)
-    rows = [row for row, fell in taken if fell is None]
+    rows = [row for row, reject in taken if reject is None]
     reasons = _separate(rows, recipe.prompts.likeness, blocklist)
     separated = [
         (row, rejection(reason, row.base_prompt) if reason else None) for row, reason in zip(rows, reasons, strict=True)
     ]
-    return [*separated, *((row, fell) for row, fell in taken if fell)]
+    return [*separated, *((row, reject) for row, reject in taken if reject)]
 
 
 def remarks(recipe: Recipe) -> list[str]:
@@ -189,8 +189,8 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
         for draft in record["prompts"]:
             yield Row(source, draft["prompt"], dimension, tuple(draft["objects"]), eval_split=eval_split), None
         for draft in record["dropped"]:
-            fell = rejection(draft["reason"], draft["prompt"])
-            yield Row(source, draft["prompt"], dimension, eval_split=eval_split), fell
+            reject = rejection(draft["reason"], draft["prompt"])
+            yield Row(source, draft["prompt"], dimension, eval_split=eval_split), reject
 
 
 def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[Fate]:
@@ -203,8 +203,8 @@ def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[F
     else:
         for clip, reason in table.passed_over:
             yield Row("real", clip), rejection(reason, clip)
-        for one, fell in table.lacking:
-            yield from _without_clip(one.caption, fell, recipe)
+        for one, reject in table.lacking:
+            yield from _without_clip(one.caption, reject, recipe)
         items = [_clip(one, table, recipe) for one in table.chosen]
     for item, record in zip(items, runner.records(items), strict=True):
         if "rejected" in record:
@@ -217,18 +217,18 @@ def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[F
             yield Row("real", **shared, clip=record, origin=record["origin"]), None
 
 
-def _without_clip(caption: str, fell: Record, recipe: Recipe) -> Iterator[Fate]:
-    yield Row("twin", caption), fell
+def _without_clip(caption: str, reject: Record, recipe: Recipe) -> Iterator[Fate]:
+    yield Row("twin", caption), reject
     if recipe.captions.real:
-        yield Row("real", caption), fell
+        yield Row("real", caption), reject
 
 
 def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) -> Iterator[Fate]:
     """Videos made elsewhere, with the prompts they were made from."""
     for clip, reason in table.passed_over:
         yield Row("synthetic", clip), rejection(reason, clip)
-    for one, fell in table.lacking:
-        yield Row("synthetic", one.caption), fell
+    for one, reject in table.lacking:
+        yield Row("synthetic", one.caption), reject
     wanted_here = [one for one in table.chosen if one.dimension in recipe.dimensions]
     for one in table.chosen:
         if one.dimension not in recipe.dimensions:
@@ -260,7 +260,7 @@ def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) ->
 
 
 def _of_clip(record: Record, item: Item) -> Record:
-    """The record of a clip that fell, whose detail names the clip."""
+    """The record of a rejected clip, whose detail names the clip."""
     name, detail = str(item.inputs.get("clip", "")), record.get("detail") or ""
     return record | {"detail": detail if name in detail else f"{name}: {detail}"}
 

@@ -100,7 +100,7 @@ class Build:
     def prompts(self) -> list[Row]:
         """Base prompts for training and evaluation, captions with their real clips, imported videos; none twice."""
         fates = intake(self.recipe, self.runner)
-        outcomes: list[Row | Record] = [fell or row for row, fell in fates]
+        outcomes: list[Row | Record] = [reject or row for row, reject in fates]
         return self.pass_on("prompt", [row for row, _ in fates], outcomes)
 
     def extend(self, rows: list[Row]) -> list[Row]:
