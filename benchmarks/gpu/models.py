@@ -6,14 +6,17 @@ computes are right; then all weights are drawn anew, scaled by their fan-in, so 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
+from gigavideo_data.generators.models import SIGN, model_folder
 from gigavideo_train.families.condition import Condition
 from gigavideo_train.flow import interpolate
 from gigavideo_train.inputs import Inputs, Noised
@@ -60,6 +63,21 @@ def wan_transformer(device: torch.device, *, tiny: bool) -> Any:
     from diffusers import WanTransformer3DModel
 
     return build(lambda: WanTransformer3DModel(**(WAN_TINY if tiny else WAN_1_3B)), device).train()
+
+
+def save_wan_pipeline(folder: Path, transformer: Any, vae: Any, profile: str) -> Path:
+    """Write a Wan 2.1 pipeline: the transformer in bfloat16, and a text encoder of the genuine width with one layer."""
+    from diffusers import UniPCMultistepScheduler, WanPipeline
+    from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
+    text = UMT5Config(vocab_size=len(tokenizer), d_model=TEXT_WIDTH, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
+    encoder = build(lambda: UMT5EncoderModel(text), torch.device("cpu"))
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    parts = (tokenizer, encoder, vae.cpu(), scheduler, transformer.to("cpu", torch.bfloat16))
+    WanPipeline(*parts).save_pretrained(folder)
+    (folder / SIGN).write_text(json.dumps({"profile": profile}))
+    return folder
 
 
 def shape_CFHW(*, tiny: bool) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ Few steps are measured, and a clip of 50 steps is calculated from them: what is 
 from __future__ import annotations
 
 import importlib.util
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, timed
 from gigavideo_data import video
 from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import PROFILES, SIGN, found_at, model_folder, settings_of
+from gigavideo_data.generators.models import PROFILES, found_at, settings_of
 from gigavideo_data.recipe import Generator
 
 STEPS, FULL_STEPS = 4, 50
@@ -34,22 +33,13 @@ TINY = replace(WAN, height=32, width=48, num_frames=9, max_tokens=16)
 
 
 def _pipeline_folder(job: Job) -> Path:
-    """The genuine transformer and autoencoder; a text encoder of the right width with one layer."""
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
-    from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+    """The genuine transformer and autoencoder."""
+    from diffusers import AutoencoderKLWan
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
-    text = UMT5Config(vocab_size=len(tokenizer), d_model=4096, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
-    vae = models.build(
-        lambda: AutoencoderKLWan(**({"base_dim": 4, "num_res_blocks": 1} if job.tiny else {})), job.device
-    )
+    size = {"base_dim": 4, "num_res_blocks": 1} if job.tiny else {}
+    vae = models.build(lambda: AutoencoderKLWan(**size), job.device)
     transformer = models.wan_transformer(job.device, tiny=job.tiny)
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    encoder = models.build(lambda: UMT5EncoderModel(text), torch.device("cpu"))
-    folder = job.scratch / "pipeline"
-    WanPipeline(tokenizer, encoder, vae.cpu(), scheduler, transformer.to("cpu", torch.bfloat16)).save_pretrained(folder)
-    (folder / SIGN).write_text(json.dumps({"profile": "benchmark"}))
-    return folder
+    return models.save_wan_pipeline(job.scratch / "pipeline", transformer, vae, "benchmark")
 
 
 @contextmanager

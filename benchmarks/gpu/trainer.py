@@ -18,7 +18,7 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.training import kernel_order
-from gigavideo_data.generators.models import PROFILES, SIGN, folder_revision
+from gigavideo_data.generators.models import PROFILES
 from gigavideo_train import attention, blocks
 from gigavideo_train.batches import batches
 from gigavideo_train.config import TrainConfig
@@ -59,24 +59,6 @@ class Ends:
 
     def note(self, text: str) -> None:
         print(f"  {text}", flush=True)
-
-
-def pipeline_folder(job: Job) -> Path:
-    """A Wan 2.1 pipeline on disk: the genuine transformer in bfloat16, the smallest encoders of the right widths."""
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
-    from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
-
-    from gigavideo_data.generators.models import model_folder
-
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
-    text = UMT5Config(vocab_size=len(tokenizer), d_model=4096, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
-    transformer = models.wan_transformer(job.device, tiny=job.tiny).to("cpu", torch.bfloat16)
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    vae = AutoencoderKLWan(base_dim=4, num_res_blocks=1)
-    folder = job.scratch / "pipeline"
-    WanPipeline(tokenizer, UMT5EncoderModel(text), vae, scheduler, transformer).save_pretrained(folder)
-    (folder / SIGN).write_text(json.dumps({"profile": PROFILE}))
-    return folder
 
 
 def plan_of(job: Job, folder: Path) -> Plan:
@@ -126,7 +108,7 @@ def by_hand(job: Job, plan: Plan, order: list[str]) -> list[float]:
     torch.compiler.reset()
     on_gpu = job.device.type == "cuda"
     tensors = Tensors.of(plan, job.scratch / "cache")
-    model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", torch_dtype=torch.float32)
+    model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", dtype=torch.float32)
     model = model.train().to(job.device)
     blocks.recompute(model.blocks, plan.config.checkpointing)
     if on_gpu:
@@ -166,9 +148,13 @@ def by_trainer(job: Job, plan: Plan, name: str) -> list[float]:
 
 
 def run(job: Job) -> None:
+    from diffusers import AutoencoderKLWan
+
     began = time.perf_counter()
-    folder = pipeline_folder(job)
-    assert folder_revision(folder / "vae")
+    vae = AutoencoderKLWan(base_dim=4, num_res_blocks=1)  # nothing is encoded: the smallest will do
+    transformer = models.wan_transformer(job.device, tiny=job.tiny)
+    folder = models.save_wan_pipeline(job.scratch / "pipeline", transformer, vae, PROFILE)
+    del transformer
     plan = plan_of(job, folder)
     order = kernel_order(job.device, tiny=job.tiny)
     job.record.figure("writing the pipeline and the cache", time.perf_counter() - began, "s")

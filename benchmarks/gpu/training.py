@@ -69,6 +69,7 @@ CASES = (  # in the order of their value
     Case("full", "selective", False, "synthetic", 25),
     Case("full", "full", False, "synthetic", 25),
     Case("full", "selective", False, "pair", 35),
+    Case("full", "full", False, "pair", 35),
     Case("lora", "full", True, "synthetic", 40, with_optimizer=True),
     Case("lora", "full", True, "pair", 30),
     Case("lora", "full", False, "synthetic", 25),
