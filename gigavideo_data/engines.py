@@ -104,12 +104,12 @@ def writer_engine(writer: Writer) -> tuple[dict[str, Any], dict[str, Any]]:
 def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
     """A judge as a recipe names it: what decides its answers, and what is only where it is found.
 
-    The miniature's revision is its content hash. That of an endpoint is what the recipe says: nobody else can know.
+    The revision of an endpoint is what the recipe says: nobody else can know.
     """
     if judge.backend == "miniature":
-        from gigavideo_data.miniature.judge import revision
-
-        return {"backend": judge.backend, "model": judge.model, "revision": revision()}, {}
+        module, _ = ENGINES["judge"]["miniature"]
+        revision = importlib.import_module(module).REVISION
+        return {"backend": judge.backend, "model": judge.model, "revision": revision}, {}
     if judge.backend == "camera":
         from gigavideo_data.judges import camera
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from gigavideo_data import video
 from gigavideo_data.judges.protocol import turn
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import SKILLS, SPLITS, describe, parse, sample_scene, split_of
-from gigavideo_data.miniature.judge import MiniatureJudge
+from gigavideo_data.miniature.judge import REVISION, MiniatureJudge
 from gigavideo_data.miniature.mixture import MIXTURE
 from gigavideo_data.miniature.questions import ASK, ask_plain
 from gigavideo_data.miniature.trials import judged, trial
@@ -123,6 +124,24 @@ def test_judge_is_certain_of_nothing_on_an_empty_clip():
             asked, _ = trial(dimension, 0, right=True)
             value = judged(MiniatureJudge({}), dimension, asked, frames_THWC)
             assert value is None or value < 0.5
+
+
+def test_another_answer_needs_another_revision():
+    """Where this fails, raise the number in `REVISION`, and write down the new numbers."""
+    frames_THWC = np.full((17, 48, 48, 3), 110, np.uint8)
+    frames_THWC[:, 40:] = 70  # the floor
+    for t, frame_HWC in enumerate(frames_THWC):
+        cv2.circle(frame_HWC, (10 + t, min(10 + 2 * t, 34)), 5, world.COLORS["red"], -1, cv2.LINE_AA)
+    questions = [
+        "Is there a small red circle in the video?",
+        "Is there exactly one red circle in every frame?",
+        "Does the red circle move down?",
+        "Does the red circle stay on the floor once it has landed?",
+        "Is the camera static?",
+    ]
+    answers = MiniatureJudge({}).answer(frames_THWC, world.FPS, questions)
+    assert REVISION == "miniature-1"
+    np.testing.assert_allclose([answer.p_yes for answer in answers], [0.769, 0.995, 0.182, 0.995, 0.9], atol=0.01)
 
 
 def test_mixture_is_a_distribution_over_all_skills():
