@@ -22,7 +22,7 @@ import numpy as np
 
 from gigavideo_data import video
 from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import found_at, named, settings_of
+from gigavideo_data.generators.models import named, spec
 from gigavideo_data.miniature.grammar import SKILLS, describe, sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ask, ask_plain
@@ -37,7 +37,7 @@ SHOWN = 25
 def _generator(model: str, steps: int, guidance: float) -> DiffusersGenerator:
     cv2.setNumThreads(1)
     generator = Generator(model=named(model), steps=steps, guidance=guidance)
-    return DiffusersGenerator(settings_of(generator) | found_at(generator))
+    return DiffusersGenerator(spec(generator).settings)
 
 
 def one(task: dict[str, Any]) -> dict[str, Any]:

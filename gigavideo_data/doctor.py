@@ -1,8 +1,9 @@
-"""`gv-data doctor`: what this machine can run, what is missing for the rest, and what to do about it."""
+"""`gv-data doctor`: what this machine can run, what is missing for the rest, and how to install it."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -15,21 +16,23 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from gigavideo_data import inspect, video
+from gigavideo_data import inspect, plugins, video
 from gigavideo_data.errors import DatasetError
+
+log = logging.getLogger(__name__)
 
 SMALLEST_DISK_GB = 5.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        name: of it.
-        state: "ok"; "missing", where only some recipes need it; "broken", where none works without it.
+        name: what was checked.
+        state: "ok"; "missing", where only some recipes need it; "broken", where every recipe needs it.
         detail: what was found.
-        next: what to do, unless it is ok.
+        next: what to do; empty where the state is "ok".
     """
 
     name: str
@@ -38,7 +41,7 @@ class Finding:
     next: str = ""
 
 
-# Package -> what it is for, and how to get it.
+# Package -> its purpose, and how to install it.
 OPTIONAL = {
     "openai": ("language models and judges behind an endpoint", "pip install 'gigavideo[http]'"),
     "vllm": ("language models and judges in the workers", "pip install 'gigavideo[vllm]'"),
@@ -47,24 +50,24 @@ OPTIONAL = {
 
 
 def examine(store: Path) -> list[dict[str, Any]]:
-    """Look at this machine.
+    """Check this machine.
 
     Args:
-        store: where finished work would lie.
+        store: the folder of finished work, which need not exist.
 
     Returns:
         One dict per finding; see `Finding`.
     """
-    return [asdict(finding) for look in LOOKS for finding in look(store)]
+    return [asdict(finding) for check in CHECKS for finding in check(store)]
 
 
 def healthy(findings: list[dict[str, Any]]) -> bool:
-    """Whether the embedded miniature, at least, can be built here."""
+    """Whether a dataset of the miniature, at least, can be built here."""
     return all(finding["state"] != "broken" for finding in findings)
 
 
 def show(findings: list[dict[str, Any]], console: Console) -> None:
-    """Print them as a table."""
+    """Print the findings as a table."""
     table = inspect.table("This machine", "what", "state", "found", "what to do")
     for finding in findings:
         inspect.add(table, *(finding[field] for field in ("name", "state", "detail", "next")))
@@ -79,7 +82,7 @@ def _python(store: Path) -> Iterator[Finding]:
         try:
             yield Finding(name, "ok", version(name))
         except PackageNotFoundError:
-            yield Finding(name, "broken", "not installed", "pip install gigavideo, once more")
+            yield Finding(name, "broken", "not installed", "pip install gigavideo again")
 
 
 def _accelerator(store: Path) -> Iterator[Finding]:
@@ -104,10 +107,10 @@ def _clips(store: Path) -> Iterator[Finding]:
         yield Finding("video", "ok", f"H.264 written and read, {len(decoded.frames_THWC)} frames")
 
 
-def _room(store: Path) -> Iterator[Finding]:
-    there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
-    free_gb = shutil.disk_usage(there).free / 1e9
-    writable = os.access(there, os.W_OK)
+def _disk(store: Path) -> Iterator[Finding]:
+    existing = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    writable = os.access(existing, os.W_OK)
     if not writable:
         yield Finding("store", "broken", "cannot be written", "name another folder with --store")
     elif free_gb < SMALLEST_DISK_GB:
@@ -123,4 +126,20 @@ def _optional(store: Path) -> Iterator[Finding]:
         yield Finding(package, "ok" if found else "missing", purpose, "" if found else remedy)
 
 
-LOOKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (_python, _accelerator, _clips, _room, _optional)
+def _plugins(store: Path) -> Iterator[Finding]:
+    del store
+    kinds: tuple[plugins.Kind, ...] = ("judge", "generator")
+    for kind in kinds:
+        for name, entry in plugins.installed(kind).items():
+            version = plugins.version_of(kind, name)
+            try:
+                entry.load()
+            except Exception as error:  # code of another package: whatever it raises, only this plug-in is unusable
+                log.warning("the plug-in %s (%s) cannot be imported", name, version, exc_info=error)
+                detail = f"{version} cannot be imported: {type(error).__name__}: {error}"
+                yield Finding(f"{kind} {name}", "missing", detail, "the log has the traceback; repair or uninstall it")
+            else:
+                yield Finding(f"{kind} {name}", "ok", version)
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (_python, _accelerator, _clips, _disk, _optional, _plugins)

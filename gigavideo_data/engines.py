@@ -1,62 +1,145 @@
-"""Which class stands behind each backend a recipe can name: literal tables, imported only where needed."""
+"""Which class stands behind each backend that a recipe can name: one literal table, imported only where needed.
+
+    spec = judge_engine(recipe.judge)
+    judge = load_engine("judge", spec.settings)
+
+A backend that is not in the table is a plug-in of another package (see `plugins`).
+"""
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
+from gigavideo_data import plugins
 from gigavideo_data.api_keys import shared_key_warning
+from gigavideo_data.engine_spec import EngineSpec
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.generators.models import folder_revision
-from gigavideo_data.recipe import AnyJudge, Recipe, Writer, published_name
+from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, Writer, published_name
+from gigavideo_data.schema import ROW_SCHEMA
+from gigavideo_data.store import content_key
 
-ENGINES: dict[str, dict[str, tuple[str, str]]] = {
+Kind = Literal["writer", "captions", "generator", "judge", "soft judge"]
+Name = tuple[str, str]  # module, and a name in it
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the engine of one backend is described and run.
+
+    Attributes:
+        cls: the class; it is made with `EngineSpec.settings`.
+        spec: a function from a part of the recipe to its `EngineSpec`, in a module that imports no model. None where a
+            stage names the settings itself.
+        actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
+            workers that hold it.
+        rows_at_once: how many rows it answers in parallel.
+        subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
+    """
+
+    cls: Name
+    spec: Name | None = None
+    actor_pool: bool = False
+    rows_at_once: int = 1
+    subjects: Name | None = None
+
+
+_WRITER, _ASKING = "gigavideo_data.llm.writer", "gigavideo_data.judges.asking"
+
+ENGINES: dict[Kind, dict[str, Engine]] = {
     "writer": {
-        "grammar": ("gigavideo_data.miniature.writer", "GrammarWriter"),
-        "http": ("gigavideo_data.llm.writer", "LanguageWriter"),
-        "vllm": ("gigavideo_data.llm.writer", "LanguageWriter"),
-        "camera": ("gigavideo_data.judges.camera", "CameraQuestions"),
-        "counting": ("gigavideo_data.judges.counting", "CountingQuestions"),
+        "grammar": Engine(
+            ("gigavideo_data.miniature.writer", "GrammarWriter"),
+            ("gigavideo_data.miniature.writer", "spec"),
+            subjects=("gigavideo_data.miniature.questions", "ASK"),
+        ),
+        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32),
+        "vllm": Engine((_WRITER, "LanguageWriter"), (_WRITER, "loaded"), actor_pool=True, rows_at_once=64),
+        "camera": Engine(("gigavideo_data.judges.camera", "CameraQuestions")),
+        "counting": Engine(("gigavideo_data.judges.counting", "CountingQuestions")),
     },
     "captions": {
-        "miniature": ("gigavideo_data.miniature.clips", "RenderedClips"),
-        "table": ("gigavideo_data.folder_clips", "FolderClips"),
+        "miniature": Engine(("gigavideo_data.miniature.clips", "RenderedClips")),
+        "table": Engine(("gigavideo_data.folder_clips", "FolderClips")),
     },
-    "generator": {"diffusers": ("gigavideo_data.generators.diffusers", "DiffusersGenerator")},
+    "generator": {
+        "diffusers": Engine(
+            ("gigavideo_data.generators.diffusers", "DiffusersGenerator"),
+            ("gigavideo_data.generators.models", "spec"),
+            actor_pool=True,
+        ),
+    },
     "judge": {
-        "miniature": ("gigavideo_data.miniature.judge", "MiniatureJudge"),
-        "http": ("gigavideo_data.judges.http", "HttpJudge"),
-        "transformers": ("gigavideo_data.judges.transformers", "TransformersJudge"),
-        "vllm": ("gigavideo_data.judges.vllm", "VllmJudge"),
-        "camera": ("gigavideo_data.judges.camera", "CameraJudge"),
-        "counting": ("gigavideo_data.judges.counting", "CountingJudge"),
+        "miniature": Engine(
+            ("gigavideo_data.miniature.judge", "MiniatureJudge"), ("gigavideo_data.miniature.judge", "spec")
+        ),
+        "camera": Engine(("gigavideo_data.judges.camera", "CameraJudge"), ("gigavideo_data.judges.camera", "spec")),
+        "counting": Engine(
+            ("gigavideo_data.judges.counting", "CountingJudge"),
+            ("gigavideo_data.judges.counting", "spec"),
+            actor_pool=True,
+        ),
+        "http": Engine(("gigavideo_data.judges.http", "HttpJudge"), (_ASKING, "served"), rows_at_once=8),
+        "transformers": Engine(
+            ("gigavideo_data.judges.transformers", "TransformersJudge"), (_ASKING, "loaded"), actor_pool=True
+        ),
+        "vllm": Engine(
+            ("gigavideo_data.judges.vllm", "VllmJudge"), (_ASKING, "loaded"), actor_pool=True, rows_at_once=8
+        ),
     },
-    "soft judge": {  # those that gradients flow through
-        "miniature": ("gigavideo_data.miniature.soft_judge", "SoftMiniatureJudge"),
-        "transformers": ("gigavideo_data.judges.transformers", "TransformersJudge"),
+    "soft judge": {  # those that gradients flow through; their specs are those of judges
+        "miniature": Engine(("gigavideo_data.miniature.soft_judge", "SoftMiniatureJudge")),
+        "transformers": Engine(("gigavideo_data.judges.transformers", "TransformersJudge")),
     },
 }
 
-# Too heavy to be loaded by whichever process comes along: these get a pool of workers that hold them.
-RESIDENT = {
-    ("generator", "diffusers"),
-    ("judge", "counting"),
-    ("judge", "transformers"),
-    ("judge", "vllm"),
-    ("writer", "vllm"),
-}
 
-# Those that answer several rows at once, and how many.
-CONCURRENT: dict[tuple[str | None, str | None], int] = {
-    ("writer", "http"): 32,
-    ("writer", "vllm"): 64,
-    ("judge", "http"): 8,
-    ("judge", "vllm"): 8,
-}
+def writer_engine(writer: Writer) -> EngineSpec:
+    """A recipe's writer."""
+    return _spec("writer", writer)
 
-# What a writer can write about, where that is not everything: the keys of a mapping.
-SUBJECTS: dict[str, tuple[str, str]] = {"grammar": ("gigavideo_data.miniature.questions", "ASK")}
+
+def generator_engine(generator: Generator) -> EngineSpec:
+    """A recipe's generator; its identity holds the `generator` column of the contract, less the seed and the prompt.
+
+    Raises:
+        HubError: the Hub does not give the configuration that is read.
+        RecipeError: the model is not known, or the plug-in is not installed.
+    """
+    return _spec("generator", generator)
+
+
+def judge_engine(judge: AnyJudge) -> EngineSpec:
+    """A recipe's judge.
+
+    Raises:
+        RecipeError: the plug-in is not installed.
+    """
+    return _spec("judge", judge)
+
+
+def load_engine(kind: Kind, settings: dict[str, Any]) -> Any:
+    """Make the engine that `settings["backend"]` names.
+
+    Args:
+        kind: of the engine.
+        settings: of its `EngineSpec`, and those that depend on the worker: `gpus`, `compile`.
+    """
+    backend = settings["backend"]
+    if backend in ENGINES[kind]:
+        return _named(ENGINES[kind][backend].cls)(settings)
+    return plugins.load(cast("plugins.Kind", kind), backend, settings["settings"])
+
+
+def rows_at_once(kind: Kind, backend: str) -> int:
+    """How many rows an engine answers in parallel; a plug-in, one."""
+    return ENGINES[kind][backend].rows_at_once if backend in ENGINES[kind] else 1
+
+
+def needs_actor_pool(kind: Kind, backend: str) -> bool:
+    """Whether an engine is held by workers of its own, as every plug-in is."""
+    return ENGINES[kind][backend].actor_pool if backend in ENGINES[kind] else True
 
 
 def check_subjects(recipe: Recipe) -> None:
@@ -66,10 +149,10 @@ def check_subjects(recipe: Recipe) -> None:
         RecipeError: naming the dimension, and those that it could be.
     """
     backend = recipe.writer.backend
-    if backend not in SUBJECTS:
+    subjects = ENGINES["writer"][backend].subjects
+    if subjects is None:
         return
-    module, name = SUBJECTS[backend]
-    known = sorted(getattr(importlib.import_module(module), name))
+    known = sorted(_named(subjects))
     for dimension in recipe.dimensions:
         if dimension not in known:
             raise RecipeError(
@@ -78,64 +161,31 @@ def check_subjects(recipe: Recipe) -> None:
 
 
 def key_warning(recipe: Recipe) -> str | None:
-    """What to say where one key of the environment goes to the endpoints of several hosts."""
+    """A warning where one key of the environment is sent to the endpoints of several hosts."""
     return shared_key_warning({"writer": recipe.writer.endpoint, "judge": recipe.judge.endpoint})
 
 
-def load_engine(kind: str, engine: dict[str, Any]) -> Any:
-    """Make the engine of a kind that `engine["backend"]` names; `engine` holds its settings."""
-    module, name = ENGINES[kind][engine["backend"]]
-    return getattr(importlib.import_module(module), name)(engine)
+def _spec(kind: Kind, part: Writer | Generator | AnyJudge) -> EngineSpec:
+    if part.backend not in ENGINES[kind]:
+        assert isinstance(part, Generator | Judge)
+        return _plugin_spec(part)
+    function = ENGINES[kind][part.backend].spec
+    assert function is not None
+    spec: EngineSpec = _named(function)(part)
+    return spec
 
 
-def writer_engine(writer: Writer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A writer as a recipe names it: what decides its texts, and what is only where it is found."""
-    if writer.backend == "grammar":
-        return {"backend": "grammar"}, {}
-    from gigavideo_data.llm.writer import TEMPLATES
-
-    if writer.backend == "http":
-        settings = writer.model_dump(mode="json", exclude={"endpoint", "revision", "vllm"})
-        return settings | {"templates": TEMPLATES}, {"endpoint": writer.endpoint}
-    settings, found_at = _found(writer.model, writer.model_dump(mode="json", exclude={"endpoint", "vllm"}))
-    return settings | {"templates": TEMPLATES}, found_at | {"vllm": writer.vllm.model_dump()}
-
-
-def judge_engine(judge: AnyJudge) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A judge as a recipe names it: what decides its answers, and what is only where it is found.
-
-    The revision of an endpoint is what the recipe says: nobody else can know.
-    """
-    if judge.backend == "miniature":
-        module, _ = ENGINES["judge"]["miniature"]
-        revision = importlib.import_module(module).REVISION
-        return {"backend": judge.backend, "model": judge.model, "revision": revision}, {}
-    if judge.backend == "camera":
-        from gigavideo_data.judges import camera
-
-        return {"backend": judge.backend, "model": "opencv", "revision": camera.RULE}, {}
-    if judge.backend == "counting":
-        from gigavideo_data.judges import counting
-
-        return _found(judge.model, judge.model_dump(mode="json") | {"rule": counting.RULE})
-    from gigavideo_data.judges.asking import HTTP_TEMPLATES, TEMPLATE
-
-    if judge.backend == "http":
-        settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "vllm"})
-        return settings | {"template": HTTP_TEMPLATES[judge.media]}, {
-            "endpoint": judge.endpoint,
-            "min_mass": judge.min_mass,
-        }
-    settings = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout", "vllm"})
-    settings, found_at = _found(judge.model, settings | {"template": TEMPLATE})
-    found_at |= {"min_mass": judge.min_mass}
-    return settings, found_at | ({"vllm": judge.vllm.model_dump()} if judge.backend == "vllm" else {})
+def _plugin_spec(part: Generator | Judge) -> EngineSpec:
+    """A plug-in is identified by the version of its distribution and a hash of its settings."""
+    settings = part.settings.model_dump(mode="json") if part.settings else {}
+    version = plugins.version_of(part.kind, part.backend)
+    revision = f"{version}+{content_key(settings)[:8]}" if settings else version
+    identity: dict[str, Any] = {"backend": part.backend, "model": published_name(part.model), "revision": revision}
+    if isinstance(part, Generator):
+        columns = (name for name in ROW_SCHEMA.field("generator").type.names if name not in ("prompt", "seed"))
+        identity = dict.fromkeys(columns) | identity
+    return EngineSpec(identity, {"settings": settings})
 
 
-def _found(model: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of a model that is loaded here, and from where: a folder is what it holds, a Hub id its revision."""
-    name = published_name(model)
-    if name == model:
-        return settings, {"load": model, "load_revision": settings["revision"]}
-    folder = Path(model).expanduser()
-    return settings | {"model": name, "revision": folder_revision(folder)}, {"load": str(folder), "load_revision": None}
+def _named(name: Name) -> Any:
+    return getattr(importlib.import_module(name[0]), name[1])

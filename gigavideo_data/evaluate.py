@@ -24,7 +24,7 @@ from rich.console import Console
 
 from gigavideo_data import eval_reward, inspect, paired, pixels
 from gigavideo_data.assemble import judge_id
-from gigavideo_data.engines import judge_engine
+from gigavideo_data.engines import generator_engine, judge_engine
 from gigavideo_data.errors import DatasetError, RecipeError, RunError
 from gigavideo_data.eval_reward import own_questions
 from gigavideo_data.execute import ray_for_build
@@ -33,13 +33,11 @@ from gigavideo_data.generators.models import (
     SIGN,
     Profile,
     base_of,
-    found_at,
     has_public_name,
     model_folder,
     named,
     profile_of,
     recorded_base,
-    settings_of,
     trained_on,
 )
 from gigavideo_data.pinned import pinned_part
@@ -159,10 +157,17 @@ def read_setting(
     told = {key: recipe[key] for key in Means.model_fields if key in recipe and key != "scale"}
     if "judge" in told:  # whom this machine asks, with its key, is not a dataset's to say
         told["judge"] = {key: value for key, value in told["judge"].items() if key != "endpoint"}
+    # The tuned model and its base are sampled, whichever plug-in made some of the dataset's videos.
+    told["generators"] = [one for one in told.get("generators", ()) if not Generator.is_plugin(one)] or [{}]
+    plugin = told.pop("judge") if Judge.is_plugin(told.get("judge", {})) else None
     document = Document(told, "--set")
     for text in overrides:
         document = override(document, text)
+    if plugin and "backend" not in document.data.get("judge", {}):
+        raise Judge.refusal(source, [plugin])
     means = validate(Means, _with_endpoint(document, judge_endpoint))
+    if Generator.is_plugin(dict(means.generators[0])):
+        raise RecipeError("generators.0.backend: gv-data eval samples diffusers models only; take it out")
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
     return Setting(rows, means.generators[0], means.judge, means.specialists, frozenset(judges), means.scale, manifest)
 
@@ -361,7 +366,7 @@ def _results(contender: Contender, setting: Setting, runner: Runner) -> list[dic
     adapter = str(contender.adapter) if contender.adapter else None
     changes = {"model": contender.model, "revision": contender.commit, "adapter": adapter}
     generator = pinned_part(setting.generator.model_copy(update=changes))
-    settings, local = settings_of(generator), found_at(generator)
+    settings, local = generator_engine(generator)
     asked = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     made = runner.records(
         [synthesis(settings, local, p["prompt"], seed) for p, seed in asked],

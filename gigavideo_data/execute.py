@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from gigavideo_data import video
-from gigavideo_data.engines import CONCURRENT, RESIDENT, load_engine
+from gigavideo_data.engines import load_engine, needs_actor_pool, rows_at_once
 from gigavideo_data.errors import GigaVideoError, RunError
 from gigavideo_data.judges.watched import WatchedJudge
 from gigavideo_data.recipe import Limits, Place, Scale
@@ -58,7 +58,7 @@ class Worker:
         """Take rows {"key", "work"} and return {"key", "outcome"}, in order."""
         rows = [(str(key), json.loads(str(work))) for key, work in zip(batch["key"], batch["work"], strict=True)]
         kind = STAGES[self.stage].engine
-        at_once = max(CONCURRENT.get((kind, row["engine"].get("backend")), 1) for _, row in rows)
+        at_once = max(rows_at_once(kind, row["engine"]["backend"]) for _, row in rows) if kind else 1
         outcomes = [self._row(*row) for row in rows] if at_once == 1 else self._in_threads(rows, at_once)
         return {"key": list(batch["key"]), "outcome": outcomes}
 
@@ -203,15 +203,15 @@ class Ray:
         import ray.data
 
         name, stage = items[0].stage, STAGES[items[0].stage]
-        engines = {(stage.engine, item.engine.get("backend")) for item in items}
-        resident = not engines.isdisjoint(RESIDENT)
+        kind, backends = stage.engine, {item.engine.get("backend") for item in items}
+        resident = kind is not None and any(needs_actor_pool(kind, backend) for backend in backends)
         # A worker that holds an engine is given as many rows as that answers together; there may be no other worker.
-        at_once = max(CONCURRENT.get(engine, 1) for engine in engines) if resident else 1
+        at_once = max(rows_at_once(kind, backend) for backend in backends) if resident else 1
         per_task = max(stage.rows_per_task, at_once)
         place = getattr(self.scale, stage.engine or "", Place())
         there = ray.cluster_resources().get("GPU", 0.0)
         # vLLM takes what memory there is: on a machine without a GPU a second worker would find none.
-        cores = 1 if any(backend == "vllm" for _, backend in engines) else self.replicas
+        cores = 1 if "vllm" in backends else self.replicas
         gpus, workers = placed(place, there, cores, f"scale.{stage.engine}.gpus")
         local = {"gpus": gpus, "compile": self.scale.compile}
         rows = [

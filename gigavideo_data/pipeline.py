@@ -23,10 +23,11 @@ from filelock import FileLock, Timeout
 
 from gigavideo_data import assemble, judge_check, latents, pixels, report
 from gigavideo_data.dimensions.catalogue import load_dimension
-from gigavideo_data.engines import check_subjects, judge_engine, key_warning, writer_engine
+from gigavideo_data.engine_spec import EngineSpec
+from gigavideo_data.engines import check_subjects, generator_engine, judge_engine, key_warning, writer_engine
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
-from gigavideo_data.generators.models import family_of, found_at, settings_of, vae_of
+from gigavideo_data.generators.models import family_of, vae_of
 from gigavideo_data.hub_write import Ahead
 from gigavideo_data.intake import about, intake
 from gigavideo_data.pinned import pinned
@@ -181,9 +182,9 @@ class Build:
             for sample in range(self.recipe.samples_per_prompt if row.source == "synthetic" else 1):
                 chosen = _generator(self.recipe, row.prompt, sample)
                 seed = int(content_key([self.recipe.seed, row.prompt, sample])[:8], 16) >> 1
-                settings = settings_of(chosen)
-                drafts.append(replace(row, sample=sample, seed=seed, generator=settings))
-                items.append(synthesis(settings, found_at(chosen), row.prompt, seed))
+                spec = generator_engine(chosen)
+                drafts.append(replace(row, sample=sample, seed=seed, generator=spec.identity))
+                items.append(synthesis(*spec, row.prompt, seed))
         outcomes: list[Row | Record] = [
             self._with_clip(row, record) for row, record in zip(drafts, self.runner.records(items), strict=True)
         ]
@@ -288,7 +289,7 @@ class Build:
         return Item("judge", settings, {"video_sha256": row.clip["video_sha256"], "questions": questions}, found_at)
 
     @cached_property
-    def engines(self) -> dict[AnyJudge, tuple[dict[str, Any], dict[str, Any]]]:
+    def engines(self) -> dict[AnyJudge, EngineSpec]:
         """Each judge's settings, with the revision that answers now, and where it is found."""
         return {judge: judge_engine(judge) for judge in map(self.judge_of, self.recipe.dimensions)}
 
@@ -380,7 +381,11 @@ def _build(work: Build, out: Path, ahead: Ahead | None, *, with_latents: bool) -
 
 def _latents(work: Build, made: list[Row], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The final latents of the videos that this recipe's generators made; those of others were never here."""
-    vaes = {canonical(settings_of(generator)): vae_of(generator) for generator in work.recipe.generators}
+    vaes = {
+        canonical(generator_engine(generator).identity): vae_of(generator)
+        for generator in work.recipe.generators
+        if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
+    }
     columns = {row["id"]: row for row in rows}
     return [
         latents.columns(columns[row.id], work.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])

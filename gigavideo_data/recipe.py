@@ -12,14 +12,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
+from gigavideo_data import plugins
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.reasons import PixelFlaw
@@ -51,6 +62,78 @@ Count = Annotated[int, Field(ge=1)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PluginSettings(BaseModel):
+    """Free settings of a plug-in; it gets them as keyword arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, JsonValue]
+
+
+class _Pluggable(_Part):
+    """A part whose `backend` is one of `built_in`, or a plug-in: a judge or a generator of another package.
+
+    A plug-in takes what it needs from `settings`. Its `model` is a label for tables and cards, by default its backend.
+    """
+
+    kind: ClassVar[Literal["judge", "generator"]]
+    built_in: ClassVar[tuple[str, ...]]
+    reserved: ClassVar[tuple[str, ...]]  # backends in the rows of a dataset that no plug-in may be named like
+    plugin_keys: ClassVar[tuple[str, ...]]
+
+    settings: PluginSettings | None = Field(default=None, exclude_if=lambda settings: settings is None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_plugin(cls, data: Any) -> Any:
+        named = isinstance(data, dict) and isinstance(data.get("backend"), str) and cls.is_plugin(data)
+        return {"model": data["backend"], **data} if named else data
+
+    @classmethod
+    def is_plugin(cls, data: Mapping[str, Any]) -> bool:
+        """Whether a part of a recipe, as plain values, names a plug-in. Of a manifest, it must not be loaded."""
+        return data.get("backend", cls.built_in[0]) not in cls.built_in
+
+    @classmethod
+    def refusal(cls, dataset: object, parts: Sequence[Mapping[str, Any]]) -> RecipeError:
+        """The error where the manifest of a dataset names plug-ins; it says which option selects them.
+
+        Args:
+            dataset: its name, for the message.
+            parts: of its recipe, as plain values; one judge, or the generators.
+        """
+        plain = [{name: part[name] for name in cls.plugin_keys if name in part} for part in parts]
+        option = f"judge={json.dumps(plain[0])}" if cls.kind == "judge" else f"generators={json.dumps(plain)}"
+        return RecipeError(
+            f"{dataset}: its {cls.kind} is the plug-in {parts[0]['backend']!r}. A plug-in is code that runs on this "
+            f"machine, and a dataset cannot select it. If you trust it, add --set {shlex.quote(option)}"
+        )
+
+    @field_validator("backend", check_fields=False)
+    @classmethod
+    def _is_known(cls, backend: str) -> str:
+        if backend in cls.built_in:
+            return backend
+        known = plugins.installed(cls.kind).keys() - set(cls.reserved)
+        if backend not in known:
+            raise ValueError(
+                f"{backend!r} is neither built in nor installed as a plug-in (entry-point group "
+                f"{plugins.GROUPS[cls.kind]}); {suggest(backend, [*cls.built_in, *known])}"
+            )
+        return backend
+
+    @model_validator(mode="after")
+    def _settings_go_with_plugins(self) -> Self:
+        values = dict(self)
+        if not self.is_plugin(values):
+            if self.settings is not None:
+                raise ValueError(f"settings: goes with a plug-in; {values['backend']} is built in, take it out")
+            return self
+        for name, field in type(self).model_fields.items():
+            if name not in self.plugin_keys and values[name] != field.default:
+                raise ValueError(f"{name}: the plug-in {values['backend']} does not take it; use `settings`")
+        return self
 
 
 class Vllm(_Part):
@@ -140,7 +223,7 @@ class Imported(_Part):
     clips: Model
 
 
-class Generator(_Part):
+class Generator(_Pluggable):
     """One text-to-video model with its settings; `share` is its part of the videos, relative to the others' shares.
 
     `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`; `adapter`, the
@@ -148,7 +231,12 @@ class Generator(_Part):
     sample faster, which changes the videos: `first_block_cache` skips blocks whose input hardly changed.
     """
 
-    backend: Literal["diffusers"] = "diffusers"
+    kind = "generator"
+    built_in = ("diffusers",)
+    reserved = ("files",)
+    plugin_keys = ("backend", "model", "settings", "share")
+
+    backend: str = "diffusers"
     model: Model = "miniature"
     revision: Model | None = None
     adapter: Model | None = None
@@ -159,14 +247,19 @@ class Generator(_Part):
     share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
 
 
-class Judge(_Part):
+class Judge(_Pluggable):
     """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text.
 
     A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `transformers` and `vllm`
     run it in the workers. `http` is any OpenAI-compatible `endpoint`; `media` is how it takes them.
     """
 
-    backend: Literal["miniature", "http", "transformers", "vllm"] = "miniature"
+    kind = "judge"
+    built_in = ("miniature", "http", "transformers", "vllm")
+    reserved = ("camera", "counting", "pixels")
+    plugin_keys = ("backend", "model", "settings", "min_mass", "readout")
+
+    backend: str = "miniature"
     model: Model = "miniature"
     revision: Model | None = None
     endpoint: Endpoint | None = None

@@ -20,7 +20,7 @@ from gigavideo_data import assemble, inspect, latents
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import WITHHELD, read_all, read_data, read_manifest, read_rows
 from gigavideo_data.folder_read import Row as Columns
-from gigavideo_data.judges.protocol import turn
+from gigavideo_data.judges.protocol import negate
 from gigavideo_data.pipeline import Build, at_work, check_rejected
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
@@ -160,7 +160,7 @@ def _understood(asked: Iterable[tuple[Columns, str]], work: Build) -> dict[str, 
         if backend != now and {backend, now} & OWN_WORDS:
             unfit.add(dimension)
         kept = {name: question[name] for name in ("question", "expected", "gate")}
-        asks.setdefault(dimension, []).append(kept | {"negated": turn(question["question"])})
+        asks.setdefault(dimension, []).append(kept | {"negated": negate(question["question"])})
     known = dict.fromkeys((*work.recipe.dimensions, *asks)) if asks else ()
     return {dimension: asks.get(dimension, []) for dimension in known if dimension not in unfit}
 

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data import assemble, latents
+from gigavideo_data.engine_spec import EngineSpec
+from gigavideo_data.engines import generator_engine
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.folder_read import read_all, read_data, read_manifest
-from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.pipeline import Build, check_rejected
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
-from gigavideo_data.recipe import Generator
+from gigavideo_data.recipe import Generator, Recipe
 from gigavideo_data.report import write_report
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
 from gigavideo_data.stages import Item, Record, rejection, synthesis
@@ -40,8 +41,6 @@ UNJUDGED: dict[str, Any] = {
     "measurements": [],
     "judges": [],
 }
-
-Found = tuple[dict[str, Any], dict[str, Any]]  # a generator's settings, and where this machine finds it
 
 
 def withhold(folder: Path, out: Path, progress: Progress | None = None) -> None:
@@ -84,7 +83,7 @@ def remake(folder: Path, out: Path, folders: Mapping[str, str], work: Build) -> 
         raise DatasetError(f"{folder}: all its videos are there; there is nothing to make again.")
     before = read_all(folder, ROW_SCHEMA, "data")
     missing = [row for row in before if row["video"] is None and _made_here(row)]
-    found = _generators(manifest, folders)
+    found = _generators(manifest, folders, work.recipe)
     items = [_item(row, found) for row in missing]
     made = dict(zip((row["id"] for row in missing), work.runner.records(items), strict=True))
     after, fallen = [], []
@@ -127,26 +126,36 @@ def _beside(folder: Path) -> tuple[list[Columns], list[Columns]]:
     return read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"), read_all(folder, REJECT_SCHEMA, "rejects")
 
 
-def _generators(manifest: dict[str, Any], folders: Mapping[str, str]) -> dict[str, Found]:
+def _generators(manifest: dict[str, Any], folders: Mapping[str, str], selected: Recipe) -> dict[str, EngineSpec]:
     """What this machine finds of the generators that a dataset's recipes name, by what decides a video.
 
+    Args:
+        manifest: the dataset's.
+        folders: where models and adapters lie that are named by their folders' names.
+        selected: the plug-ins among its generators may be loaded.
+
     Raises:
-        RecipeError: it is not told where a model or an adapter lies.
+        RecipeError: it is not said where a model or an adapter lies, or a plug-in is not selected.
     """
     recipes = [manifest["recipe"], *(one["recipe"] for one in manifest.get("merged", ()))]
-    found = {}
-    for recipe in recipes:
-        for plain in recipe.get("generators", ()):
-            here = {name: folders.get(plain[name], plain[name]) for name in ("model", "adapter")}
-            generator = pinned_part(validate(Generator, Document(plain | here, "manifest.json")))
-            if generator.adapter and not Path(generator.adapter).expanduser().is_dir():
-                raise RecipeError(f"adapter {generator.adapter}: say where it lies, --model {generator.adapter}=FOLDER")
-            settings = settings_of(generator)
-            found[_spelled(settings)] = settings, found_at(generator)
-    return found
+    named = [plain for recipe in recipes for plain in recipe.get("generators", ())]
+    generators = [one for one in selected.generators if Generator.is_plugin(dict(one))]
+    unselected = [one for one in named if Generator.is_plugin(one)]
+    if unselected and not generators:
+        raise Generator.refusal("this dataset", unselected)
+    for plain in named:
+        if plain in unselected:
+            continue
+        here = {name: folders.get(plain[name], plain[name]) for name in ("model", "adapter")}
+        generator = pinned_part(validate(Generator, Document(plain | here, "manifest.json")))
+        if generator.adapter and not Path(generator.adapter).expanduser().is_dir():
+            raise RecipeError(f"adapter {generator.adapter}: say where it lies, --model {generator.adapter}=FOLDER")
+        generators.append(generator)
+    specs = map(generator_engine, generators)
+    return {_spelled(spec.identity): spec for spec in specs}
 
 
-def _item(row: Columns, found: Mapping[str, Found]) -> Item:
+def _item(row: Columns, found: Mapping[str, EngineSpec]) -> Item:
     """A video to be made again.
 
     Raises:

@@ -73,9 +73,9 @@ class Item:
 
 
 def synthesis(settings: dict[str, Any], found_at: dict[str, Any], prompt: str, seed: int) -> Item:
-    """One video of a generator, whose settings and place are as `generators.models` gives them."""
-    shape = asdict(profile_of(found_at["load"]).made)
-    return Item("synthesize", settings, {"prompt": prompt, "seed": seed}, found_at, {"shape": shape})
+    """One video of a generator, as its `EngineSpec` describes it; a plug-in chooses the shape of its videos."""
+    implied = {"shape": asdict(profile_of(found_at["load"]).made)} if "load" in found_at else {}
+    return Item("synthesize", settings, {"prompt": prompt, "seed": seed}, found_at, implied)
 
 
 def _prompt(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -105,12 +105,15 @@ def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Recor
 
 
 def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    from safetensors.torch import save  # torch loads only where videos are made
-
-    made = checked_video(generator.generate(inputs["prompt"], inputs["seed"]), Shape(**inputs["shape"]))
+    shape = Shape(**inputs["shape"]) if "shape" in inputs else None
+    made = checked_video(generator.generate(inputs["prompt"], inputs["seed"]), shape)
     data = video.encode(made.frames_THWC, made.fps)
-    latents = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
-    return _video_facts(data), {"video.mp4": data, LATENTS_FILE: latents}
+    blobs = {"video.mp4": data}
+    if made.latents_CFHW is not None:
+        from safetensors.torch import save  # torch loads only where latents are made
+
+        blobs[LATENTS_FILE] = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
+    return _video_facts(data), blobs
 
 
 def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from gigavideo_data import video
+from gigavideo_data.engine_spec import folder_revision
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.generators.models import folder_revision
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import BFLOAT16_BYTES, check_clip
 from gigavideo_train.dataset import Row, Shipped, clips, fetch, fetch_latents, latents

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data import plugins
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import RecipeError
@@ -20,6 +21,8 @@ from gigavideo_data.recipe import AnyJudge, Camera, Judge, Specialists, judge_of
 from gigavideo_train.config import TrainConfig
 
 Row = dict[str, Any]
+
+SELECT = "Name a multimodal model (a Hub id or a folder) or an installed plug-in with --set judge=NAME"
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,7 @@ def _check_in_process(dimension: str, judge: AnyJudge) -> None:
     if judge.backend not in ("transformers", "counting") or not on_the_hub(judge.model):
         raise RecipeError(
             f"judge_samples: {dimension} is judged by {judge.model} ({judge.backend}) in this dataset, which cannot be "
-            "asked here. Name a multimodal model, a Hub id or a folder, with --set judge=MODEL, or leave judge_samples "
-            "out."
+            f"asked here. {SELECT}, or leave judge_samples out."
         )
 
 
@@ -135,8 +137,12 @@ def _named(model: str, manifest: dict[str, Any]) -> Judge:
         RecipeError: it is not to be found.
     """
     found = named(model)
+    if found in plugins.installed("judge"):
+        return Judge(backend=found, readout=_told(manifest).get("readout", "logits"))
     if not on_the_hub(found) and not (Path(found).expanduser() / "config.json").is_file():
-        raise RecipeError(f"judge: {model!r} is neither a Hub id nor the folder of a transformers model")
+        raise RecipeError(
+            f"judge: {model!r} is neither a Hub id, nor the folder of a transformers model, nor an installed plug-in"
+        )
     return Judge(backend="transformers", model=found, **_told(manifest))
 
 
@@ -163,6 +169,5 @@ def _judge(rows: list[Row], manifest: dict[str, Any], config: TrainConfig, dimen
     names = ", ".join(sorted({f"{judge['model']} ({judge['kind']})" for judge in judges})) or "nobody"
     raise RecipeError(
         f"strategy: {config.strategy} asks a judge while it trains, and {', '.join(sorted(dimensions))} were judged by "
-        f"{names}, which cannot be asked here. Name a multimodal model, a Hub id or a folder, with --set judge=MODEL, "
-        "or train other --dimensions."
+        f"{names}, which cannot be asked here. {SELECT}, or train other --dimensions."
     )

@@ -77,7 +77,7 @@ def test_the_judge_answers_its_own_questions_and_no_others():
     texts = [asked["question"], asked["negated"], "Is there a gull?"]
     answers = judge.answer(np.zeros((9, 8, 8, 3), np.uint8), 8.0, texts)
     assert answers[0] == Answer(1.0, 0.0, {"count of gull": [3, 3, 3, 2], "spread of gull": [1]})
-    assert answers[1] == answers[0].turned
+    assert answers[1] == answers[0].negated
     assert (answers[2].p_yes, answers[2].p_no) == (0, 0)
     assert detector.asked == [(4, ["gull"])]  # one pass for all questions
     assert CountingQuestions({}).questions(prompt="A gull lands.") == {"questions": []}

@@ -12,11 +12,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 from gigavideo_data import video
-from gigavideo_data.engines import load_engine
+from gigavideo_data.engines import generator_engine, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.generators import models
 from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import found_at, settings_of
 from gigavideo_data.recipe import Generator
 from gigavideo_data.stages import run_row, synthesis
 from gigavideo_data.store import Store
@@ -40,7 +39,7 @@ def small_profiles(monkeypatch):
 
 def load(folder, **settings):
     generator = Generator(model=str(folder), negative_prompt="blurred", **settings)
-    return load_engine("generator", settings_of(generator) | found_at(generator))
+    return load_engine("generator", generator_engine(generator).settings)
 
 
 def called_plainly(name, folder, **extra):
@@ -131,7 +130,7 @@ def test_the_first_block_cache_changes_videos_and_is_told_in_every_row(tiny, mon
     _, folder = tiny
     monkeypatch.setattr("gigavideo_data.generators.diffusers.FIRST_BLOCK_THRESHOLD", 10.0)  # noise changes a lot
     generator = Generator(model=str(folder), profile="first_block_cache", steps=8)
-    assert settings_of(generator)["profile"] == "first_block_cache"
+    assert generator_engine(generator).identity["profile"] == "first_block_cache"
     cached, plain = load(folder, profile="first_block_cache", steps=8), load(folder, steps=8)
     first = cached.generate(PROMPT, SEED)
     assert not torch.equal(first.latents_CFHW, plain.generate(PROMPT, SEED).latents_CFHW)
@@ -168,8 +167,8 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
 
 def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
     generator, store = Generator(steps=2), Store(tmp_path)
-    engine = load_engine("generator", settings_of(generator) | found_at(generator))
-    item = synthesis(engine.settings, found_at(generator), PROMPT, SEED)
+    engine = load_engine("generator", generator_engine(generator).settings)
+    item = synthesis(engine.settings, generator_engine(generator).location, PROMPT, SEED)
     assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
     record = store.get("synthesize", "key")
     assert record is not None
@@ -193,7 +192,7 @@ def lora(folder: Path, prefix: str = "transformer.", extra: tuple[str, ...] = ()
 
 
 def described(generator: Generator) -> dict[str, Any]:
-    return settings_of(generator) | found_at(generator)
+    return generator_engine(generator).settings
 
 
 def test_an_adapter_changes_the_videos(tmp_path):

@@ -25,11 +25,12 @@ from ranks import run_together
 from rich.console import Console
 
 from gigavideo_data import latents, publish, schema, video
-from gigavideo_data.engines import load_engine
+from gigavideo_data.engine_spec import folder_revision
+from gigavideo_data.engines import generator_engine, load_engine
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import read_all
 from gigavideo_data.generators import models
-from gigavideo_data.generators.models import folder_revision, found_at, model_folder, settings_of, vae_of
+from gigavideo_data.generators.models import model_folder, vae_of
 from gigavideo_data.merge import merge
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Generator
@@ -229,7 +230,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
     for each, profile in tiny_pipelines.PROFILES.items():
         monkeypatch.setitem(models.PROFILES, each, profile)
     generator = Generator(model=name if name == "miniature" else str(place), steps=3)
-    made = load_engine("generator", settings_of(generator) | found_at(generator)).generate("a red circle", 7)
+    made = load_engine("generator", generator_engine(generator).settings).generate("a red circle", 7)
     family, its_pipeline = family_of(place), load(place)
     with torch.inference_mode():
         frames_THWC = family.decode(its_pipeline, made.latents_CFHW[None])[0] * 255

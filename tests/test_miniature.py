@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gigavideo_data import video
-from gigavideo_data.judges.protocol import turn
+from gigavideo_data.judges.protocol import negate
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import SKILLS, SPLITS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.judge import REVISION, MiniatureJudge
@@ -98,7 +98,7 @@ def test_judge_sees_plain_scenes_through_h264():
 def test_judge_answers_a_negated_question_the_other_way():
     frames_THWC = world.render(sample_scene("mechanics", np.random.default_rng(0)), np.random.default_rng(0))
     question = "Does the red circle bounce back up off the floor?"
-    plain, negated = MiniatureJudge({}).answer(frames_THWC, world.FPS, [question, turn(question)])
+    plain, negated = MiniatureJudge({}).answer(frames_THWC, world.FPS, [question, negate(question)])
     assert (plain.p_yes, plain.p_no) == (negated.p_no, negated.p_yes)
 
 

@@ -16,7 +16,7 @@ from train_set import row
 from typer.testing import CliRunner
 
 from gigavideo_data import rewards, video
-from gigavideo_data.engines import ENGINES
+from gigavideo_data.engines import ENGINES, Engine
 from gigavideo_data.errors import GigaVideoError
 from gigavideo_data.generators.models import model_folder
 from gigavideo_data.miniature.grammar import sample_scene
@@ -161,7 +161,7 @@ def test_clips_are_scored_by_the_questions_of_their_rows(pipeline: Any, decode_b
 def test_with_a_judge_that_always_says_yes_reweighting_online_is_sft(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENGINES["soft judge"], "miniature", (__name__, "Certain"))
+    monkeypatch.setitem(ENGINES["soft judge"], "miniature", Engine((__name__, "Certain")))
     run(dataset, tmp_path / "sft", strategy="sft")
     run(dataset, tmp_path / "online", strategy="reweight-online")
     assert metrics(tmp_path / "online", "reward") == [1.0] * len(metrics(tmp_path / "sft", "loss"))

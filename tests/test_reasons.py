@@ -3,6 +3,7 @@
 import ast
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,7 +69,7 @@ def test_the_traceback_of_an_unexpected_exception_stays_in_the_store(tmp_path):
 
 
 def test_the_traceback_of_an_engine_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(ENGINES["writer"], "http", ("no_such_module", "Writer"))
+    monkeypatch.setitem(ENGINES["writer"], "http", replace(ENGINES["writer"]["http"], cls=("no_such_module", "Writer")))
     work = json.dumps({"engine": {"backend": "http"}, "inputs": {}})
     (outcome,) = Worker("extend", str(tmp_path), "run", 1)({"key": ["key"], "work": [work]})["outcome"]  # type: ignore[dict-item]
     assert "http cannot be loaded: ModuleNotFoundError" in outcome

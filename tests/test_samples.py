@@ -15,7 +15,7 @@ from test_train import arguments, losses, metrics, refused, run, same, weights
 from train_set import row, training_set
 
 from gigavideo_data import video
-from gigavideo_data.engines import ENGINES
+from gigavideo_data.engines import ENGINES, Engine
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.evaluate import read_setting, reward_of
 from gigavideo_data.judges.protocol import Answer
@@ -242,7 +242,7 @@ class Held:
 
 
 def test_judges_are_there_one_at_a_time_and_then_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES["judge"], "held", (__name__, "Held"))
+    monkeypatch.setitem(ENGINES["judge"], "held", Engine((__name__, "Held")))
     clips = {}
     for name in ("mechanics", "composition"):
         prompt = make_eval_prompts()[0] | {"dimension": name}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gigavideo_data.engines import load_engine
-from gigavideo_data.judges.protocol import turn
+from gigavideo_data.judges.protocol import negate
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ASK
 from gigavideo_data.miniature.trials import trial
@@ -24,7 +24,7 @@ def texts_of(asked) -> list[str]:
 def test_the_probabilities_are_the_judges(dimension):
     for number in range(12):
         asked, frames_THWC = trial(dimension, number, right=number % 2 == 0)
-        texts = texts_of(asked) + [turn(text) for text in texts_of(asked)] + ["What is the meaning of life?"]
+        texts = texts_of(asked) + [negate(text) for text in texts_of(asked)] + ["What is the meaning of life?"]
         answers = MiniatureJudge({}).answer(frames_THWC, FPS, texts)
         p_Q2 = SOFT.probabilities(torch.from_numpy(frames_THWC).float(), FPS, texts)
         torch.testing.assert_close(p_Q2, torch.tensor([(a.p_yes, a.p_no) for a in answers]), rtol=0, atol=1e-5)

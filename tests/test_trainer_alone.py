@@ -12,8 +12,9 @@ from rows import write_set
 from train_set import row
 from typer.testing import CliRunner
 
+from gigavideo_data.engine_spec import folder_revision
 from gigavideo_data.errors import RunError
-from gigavideo_data.generators.models import folder_revision, model_folder
+from gigavideo_data.generators.models import model_folder
 from gigavideo_train.cli import app
 from gigavideo_train.latents import Cache
 from scripts.offline_bundle import BUILDERS

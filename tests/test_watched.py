@@ -33,7 +33,7 @@ class Answering:
         assert frames_THWC.shape == FRAMES_THWC.shape
         assert fps == 8.0
         return [
-            Answer(self.masses.get("control" if one == CONTROL else one, 0.0), 0.0, said="<think>") for one in asked
+            Answer(self.masses.get("control" if one == CONTROL else one, 0.0), 0.0, text="<think>") for one in asked
         ]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,7 +74,7 @@ def scripted_writer(monkeypatch):
         def extend(self, prompt):
             return {"prompt": doing[prompt]()}
 
-    monkeypatch.setitem(ENGINES["writer"], "http", ("scripted", "Writer"))
+    monkeypatch.setitem(ENGINES["writer"], "http", replace(ENGINES["writer"]["http"], cls=("scripted", "Writer")))
     monkeypatch.setitem(sys.modules, "scripted", SimpleNamespace(Writer=Scripted))
     return doing
 

@@ -21,7 +21,7 @@ from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, timed
 from gigavideo_data import video
 from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import PROFILES, found_at, settings_of
+from gigavideo_data.generators.models import PROFILES, spec
 from gigavideo_data.recipe import Generator
 
 STEPS, FULL_STEPS = 4, 50
@@ -75,7 +75,7 @@ def run(job: Job) -> None:
         if not job.has_time(f"synthesis, {name}", 35):
             continue
         torch.compiler.reset()
-        engine = DiffusersGenerator(settings_of(generator) | found_at(generator) | {"compile": compiled})
+        engine = DiffusersGenerator(spec(generator).settings | {"compile": compiled})
         job.record.figure(f"{name}, first clip (compilation included)", _clip(job, engine, 0)["whole"], "s")
         forward = _forward(job, engine)
         clips = [_clip(job, engine, number) for number in range(1, CLIPS + 1)]

@@ -28,11 +28,11 @@ from safetensors.torch import load_file
 
 from benchmarks.proof.runs import SETS, Run, result_file, rows_for
 from gigavideo_data import video
-from gigavideo_data.engines import judge_engine, load_engine
+from gigavideo_data.engines import generator_engine, judge_engine, load_engine
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.evaluate import Setting, read_setting, reward_of
 from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import found_at, model_folder, settings_of
+from gigavideo_data.generators.models import model_folder
 from gigavideo_data.progress import Progress
 from gigavideo_data.store import write_durably
 from gigavideo_train import dataset as training_set
@@ -51,7 +51,7 @@ class Sampler:
     """The miniature's pipeline, in batches; its transformer's weights are exchanged, so that it compiles once."""
 
     def __init__(self, setting: Setting) -> None:
-        self.generator = DiffusersGenerator(settings_of(setting.generator) | found_at(setting.generator))
+        self.generator = DiffusersGenerator(generator_engine(setting.generator).settings)
         for module in self.generator.pipeline.vae.modules():
             if isinstance(module, torch.nn.Conv3d):  # with the channels last, a batch decodes in half the time
                 module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import json
 import re
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.engine_spec import EngineSpec, folder_revision
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.protocol import Shape
 from gigavideo_data.hub_models import file_of, folder_of
@@ -211,21 +211,16 @@ def trained_on(folder: Path) -> list[str]:
     return json.loads(sign.read_text("utf-8")).get("dimensions", []) if sign.is_file() else []
 
 
-def folder_revision(folder: Path) -> str:
-    """The same of a folder, such as a pipeline's VAE alone. A chat template (.jinja) is what a model is told."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".jinja")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:  # weights may be larger than memory
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+def spec(generator: Generator) -> EngineSpec:
+    """A generator that diffusers runs, with the defaults of its model filled in.
 
-
-def settings_of(generator: Generator) -> dict[str, Any]:
-    """The `generator` column of the contract, less the seed: all that decides a video, and no path of this machine."""
+    Raises:
+        HubError: the Hub does not give the scheduler's configuration.
+        RecipeError: nothing is known of the model.
+    """
     model, profile = generator.model, profile_of(generator.model)
     adapter = Path(generator.adapter).expanduser() if generator.adapter else None
-    return {
+    identity = {
         "backend": generator.backend,
         "model": published_name(model),
         "revision": generator.revision if on_the_hub(model) else model_revision(model),
@@ -236,6 +231,8 @@ def settings_of(generator: Generator) -> dict[str, Any]:
         "guidance": profile.guidance if generator.guidance is None else generator.guidance,
         "negative_prompt": generator.negative_prompt,
     }
+    location = {"load": model, "load_revision": generator.revision, "load_adapter": generator.adapter}
+    return EngineSpec(identity, location)
 
 
 def vae_of(generator: Generator) -> dict[str, str]:
@@ -254,11 +251,6 @@ def vae_of(generator: Generator) -> dict[str, str]:
             f"--latents: {published_name(model)} has no autoencoder on this machine; fetch it, or go without"
         )
     return {"model": published_name(model), "revision": folder_revision(folder)}
-
-
-def found_at(generator: Generator) -> dict[str, Any]:
-    """Where this machine finds what the settings name."""
-    return {"load": generator.model, "load_revision": generator.revision, "load_adapter": generator.adapter}
 
 
 @cache

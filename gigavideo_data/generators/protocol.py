@@ -1,4 +1,4 @@
-"""What every generator is: a thing that makes a video of a prompt and a seed."""
+"""The protocol of text-to-video generators, and the check of what one returns."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """One video: frames_THWC uint8 RGB, fps in Hz, and the final latents (C, F, H, W) as the transformer sees them."""
+    """One video.
+
+    Attributes:
+        frames_THWC: (T, H, W, 3) uint8 RGB.
+        fps: Hz.
+        latents_CFHW: (C, F, H, W) float, the final latents normalised as the transformer sees them; None of a generator
+            that has none, such as a commercial API.
+    """
 
     frames_THWC: np.ndarray
     fps: float
-    latents_CFHW: torch.Tensor
+    latents_CFHW: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a generator's videos are like: frames, px, Hz."""
+    """The shape of a model's videos: number of frames, px, px, Hz."""
 
     num_frames: int
     height: int
@@ -33,31 +40,46 @@ class Shape:
     fps: float
 
 
-def checked(made: Generated, shape: Shape) -> Generated:
-    """A video of the shape that its model makes, with finite latents.
+class VideoGenerator(Protocol):
+    """A generator is loaded once per worker and makes one video at a time."""
+
+    def generate(self, prompt: str, seed: int) -> Generated:
+        """Make one video; the same prompt and seed (in [0, 2**31)) give the same video on one machine.
+
+        Raises:
+            RowError: this prompt cannot be made into a video; the row is rejected with the reason.
+            ConnectionError, TimeoutError: a service did not answer; the row is tried again, up to `limits.attempts`.
+            RunError: no prompt can be made into a video; the run stops.
+        """
+        ...
+
+
+def checked(video: Generated, shape: Shape | None) -> Generated:
+    """The video, if it has the expected shape and finite latents.
+
+    Args:
+        video: as a generator returned it.
+        shape: of the model's videos; None where a generator chooses it, as a plug-in does.
 
     Raises:
-        RowError: it is another one (bad_video), or its latents cannot be used (bad_latents); with what was returned.
+        RowError: frames or frame rate are not as expected (bad_video), or the latents cannot be used (bad_latents).
     """
-    frames, expected = made.frames_THWC, (shape.num_frames, shape.height, shape.width, 3)
-    if frames.dtype != np.uint8 or frames.shape != expected:
+    frames = video.frames_THWC
+    expected = (shape.num_frames, shape.height, shape.width, 3) if shape else "(T, H, W, 3)"
+    fits = frames.shape == expected if shape else frames.ndim == 4 and frames.shape[3] == 3 and frames.size > 0
+    if frames.dtype != np.uint8 or not fits:
         raise RowError(
             "bad_video", f"the generator returned frames {frames.dtype} {frames.shape}, expected uint8 {expected}"
         )
-    if not isfinite(made.fps) or abs(made.fps - shape.fps) > 1e-3:
-        raise RowError("bad_video", f"the generator returned {made.fps:g} Hz, expected {shape.fps:g} Hz")
-    latents = made.latents_CFHW
+    if not (isfinite(video.fps) and video.fps > 0) or (shape and abs(video.fps - shape.fps) > 1e-3):
+        rate = f"{shape.fps:g} Hz" if shape else "a positive number"
+        raise RowError("bad_video", f"the generator returned {video.fps:g} Hz, expected {rate}")
+    latents = video.latents_CFHW
+    if latents is None:
+        return video
     if latents.ndim != 4 or 0 in latents.shape:
         raise RowError("bad_latents", f"the generator returned latents {tuple(latents.shape)}, expected (C, F, H, W)")
     num_odd = int((~latents.isfinite()).sum())
     if num_odd:
         raise RowError("bad_latents", f"{num_odd} of {latents.numel()} values of the latents are not finite")
-    return made
-
-
-class VideoGenerator(Protocol):
-    """A generator is loaded once per worker and makes one video at a time."""
-
-    def generate(self, prompt: str, seed: int) -> Generated:
-        """Make one video; the same prompt and seed give the same video on one machine."""
-        ...
+    return video

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data.engine_spec import EngineSpec, loaded_from
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.judges.protocol import ROUNDING, Answer
+from gigavideo_data.recipe import Judge
 from gigavideo_data.store import content_key
 
 QUESTION = "{question}\nAnswer with one word, yes or no."
@@ -34,6 +36,21 @@ WORDS = ("yes", "no")
 SPELLINGS = {word: (word, word.capitalize(), word.upper(), f" {word}", f" {word.capitalize()}") for word in WORDS}
 
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+
+
+def served(judge: Judge) -> EngineSpec:
+    """A judge behind an endpoint. Its revision is what the recipe says: nobody else can know."""
+    identity = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "vllm"})
+    location = {"endpoint": judge.endpoint, "min_mass": judge.min_mass}
+    return EngineSpec(identity | {"template": HTTP_TEMPLATES[judge.media]}, location)
+
+
+def loaded(judge: Judge) -> EngineSpec:
+    """A judge that transformers or vLLM runs in the workers."""
+    identity = judge.model_dump(mode="json", exclude={"endpoint", "min_mass", "media", "readout", "vllm"})
+    spec = loaded_from(judge.model, identity | {"template": TEMPLATE})
+    location = spec.location | {"min_mass": judge.min_mass}
+    return EngineSpec(spec.identity, location | ({"vllm": judge.vllm.model_dump()} if judge.backend == "vllm" else {}))
 
 
 def text_of(question: str) -> str:

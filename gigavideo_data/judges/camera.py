@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from math import exp, hypot, log
 from typing import Any
 
 import cv2
 import numpy as np
 
+from gigavideo_data.engine_spec import EngineSpec
 from gigavideo_data.extension import camera_moves
 from gigavideo_data.judges.asking import fitted
-from gigavideo_data.judges.protocol import Answer, negated_of, turn
+from gigavideo_data.judges.protocol import Answer, negated_of, negate
+from gigavideo_data.recipe import Camera
 from gigavideo_data.rewards import NO_ANSWER
 
 RULE = "camera-2"  # the judge's revision: raise the number with every change that may move an answer
@@ -296,7 +298,12 @@ class CameraQuestions:
         if not moves or moves - set(LABELS):
             return {"questions": []}
         text = _QUESTION.format(what=", ".join(sorted(moves)))
-        return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": turn(text)}]}
+        return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": negate(text)}]}
+
+
+def spec(judge: Camera) -> EngineSpec:
+    """The camera judge has no settings."""
+    return EngineSpec({"backend": judge.backend, "model": "opencv", "revision": RULE}, {})
 
 
 class CameraJudge:
@@ -325,79 +332,4 @@ def _answer(text: str, found: Motion | Unknown) -> Answer:
         return Answer(0.0, 0.0, {NO_ANSWER + found.reason: [found.value]})
     score = found.score(wanted)
     answer = Answer(score, 1 - score, {f"camera {name}": [value] for name, value in asdict(found).items()})
-    return answer if negated_of(text) is None else answer.turned
-
-
-# --- VBench-2.0's rule -----------------------------------------------------------------------------------------------
-
-VBENCH2_GRID = 10
-_STEP_SHARE, _ORBIT_SHARE, _ORBIT_EVERY = 0.005, 0.008, 20
-_PAIRS = {
-    ("left", "left"): "pan_right",
-    ("right", "right"): "pan_left",
-    ("down", "down"): "tilt_up",
-    ("up", "up"): "tilt_down",
-    ("static", "static"): "static",
-}
-_TOP_BOTTOM = {**_PAIRS, ("up", "down"): "zoom_in", ("down", "up"): "zoom_out"}
-_LEFT_RIGHT = {**_PAIRS, ("left", "right"): "zoom_in", ("right", "left"): "zoom_out"}
-
-
-def vbench2_labels(tracks_TRC2: np.ndarray, height: int, width: int) -> set[str]:
-    """The labels that VBench-2.0's rule gives to tracks; its score is 1 if the wanted one is among them.
-
-    Four points decide, at the middle of each edge, by where they are at the end. Every twentieth frame is looked at for
-    orbits, in a column near the left edge. As in its code, a stretch that shows no orbit counts as a finding of its
-    own, which takes "static" away: clips of more than twenty frames hardly ever are.
-
-    Args:
-        tracks_TRC2: a grid of 10 x 10 points through the clip, (x, y) in px, rows from the top.
-        height: of the frames, px.
-        width: of the frames, px.
-
-    Raises:
-        ValueError: another grid.
-    """
-    if tracks_TRC2.shape[1:] != (VBENCH2_GRID, VBENCH2_GRID, 2):
-        raise ValueError(f"tracks must be (T, {VBENCH2_GRID}, {VBENCH2_GRID}, 2), got {tracks_TRC2.shape}")
-    tracks_TRC2 = np.trunc(tracks_TRC2)  # it casts them to whole pixels
-    side, last, middle = min(height, width), VBENCH2_GRID - 1, VBENCH2_GRID // 2
-    travelled_RC2 = tracks_TRC2[-1] - tracks_TRC2[0]
-
-    def directions(row: int, column: int) -> list[str]:
-        dx, dy = travelled_RC2[row, column]
-        least = side * _STEP_SHARE
-        ways = {"right": dx > least, "left": dx < -least, "down": dy > least, "up": dy < -least}
-        return [way for way, is_so in ways.items() if is_so] or ["static"]
-
-    found: set[str | None] = set()
-    for rule, one, other in (
-        (_TOP_BOTTOM, directions(0, middle), directions(last, middle)),
-        (_LEFT_RIGHT, directions(middle, 0), directions(middle, last)),
-    ):
-        found |= {rule[pair] for pair in product(one, other) if pair in rule} or {"none"}
-    found |= {_orbits(*pair, height, width) for pair in pairwise(tracks_TRC2[::_ORBIT_EVERY])} - {""}
-    if {"tilt_up", "zoom_in"} <= found:
-        found.add("oblique")
-    if len(found) > 1:
-        found.discard("static")
-    return {label for label in found if label not in (None, "none")}
-
-
-def _orbits(before_RC2: np.ndarray, after_RC2: np.ndarray, height: int, width: int) -> str | None:
-    """`orbits` if the upper and the lower part move against each other, None if not, "" where no point is in view."""
-    side, column = min(height, width), 2
-    upper: list[float] = []
-    lower: list[float] = []
-    sinking: list[float] = []
-    for row in (0, 1, VBENCH2_GRID - 2, VBENCH2_GRID - 1):
-        (x0, y0), (x1, y1) = before_RC2[row, column], after_RC2[row, column]
-        if not (min(x0, x1) > 0 and max(x0, x1) < width and min(y0, y1) > 0 and max(y0, y1) < height):
-            continue
-        (lower if y0 > side / 2 else upper).append(x1 - x0)
-        sinking.append(y1 - y0)
-    if not sinking:
-        return ""
-    up, down = (float(np.mean(part)) if part else 0.0 for part in (upper, lower))
-    least = side * _ORBIT_SHARE
-    return "orbits" if abs(np.mean(sinking)) < least and up * down < 0 and abs(up) > least else None
+    return answer if negated_of(text) is None else answer.negated

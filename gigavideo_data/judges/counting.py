@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data.engine_spec import EngineSpec, loaded_from
 from gigavideo_data.extension import NUMBERS
 from gigavideo_data.judges.asking import spread
 from gigavideo_data.judges.boxes import Box, Detector
-from gigavideo_data.judges.protocol import Answer, negated_of, turn
+from gigavideo_data.judges.protocol import Answer, negated_of, negate
 from gigavideo_data.prompts import normalised
+from gigavideo_data.recipe import Counting
 
 RULE = "counting-2"  # part of the judge's identity: raise the number with every change that may move an answer
 
@@ -88,7 +90,7 @@ class CountingQuestions:
         if not counted:
             return {"questions": []}
         text = _QUESTION.format(what=", ".join(f"{number} x {thing}" for thing, number in counted.items()))
-        return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": turn(text)}]}
+        return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": negate(text)}]}
 
 
 # --- the rule --------------------------------------------------------------------------------------------------------
@@ -131,6 +133,11 @@ def _has_median(of_label: list[int], number: int) -> float:
 # --- the judge -------------------------------------------------------------------------------------------------------
 
 
+def spec(judge: Counting) -> EngineSpec:
+    """A detector's model and settings, and the rule that makes answers of its boxes."""
+    return loaded_from(judge.model, judge.model_dump(mode="json") | {"rule": RULE})
+
+
 class CountingJudge:
     """Answers the questions of `CountingQuestions`; others get no mass."""
 
@@ -169,7 +176,7 @@ class CountingJudge:
         readings = {f"count of {label}": [float(count) for count in of_label] for label, of_label in mine.items()}
         readings |= {f"spread of {label}": [float(max(each) - min(each))] for label, each in mine.items()}
         answer = Answer(right, 1 - right, readings)
-        return answer if negated_of(text) is None else answer.turned
+        return answer if negated_of(text) is None else answer.negated
 
 
 def _read(text: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What every judge is: a thing that answers yes/no questions about a clip with probabilities."""
+"""The protocol of judges, and the check of what one returns."""
 
 from __future__ import annotations
 
@@ -16,70 +16,79 @@ ROUNDING = 0.01  # how far above 1 a sum of probabilities may be, and above 0 a 
 
 @dataclass(frozen=True)
 class Answer:
-    """Probabilities of the two answers; their sum, the mass, is small when the judge did not answer the form.
+    """The answer to one yes/no question.
 
-    `readings` are what the answer was drawn from, by name, where that is more than the probabilities: counts per frame,
-    say. `said` is what the answer begins with, where the judge tells that.
+    Attributes:
+        p_yes: P(yes), in [0, 1].
+        p_no: P(no), in [0, 1]. P(yes) + P(no) is small where a judge answered neither.
+        readings: measurements that the answer was computed from, by name, such as counts per frame.
+        text: how the answer begins, where the judge writes text; for messages.
     """
 
     p_yes: float
     p_no: float
     readings: dict[str, list[float]] = field(default_factory=dict)
-    said: str = field(default="", compare=False)
+    text: str = field(default="", compare=False)
 
     @property
-    def turned(self) -> Answer:
-        """The answer to the question turned round."""
+    def negated(self) -> Answer:
+        """The answer to the negated question."""
         return Answer(self.p_no, self.p_yes, self.readings)
 
 
-def checked(answers: Sequence[Answer], asked: Sequence[str]) -> list[Answer]:
+class Judge(Protocol):
+    """A judge is loaded once per worker and answers all questions about one clip together."""
+
+    def answer(self, frames_THWC: np.ndarray, fps: float, questions: list[str]) -> Sequence[Answer]:
+        """Answer questions about one clip.
+
+        Args:
+            frames_THWC: (T, H, W, 3) uint8 RGB, all frames of the clip.
+            fps: Hz.
+            questions: texts, in any language that the judge reads.
+
+        Returns:
+            One answer per question, in order.
+
+        Raises:
+            RowError: this clip cannot be judged; the row is rejected with the reason.
+            ConnectionError, TimeoutError: a service did not answer; the row is tried again, up to `limits.attempts`.
+            RunError: no clip can be judged; the run stops.
+        """
+        ...
+
+
+def checked(answers: Sequence[Answer], questions: Sequence[str]) -> list[Answer]:
     """One answer per question, with probabilities in [0, 1] and finite readings.
 
     Raises:
-        RowError: the judge gave something else (bad_answer).
+        RowError: the judge returned something else (bad_answer).
     """
-    if len(answers) != len(asked):
-        raise RowError("bad_answer", f"the judge gave {len(answers)} answers to {len(asked)} questions")
-    for answer, question in zip(answers, asked, strict=True):
-        least, mass = min(answer.p_yes, answer.p_no), answer.p_yes + answer.p_no
-        if not (least >= 0 and mass <= 1 + ROUNDING):  # NaN is not either
-            told = f"P(yes) = {answer.p_yes}, P(no) = {answer.p_no}"
-            raise RowError("bad_answer", f"{told}, expected two probabilities: {question}")
+    if len(answers) != len(questions):
+        raise RowError("bad_answer", f"the judge gave {len(answers)} answers to {len(questions)} questions")
+    for answer, question in zip(answers, questions, strict=True):
+        least, total = min(answer.p_yes, answer.p_no), answer.p_yes + answer.p_no
+        if not (least >= 0 and total <= 1 + ROUNDING):  # also false for NaN
+            raise RowError(
+                "bad_answer",
+                f"P(yes) = {answer.p_yes}, P(no) = {answer.p_no}, expected two probabilities: {question}",
+            )
         for name, values in answer.readings.items():
             if not all(map(isfinite, values)):
                 raise RowError("bad_answer", f"{name} is {values}, expected finite numbers: {question}")
     return [replace(answer, p_yes=min(answer.p_yes, 1.0), p_no=min(answer.p_no, 1.0)) for answer in answers]
 
 
-class Judge(Protocol):
-    """A judge is loaded once per worker and asked about one clip at a time, with all its questions together.
-
-    Attributes:
-        kind: how it judges, for the dataset's `judges` column.
-        model: name of the model.
-        revision: what exactly was loaded: a commit or a content hash.
-    """
-
-    kind: str
-    model: str
-    revision: str
-
-    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
-        """Answer the questions about frames_THWC (uint8 RGB), in order."""
-        ...
+# Judges that read questions by rules need the negation in the same words.
+_NEGATION = "Is the answer no: "
 
 
-# How a question is turned round for judges that read by rules: with the other right answer, in the same words.
-_TURNED = "Is the answer no: "
-
-
-def turn(question: str) -> str:
-    """The negated twin of a question."""
-    return f"{_TURNED}{question[0].lower()}{question[1:]}"
+def negate(question: str) -> str:
+    """The same question with the opposite right answer."""
+    return f"{_NEGATION}{question[0].lower()}{question[1:]}"
 
 
 def negated_of(question: str) -> str | None:
-    """The question that was turned round; None if it was not."""
-    inner = question.removeprefix(_TURNED)
+    """The question that was negated; None if it was not."""
+    inner = question.removeprefix(_NEGATION)
     return None if inner == question else inner[:1].upper() + inner[1:]

@@ -82,7 +82,7 @@ class VllmJudge:
     def _read(self, output: Any) -> Answer:
         (first_token,) = output.outputs[0].logprobs
         answer = asking.read((word, first_token[token].logprob) for token, word in self.spellings.items())
-        return replace(answer, said=output.outputs[0].text)
+        return replace(answer, text=output.outputs[0].text)
 
     def _load(self) -> Callable[[list[list[Prompt]]], list[list[Any]]]:
         from vllm import SamplingParams

@@ -53,7 +53,7 @@ class WatchedJudge:
         (answer,) = self.judge.answer(control_THWC, fps, [CONTROL])
         if self._is_usable(answer):
             return
-        begins = f"begins with {answer.said!r} and " if answer.said else ""
+        begins = f"begins with {answer.text!r} and " if answer.text else ""
         text = " or set judge.readout=text, which is recorded in every row;" if self.readout == "logits" else ""
         raise RunError(
             f"the judge {self.model} does not answer with yes or no: its answer to the control question {CONTROL!r} "

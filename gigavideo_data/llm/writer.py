@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gigavideo_data import extension, prompts, questions
+from gigavideo_data.engine_spec import EngineSpec, loaded_from
 from gigavideo_data.errors import RowError
 from gigavideo_data.llm.protocol import Completion, Message, TextModel
 from gigavideo_data.prompts import Draft
 from gigavideo_data.reasons import Reason
+from gigavideo_data.recipe import Writer
 from gigavideo_data.store import content_key
 from gigavideo_data.texts import flaw_of
 
@@ -28,6 +30,19 @@ SIFTED = 50  # prompts looked through in one call
 EMPTY_CALLS = 3  # calls in a row that bring nothing new, then the writer has run out of ideas
 
 Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def served(writer: Writer) -> EngineSpec:
+    """A writer behind an endpoint; its revision is unknown."""
+    identity = writer.model_dump(mode="json", exclude={"endpoint", "revision", "vllm"}) | {"templates": TEMPLATES}
+    return EngineSpec(identity, {"endpoint": writer.endpoint})
+
+
+def loaded(writer: Writer) -> EngineSpec:
+    """A writer that vLLM runs in the workers."""
+    identity = writer.model_dump(mode="json", exclude={"endpoint", "vllm"}) | {"templates": TEMPLATES}
+    spec = loaded_from(writer.model, identity)
+    return EngineSpec(spec.identity, spec.location | {"vllm": writer.vllm.model_dump()})
 
 
 class LanguageWriter:

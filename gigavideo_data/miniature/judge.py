@@ -12,15 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data.engine_spec import EngineSpec
 from gigavideo_data.judges.protocol import Answer, negated_of
 from gigavideo_data.miniature.grammar import NUMBERS
 from gigavideo_data.miniature.perception import Sight, sigmoid
 from gigavideo_data.miniature.world import CAMERAS, COLORS, DIRECTIONS, RELATIONS, SHAPES
+from gigavideo_data.recipe import Judge
 
 REVISION = "miniature-1"  # raise the number with every change here or in perception.py that may change an answer
 
 _NUMBER_OF = {**{word: n for n, word in NUMBERS.items()}, "one": 1}
 _START, _END = slice(0, 3), slice(-3, None)
+
+
+def spec(judge: Judge) -> EngineSpec:
+    """The miniature's judge has no settings."""
+    return EngineSpec({"backend": judge.backend, "model": judge.model, "revision": REVISION}, {})
 
 
 class MiniatureJudge:
@@ -50,7 +57,7 @@ def _answer(sight: Sight, text: str) -> Answer:
     text = text.strip()
     inner = negated_of(text)
     if inner is not None:
-        return _answer(sight, inner).turned
+        return _answer(sight, inner).negated
     for pattern, look in READINGS:
         match = pattern.fullmatch(text)
         if match:

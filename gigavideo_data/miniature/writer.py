@@ -8,14 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from gigavideo_data.judges.protocol import turn
+from gigavideo_data.engine_spec import EngineSpec
+from gigavideo_data.judges.protocol import negate
 from gigavideo_data.miniature import questions
 from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.world import GROUNDS
+from gigavideo_data.recipe import Writer
 
 MAX_DRAWS_PER_PROMPT = (
     50  # a small world runs out of combinations; then fewer prompts come back, and the ledger says so
 )
+
+
+def spec(writer: Writer) -> EngineSpec:
+    """The grammar has no settings."""
+    return EngineSpec({"backend": writer.backend}, {})
 
 
 class GrammarWriter:
@@ -72,7 +79,7 @@ class GrammarWriter:
         asked = questions.ask(scene, dimension) if scene is not None and dimension in questions.ASK else []
         return {
             "questions": [
-                {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": turn(q.text)} for q in asked
+                {"question": q.text, "expected": q.expected, "gate": q.gate, "negated": negate(q.text)} for q in asked
             ]
         }
 

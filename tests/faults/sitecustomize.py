@@ -4,6 +4,10 @@ Python imports this module at start-up, in the build and in every Ray worker, so
 switch.
 """
 
+from dataclasses import replace
+
 from gigavideo_data import engines
 
-engines.ENGINES["generator"]["diffusers"] = ("oracle", "OracleGenerator")
+engines.ENGINES["generator"]["diffusers"] = replace(
+    engines.ENGINES["generator"]["diffusers"], cls=("oracle", "OracleGenerator")
+)
