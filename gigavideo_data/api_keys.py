@@ -1,4 +1,4 @@
-"""The keys of endpoints: of the environment alone, one for the writer's and one for the judge's, or one for both.
+"""The API keys of endpoints, read from the environment: one each for writer and judge, or one for both.
 
 They are sent to the endpoint and written nowhere.
 """
@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
-Part = Literal["writer", "judge"]  # of a recipe, that has an endpoint
+Part = Literal["writer", "judge"]  # the parts of a recipe that may have an endpoint
 VARIABLES: dict[Part, str] = {"writer": "GIGAVIDEO_WRITER_API_KEY", "judge": "GIGAVIDEO_JUDGE_API_KEY"}
-SHARED = "OPENAI_API_KEY"  # where a part has none of its own
+SHARED = "OPENAI_API_KEY"  # used where a part has no key of its own
 
 
 def api_key(part: Part) -> str | None:
-    """The key for a part's endpoint, if there is one."""
+    """The key for a part's endpoint; None if neither variable is set."""
     return os.environ.get(VARIABLES[part]) or os.environ.get(SHARED)
 
 
 def shared_key_warning(endpoints: Mapping[Part, str | None]) -> str | None:
-    """What to say where one key goes to several hosts.
+    """A warning where one key is sent to several hosts; None where it is not.
 
     Args:
         endpoints: base URLs by part; None where a part has no endpoint.

@@ -129,7 +129,7 @@ class Worker:
                 told += f" The traceback is in {kept}"
             raise RunError(told) from error
         if kind == "judge" and "min_mass" in settings:
-            return WatchedJudge(engine, settings["min_mass"], settings.get("readout", "logits"))
+            return WatchedJudge(engine, settings["model"], settings["min_mass"], settings.get("readout", "logits"))
         return engine
 
 

@@ -74,7 +74,7 @@ class Item:
 
 def synthesis(settings: dict[str, Any], found_at: dict[str, Any], prompt: str, seed: int) -> Item:
     """One video of a generator, as its `EngineSpec` describes it; a plug-in chooses the shape of its videos."""
-    implied = {"shape": asdict(profile_of(found_at["load"]).made)} if "load" in found_at else {}
+    implied = {"shape": asdict(profile_of(found_at["load"]).video_shape)} if "load" in found_at else {}
     return Item("synthesize", settings, {"prompt": prompt, "seed": seed}, found_at, implied)
 
 

@@ -10,10 +10,10 @@ from gigavideo_data.judges.boxes import Box
 from gigavideo_data.judges.counting import (
     CountingJudge,
     CountingQuestions,
+    accuracy,
+    counted_objects,
     counts,
     distinct,
-    rightness,
-    told,
 )
 from gigavideo_data.judges.protocol import Answer
 
@@ -34,7 +34,7 @@ SETTINGS = {"model": "given", "revision": None, "frames": 4}
     ],
 )
 def test_a_text_counts_plurals_behind_numbers(text, counted):
-    assert told(text) == counted
+    assert counted_objects(text) == counted
 
 
 def box(x, label="gull", score=0.5, size=10.0):
@@ -52,11 +52,11 @@ def test_the_median_count_decides():
     frames = [[box(0), box(20)], [box(0)], [box(0), box(20), box(40)], [box(0), box(20), box(21)]]
     assert counts(frames, "gull") == [2, 1, 3, 2]
     assert counts(frames, "boat") == [0, 0, 0, 0]
-    assert rightness({"gull": [5, 5, 6, 3]}, {"gull": 5}) == 1.0  # a detector flickers, the clip is right
-    assert rightness({"gull": [5, 5, 6, 3]}, {"gull": 6}) == 0.0
-    assert rightness({"gull": [3, 3, 4, 4]}, {"gull": 3}) == 0.5  # one leaves half-way
-    assert rightness({"gull": [1, 2, 9]}, {"gull": 2}) == 1.0
-    assert rightness({"gull": [2, 1, 3, 2], "boat": [0, 2, 1, 0]}, {"gull": 2, "boat": 1}) == 0.75
+    assert accuracy({"gull": [5, 5, 6, 3]}, {"gull": 5}) == 1.0  # a detector flickers, the clip is right
+    assert accuracy({"gull": [5, 5, 6, 3]}, {"gull": 6}) == 0.0
+    assert accuracy({"gull": [3, 3, 4, 4]}, {"gull": 3}) == 0.5  # one leaves half-way
+    assert accuracy({"gull": [1, 2, 9]}, {"gull": 2}) == 1.0
+    assert accuracy({"gull": [2, 1, 3, 2], "boat": [0, 2, 1, 0]}, {"gull": 2, "boat": 1}) == 0.75
 
 
 class Given:

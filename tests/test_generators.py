@@ -144,7 +144,7 @@ def test_a_pipeline_of_another_family_is_refused_with_those_that_are_known(tmp_p
     (tmp_path / models.SIGN).write_text('{"profile": "miniature"}')
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "EulerDiscreteScheduler"}')
-    with pytest.raises(RunError, match=r"OtherPipeline is not among WanPipeline"):
+    with pytest.raises(RunError, match=r"OtherPipeline is not one of WanPipeline"):
         load(tmp_path)
 
 

@@ -27,13 +27,13 @@ FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[
     [(9, 4, [0, 3, 5, 8]), (81, 2, [0, 80]), (3, 16, [0, 1, 2, 2]), (4, 16, [0, 1, 2, 3]), (1, 8, [0, 0])],
 )
 def test_frames_are_spread_from_the_first_to_the_last_in_an_even_number(num_frames, wanted, frames):
-    assert asking.chosen(num_frames, wanted) == frames
+    assert asking.even_indices(num_frames, wanted) == frames
 
 
 def test_frames_are_made_smaller_and_never_larger():
-    assert asking.shown(FRAMES_THWC, 4, 24).shape == (4, 16, 24, 3)
-    assert asking.shown(FRAMES_THWC, 4, 100).shape == (4, 32, 48, 3)
-    assert asking.shown(FRAMES_THWC, 4, 24)[-1].mean() == 200
+    assert asking.select_frames(FRAMES_THWC, 4, 24).shape == (4, 16, 24, 3)
+    assert asking.select_frames(FRAMES_THWC, 4, 100).shape == (4, 32, 48, 3)
+    assert asking.select_frames(FRAMES_THWC, 4, 24)[-1].mean() == 200
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_frames_are_made_smaller_and_never_larger():
     ],
 )
 def test_probabilities_are_summed_over_spellings(candidates, p_yes, p_no):
-    answer = asking.read((text, log(p)) for text, p in candidates)
+    answer = asking.read_logprobs((text, log(p)) for text, p in candidates)
     assert answer.p_yes == pytest.approx(p_yes)
     assert answer.p_no == pytest.approx(p_no)
 
@@ -62,7 +62,7 @@ def test_probabilities_are_summed_over_spellings(candidates, p_yes, p_no):
     ],
 )
 def test_a_written_answer_is_its_first_word(text, answer):
-    assert asking.written(text) == answer
+    assert asking.read_text(text) == answer
 
 
 def likely(p_yes, p_no):

@@ -35,7 +35,7 @@ def test_inputs_are_those_of_the_models_own_processor(tmp_path, kind, size_px):
     )
     if kind == "qwen3_vl":  # theirs leaves the template's pair of marks around all steps
         said = said.replace(START + PAD + END, PAD)
-    chosen = asking.chosen(NUM_FRAMES, SHOWN)
+    chosen = asking.even_indices(NUM_FRAMES, SHOWN)
     facts = VideoMetadata(
         total_num_frames=NUM_FRAMES, fps=FPS, duration=NUM_FRAMES / FPS, frames_indices=np.array(chosen)
     )

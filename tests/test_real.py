@@ -56,9 +56,9 @@ def frames(name: str, first: int, last: int) -> np.ndarray:
 def test_the_camera_of_a_real_clip_is_told(name, first, last, label):
     found = motion(frames(name, first, last))
     assert isinstance(found, Motion)
-    chances = found.chances()
-    assert max(chances, key=lambda each: chances[each]) == label, found
-    assert label != "static" or chances["static"] > 0.85
+    probabilities = found.probabilities()
+    assert max(probabilities, key=lambda each: probabilities[each]) == label, found
+    assert label != "static" or probabilities["static"] > 0.85
 
 
 @pytest.mark.parametrize(

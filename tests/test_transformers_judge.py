@@ -167,7 +167,7 @@ def test_gradients_reach_the_frames_from_the_answer(model):
 
     (slope_THWC,) = torch.autograd.grad(log_odds(frames_THWC), frames_THWC)
     assert slope_THWC.isfinite().all()
-    looked_at = slope_THWC[asking.chosen(9, 4)]
+    looked_at = slope_THWC[asking.even_indices(9, 4)]
     assert (looked_at != 0).float().mean() > 0.9
     along = slope_THWC / slope_THWC.norm()
     with torch.no_grad():

@@ -23,8 +23,6 @@ FRAMES_THWC = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(n
 class Answering:
     """A judge that gives each question the mass that is named for it, 0 for others; it counts clips."""
 
-    kind, model, revision = "mllm", "tiny", "1"
-
     def __init__(self, **masses: float) -> None:
         self.masses, self.calls = masses, list[list[str]]()
 
@@ -38,14 +36,14 @@ class Answering:
 
 
 def test_a_model_that_never_says_yes_or_no_is_named_with_what_it_says():
-    watched = WatchedJudge(Answering(a=0.4), 0.5, "logits")
+    watched = WatchedJudge(Answering(a=0.4), "tiny", 0.5, "logits")
     with pytest.raises(RunError, match=r"begins with '<think>'.*enable_thinking.*readout=text"):
         watched.answer(FRAMES_THWC, 8.0, ["a", "b"])
 
 
 def test_a_model_that_answers_the_control_question_is_asked_it_once():
     judge = Answering(control=0.9)
-    watched = WatchedJudge(judge, 0.5, "logits")
+    watched = WatchedJudge(judge, "tiny", 0.5, "logits")
     for _ in range(3):
         assert [answer.p_yes for answer in watched.answer(FRAMES_THWC, 8.0, ["a", "b"])] == [0.0, 0.0]
     assert judge.calls.count([CONTROL]) == 1
@@ -54,7 +52,7 @@ def test_a_model_that_answers_the_control_question_is_asked_it_once():
 @pytest.mark.parametrize(("min_mass", "masses"), [(0.5, {"b": 0.6}), (0.0, {}), (0.5, {"a": float("nan")})])
 def test_a_model_with_one_usable_answer_is_not_asked_it(min_mass, masses):
     judge = Answering(**masses)
-    WatchedJudge(judge, min_mass, "logits").answer(FRAMES_THWC, 8.0, ["a", "b"])
+    WatchedJudge(judge, "tiny", min_mass, "logits").answer(FRAMES_THWC, 8.0, ["a", "b"])
     assert judge.calls == [["a", "b"]]
 
 
@@ -88,4 +86,4 @@ def test_an_endpoint_that_thinks_stops_the_stage_unless_written_answers_are_read
 
 
 def test_thoughts_without_an_end_are_no_answer():
-    assert asking.written("<think> yes, it is") == Answer(0.0, 0.0)
+    assert asking.read_text("<think> yes, it is") == Answer(0.0, 0.0)

@@ -111,8 +111,8 @@ class _Shared:
 
     def __init__(self, judge: judges.TransformersJudge, frames_THWC: np.ndarray, fps: float) -> None:
         self.judge = judge
-        chosen = judges.asking.chosen(len(frames_THWC), FRAMES)
-        shown = judges.asking.shown(frames_THWC, FRAMES, judge.settings["max_side_px"])
+        chosen = judges.asking.even_indices(len(frames_THWC), FRAMES)
+        shown = judges.asking.select_frames(frames_THWC, FRAMES, judge.settings["max_side_px"])
         patches_ND, grid = judges.to_patches(torch.from_numpy(shown).to(judge.device), judge.vision, judge.family)
         per_patch_s = judge.vision.temporal_patch_size * len(frames_THWC) / fps / len(chosen)
         self.media = {

@@ -1,4 +1,4 @@
-"""What is known of text-to-video models without loading them: where they lie, what they make, how they sample."""
+"""Facts about text-to-video models that need no weights: folders, profiles, samplers, revisions, licence terms."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ from gigavideo_data.recipe import Generator, on_the_hub, published_name
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model makes by default: px, frames, Hz, the longest prompt in tokens, sampling steps and guidance.
+    """The defaults of a model.
 
-    The number of frames is one more than a multiple of `stride`. `shift` is that of a scheduler that works it out from
-    the size; others name it in their configuration.
+    Attributes:
+        name: shipped name or Hub id.
+        height: px.
+        width: px.
+        num_frames: one more than a multiple of `stride`.
+        fps: Hz.
+        max_tokens: of the longest prompt.
+        steps: of sampling.
+        guidance: scale of classifier-free guidance.
+        stride: pixel frames per latent frame.
+        shift: of a scheduler that computes it from the size; None where the scheduler's configuration has it.
     """
 
     name: str
@@ -39,12 +48,12 @@ class Profile:
     shift: float | None = None
 
     @property
-    def made(self) -> Shape:
-        """The shape of its videos."""
+    def video_shape(self) -> Shape:
+        """The shape of the model's videos."""
         return Shape(self.num_frames, self.height, self.width, self.fps)
 
 
-# By shipped name or Hub id. Sizes, lengths, steps and guidance of the models' own model cards and pipelines.
+# By shipped name or Hub id. Sizes, lengths, steps and guidance are those of the model cards and pipelines.
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -70,15 +79,15 @@ PROFILES = {
         ),
     )
 }
-# How prompts are to be worded (see `extension.STYLES`), by what a model's name holds.
+# The style of prompts (see `extension.STYLES`), by a part of the model's name.
 FAMILIES = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
-# Models whose terms forbid training another model on what they made, by what their names hold; others are not known to.
+# Models whose terms forbid training other models on their outputs, by a part of the name. Others are not known to.
 TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
     "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
 }
-CURVES = "curves.svg"  # in a tuned model's folder, how its training went; its card shows it
-SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
+CURVES = "curves.svg"  # in a tuned model's folder: the curves of its training, which its card shows
+SIGN = "gigavideo.json"  # in a pipeline's folder: the profile, and what it was tuned from and on; tuned copies keep it
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -91,17 +100,17 @@ class Base:
 
 
 def named(text: str) -> str:
-    """What a command line calls a model: a folder that is there, whatever it looks like; else a name or a Hub id."""
+    """A model as a command line names it: the absolute path of an existing folder, else a shipped name or a Hub id."""
     folder = Path(text).expanduser()
     return str(folder.absolute()) if folder.is_dir() else text
 
 
 def model_folder(model: str, revision: str | None = None) -> Path:
-    """Where a model lies on disk; one of the Hub is fetched first, its weights as safetensors only.
+    """The folder of a model; one of the Hub is downloaded first, its weights only as safetensors.
 
     Raises:
-        RecipeError: it is neither a known name nor a diffusers pipeline folder.
-        HubError: the Hub does not give it.
+        RecipeError: it is neither a known name nor the folder of a diffusers pipeline.
+        HubError: it cannot be downloaded.
     """
     if model == "miniature":
         return Path(str(importlib.resources.files("gigavideo_data.miniature"))) / "base"
@@ -117,23 +126,23 @@ def model_folder(model: str, revision: str | None = None) -> Path:
 
 
 def family_of(model: str) -> str:
-    """The family of a model, by its name.
+    """The family of a model, by a part of its name.
 
     Raises:
-        RecipeError: no family is known whose name it holds.
+        RecipeError: the name has no part of a known family.
     """
     name = Path(model).name.casefold()
     for part, family in FAMILIES.items():
         if part in name:
             return family
-    raise RecipeError(f"target: the family of {name!r} is not known; its name must hold one of {', '.join(FAMILIES)}")
+    raise RecipeError(f"target: the family of {name!r} is not known; the name must contain {' or '.join(FAMILIES)}")
 
 
 def warnings_for(models: Iterable[str], target: str) -> list[str]:
-    """Where the terms of a model that makes videos forbid training the target on them, one sentence each."""
+    """One sentence for each model whose terms forbid training the target on its videos."""
     names = dict.fromkeys(Path(model).name for model in models)
     return [
-        f"{name}: {terms}; the videos may be scored and looked at, but {Path(target).name} must not be trained on them"
+        f"{name}: {terms}; the videos may be scored and viewed, but {Path(target).name} must not be trained on them"
         for name in names
         for part, terms in TERMS.items()
         if part in name.casefold() and part not in Path(target).name.casefold()
@@ -141,32 +150,31 @@ def warnings_for(models: Iterable[str], target: str) -> list[str]:
 
 
 def profile_of(model: str) -> Profile:
-    """What a model makes: by its shipped name, or by the sign in its folder.
+    """The defaults of a model, by its name or by the info file in its folder.
 
     Raises:
-        RecipeError: nothing is known of it.
+        RecipeError: the model is not known.
     """
-    sign = None if on_the_hub(model) else model_folder(model) / SIGN
-    name = json.loads(sign.read_text("utf-8"))["profile"] if sign and sign.is_file() else model
+    name = model if on_the_hub(model) else _info(model_folder(model)).get("profile", model)
     if name not in PROFILES:
         raise RecipeError(
-            f"generators: nothing is known of model {published_name(model)!r}. Known are {', '.join(PROFILES)}; "
-            f'a folder with a copy of one of them says so in a {SIGN}: {{"profile": "{list(PROFILES)[1]}"}}'
+            f"generators: model {published_name(model)!r} is not known. Known are {', '.join(PROFILES)}; "
+            f'a folder with a copy of one of them names it in a file {SIGN}: {{"profile": "{list(PROFILES)[1]}"}}'
         )
     return PROFILES[name]
 
 
 @cache
 def model_revision(model: str) -> str:
-    """Content hash (hex, 16 digits) of a local model's weights and configuration."""
+    """The content hash of a local model (see `folder_revision`)."""
     return folder_revision(model_folder(model))
 
 
 def base_of(model: str | None, manifest: dict[str, Any], option: str = "--model") -> Base:
-    """Find out which model is meant, and which commit of one of the Hub.
+    """The model that a command line or a dataset names, with its commit if it is one of the Hub.
 
-    That is the one told after an @, as in `owner/name@revision`; else, of a model that made the dataset's videos, the
-    one that did; else what its main branch is now.
+    The commit is that of the revision after an @, as in `owner/name@revision`; else the one that made the dataset's
+    videos; else that of the main branch.
 
     Args:
         model: as a command line names it; None is the dataset's target.
@@ -174,30 +182,30 @@ def base_of(model: str | None, manifest: dict[str, Any], option: str = "--model"
         option: the option that names the model, for messages.
 
     Raises:
-        HubError: the Hub does not know it.
-        RecipeError: the commit is left out after an @, or the videos are of several.
+        HubError: the Hub does not have it, or cannot be reached.
+        RecipeError: the revision is missing after an @, or several commits made the dataset's videos.
     """
     name, revision = named(model or manifest["target_model"]), None
     if on_the_hub(name):
-        name, at, told = name.partition("@")
-        if at and not told:
-            raise RecipeError(f"{option} {model}: a commit is missing after the @")
+        name, at, requested = name.partition("@")
+        if at and not requested:
+            raise RecipeError(f"{option} {model}: a revision is missing after the @")
         recipes = [manifest["recipe"], *(one["recipe"] for one in manifest.get("merged", ()))]
-        made = [one for recipe in recipes for one in recipe.get("generators", ()) if one.get("model") == name]
-        commits = sorted({str(one.get("revision")) for one in made if COMMIT.fullmatch(str(one.get("revision")))})
-        if not told and len(commits) > 1:
+        generators = [one for recipe in recipes for one in recipe.get("generators", ()) if one.get("model") == name]
+        revisions = {str(one.get("revision")) for one in generators}
+        commits = sorted(filter(COMMIT.fullmatch, revisions))
+        if not requested and len(commits) > 1:
             raise RecipeError(
-                f"the videos are of several commits of {name}: say {option} {name}@{commits[0]}, or another"
+                f"several commits of {name} made the videos; choose one, such as {option} {name}@{commits[0]}"
             )
-        revision = told or next(iter(commits), None)
+        revision = requested or next(iter(commits), None)
     return Base(name, pinned_part(Generator(model=name, revision=revision)).revision)
 
 
 def recorded_base(folder: Path) -> Base | None:
-    """The model that a tuned model or adapter was tuned from, by its sign; None if it does not name one."""
-    sign = folder / SIGN
-    told = json.loads(sign.read_text("utf-8")) if sign.is_file() else {}
-    return Base(told["base"], told.get("commit")) if isinstance(told.get("base"), str) else None
+    """The model that a tuned model or adapter was tuned from, by its info file; None where it names none."""
+    info = _info(folder)
+    return Base(info["base"], info.get("commit")) if isinstance(info.get("base"), str) else None
 
 
 def has_public_name(model: str) -> bool:
@@ -206,17 +214,23 @@ def has_public_name(model: str) -> bool:
 
 
 def trained_on(folder: Path) -> list[str]:
-    """Dimensions that a tuned model or adapter was trained on, from its sign; none for any other model."""
-    sign = folder / SIGN
-    return json.loads(sign.read_text("utf-8")).get("dimensions", []) if sign.is_file() else []
+    """The dimensions that a tuned model or adapter was trained on, by its info file; none of any other model."""
+    dimensions: list[str] = _info(folder).get("dimensions", [])
+    return dimensions
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    path = folder / SIGN
+    info: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return info
 
 
 def spec(generator: Generator) -> EngineSpec:
-    """A generator that diffusers runs, with the defaults of its model filled in.
+    """The spec of a generator that diffusers runs; it holds the model's defaults where the recipe has none.
 
     Raises:
-        HubError: the Hub does not give the scheduler's configuration.
-        RecipeError: nothing is known of the model.
+        HubError: the scheduler's configuration cannot be downloaded.
+        RecipeError: the model is not known.
     """
     model, profile = generator.model, profile_of(generator.model)
     adapter = Path(generator.adapter).expanduser() if generator.adapter else None
@@ -236,29 +250,30 @@ def spec(generator: Generator) -> EngineSpec:
 
 
 def vae_of(generator: Generator) -> dict[str, str]:
-    """Whose autoencoder a generator has, and which: the hash of its folder's content, as the trainer takes it.
+    """The model whose autoencoder a generator has, and the content hash of the autoencoder's folder.
 
-    Of a model on the Hub only that folder is fetched.
+    Of a model of the Hub only that folder is downloaded.
 
     Raises:
-        HubError: the Hub does not give it.
-        RecipeError: it is not there, as in a part of a model that was fetched before, without a network.
+        HubError: it cannot be downloaded.
+        RecipeError: it is not on this machine, as without a network where only a part of the model was downloaded.
     """
     model, revision = generator.model, generator.revision
     folder = (folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)) / "vae"
     if not any(folder.glob("*.safetensors")):
         raise RecipeError(
-            f"--latents: {published_name(model)} has no autoencoder on this machine; fetch it, or go without"
+            f"--latents: {published_name(model)} has no autoencoder on this machine; download the model, or leave the "
+            "option out"
         )
     return {"model": published_name(model), "revision": folder_revision(folder)}
 
 
 @cache
 def sampler_of(model: str, revision: str | None = None) -> dict[str, Any]:
-    """The scheduler that a pipeline names, and its shift.
+    """The class name of a pipeline's scheduler, and its shift.
 
     Raises:
-        HubError: the Hub does not give it.
+        HubError: its configuration cannot be downloaded.
     """
     name = "scheduler/scheduler_config.json"
     config = json.loads(

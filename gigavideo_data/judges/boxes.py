@@ -1,4 +1,4 @@
-"""What every detector is: a thing that finds things by name, and says where."""
+"""The protocol of open-vocabulary object detectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Box:
-    """One detected thing: corners in px, and how sure the detector is, in [0, 1]."""
+    """One detected object.
+
+    Attributes:
+        label: its name, as given to the detector.
+        score: confidence, in [0, 1].
+        x0: left edge, px.
+        y0: upper edge, px.
+        x1: right edge, px.
+        y1: lower edge, px.
+    """
 
     label: str
     score: float
@@ -21,13 +30,13 @@ class Box:
 
     @property
     def area(self) -> float:
-        """In px."""
+        """Square px."""
         return max(self.x1 - self.x0, 0.0) * max(self.y1 - self.y0, 0.0)
 
 
 class Detector(Protocol):
-    """Finds things by name; loaded once per worker."""
+    """A detector is loaded once per worker."""
 
     def detect(self, frames_THWC: np.ndarray, labels: list[str]) -> list[list[Box]]:
-        """Boxes of each frame (uint8 RGB)."""
+        """Detect the objects that `labels` name in each frame (uint8 RGB); one list of boxes per frame."""
         ...

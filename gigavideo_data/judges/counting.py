@@ -1,10 +1,10 @@
-"""Counting by open-vocabulary detection: are there as many things as the prompt says?
+"""Counting by open-vocabulary detection: are there as many objects as the prompt says?
 
-The median count over the frames decides, averaged over the kinds of things. Detectors miss a thing in some frames and
-see another twice in others, so VBench-2.0's rule for instance preservation, the share of frames with the very number,
-would take half its score from a right video. The counts and how far they spread are kept as measurements: that rule's
-score follows from them. Detectors also emit nested boxes for one thing, so boxes that lie in surer ones are left out
-first.
+The median count over the frames decides, averaged over the kinds of objects. Detectors miss an object in some frames
+and find another twice in others, so VBench-2.0's rule for instance preservation, the share of frames with exactly the
+right number, gives a correct video half its score. The counts and their range are kept as measurements, from which that
+rule's score follows. Detectors also return nested boxes for one object, so a box inside another one with a higher score
+is left out first.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 
 from gigavideo_data.engine_spec import EngineSpec, loaded_from
 from gigavideo_data.extension import NUMBERS
-from gigavideo_data.judges.asking import spread
+from gigavideo_data.judges.asking import frame_indices
 from gigavideo_data.judges.boxes import Box, Detector
-from gigavideo_data.judges.protocol import Answer, negated_of, negate
+from gigavideo_data.judges.protocol import Answer, negate, negated_of
 from gigavideo_data.prompts import normalised
 from gigavideo_data.recipe import Counting
 
 RULE = "counting-2"  # part of the judge's identity: raise the number with every change that may move an answer
 
-NESTED = 0.8  # share of the smaller box that lies in the other one, from where on both show one thing
+NESTED = 0.8  # least share of the smaller box inside the other one for both to show the same object
 _QUESTION = "In every frame, are there exactly {what}?"
-_PLURALS = {  # that no rule makes
+_PLURALS = {  # irregular ones, and those in -ves
     "people": "person",
     "men": "man",
     "women": "woman",
@@ -49,22 +49,22 @@ _PLURALS = {  # that no rule makes
 }
 
 
-# --- what is counted -------------------------------------------------------------------------------------------------
+# --- the questions ---------------------------------------------------------------------------------------------------
 
 
-def told(text: str) -> dict[str, int]:
-    """The things that a text counts, in the singular, with their numbers above one: "three red gulls" is {gull: 3}."""
-    words, found = normalised(text).split(), {}
+def counted_objects(text: str) -> dict[str, int]:
+    """The objects that a text counts, in the singular, with numbers above one: "three red gulls" is {gull: 3}."""
+    words, counted = normalised(text).split(), {}
     for at, word in enumerate(words):
         number = int(word) if word.isdecimal() else NUMBERS.get(word, 1)
-        thing = next(filter(None, map(_singular, words[at + 1 : at + 5])), None)
-        if number > 1 and thing:
-            found[thing] = number
-    return found
+        name = next(filter(None, map(_singular, words[at + 1 : at + 5])), None)
+        if number > 1 and name:
+            counted[name] = number
+    return counted
 
 
 def _singular(word: str) -> str | None:
-    """A plural's singular; None for what is no plural."""
+    """The singular of a plural; None for any other word."""
     if word in _PLURALS:
         return _PLURALS[word]
     if not word.endswith("s") or word.endswith(("ss", "us", "is")) or len(word) < 4:
@@ -76,20 +76,20 @@ def _singular(word: str) -> str | None:
 
 
 class CountingQuestions:
-    """Writes the question that the counting judge can answer; one, since a count has no leaning to yes."""
+    """Writes the question that the counting judge can answer: only one, since a count has no bias towards yes."""
 
     both_answers = False
 
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # no settings
 
-    def questions(self, prompt: str, **told_too: Any) -> dict[str, Any]:
-        """The question on what a prompt counts; none if it counts nothing."""
-        del told_too
-        counted = told(prompt)
+    def questions(self, prompt: str, **details: Any) -> dict[str, Any]:
+        """The question on the objects that a prompt counts; none if it counts nothing (see `QuestionWriter`)."""
+        del details
+        counted = counted_objects(prompt)
         if not counted:
             return {"questions": []}
-        text = _QUESTION.format(what=", ".join(f"{number} x {thing}" for thing, number in counted.items()))
+        text = _QUESTION.format(what=", ".join(f"{number} x {name}" for name, number in counted.items()))
         return {"questions": [{"question": text, "expected": "yes", "gate": False, "negated": negate(text)}]}
 
 
@@ -97,36 +97,36 @@ class CountingQuestions:
 
 
 def distinct(boxes: Sequence[Box]) -> list[Box]:
-    """The boxes of one frame without those that lie in a surer one of the same kind."""
+    """The boxes of one frame without those inside another one of the same label with a higher score."""
     kept: list[Box] = []
-    for box in sorted(boxes, key=lambda one: -one.score):
-        if box.area > 0 and all(box.label != other.label or _shared(box, other) < NESTED for other in kept):
+    for box in sorted(boxes, key=lambda each: -each.score):
+        if box.area > 0 and all(box.label != other.label or _overlap(box, other) < NESTED for other in kept):
             kept.append(box)
     return kept
 
 
-def _shared(one: Box, other: Box) -> float:
-    """How much of the smaller box lies in the other one, in [0, 1]."""
+def _overlap(one: Box, other: Box) -> float:
+    """The share of the smaller box inside the other one, in [0, 1]."""
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return max(width, 0.0) * max(height, 0.0) / min(one.area, other.area)
 
 
 def counts(boxes_T: Sequence[Sequence[Box]], label: str) -> list[int]:
-    """How many things of a kind there are in each frame."""
+    """The number of objects with a label in each frame."""
     return [sum(box.label == label for box in distinct(boxes)) for boxes in boxes_T]
 
 
-def rightness(counts_by_label: dict[str, list[int]], wanted: dict[str, int]) -> float:
-    """Whether the median counts are the numbers told, averaged over the kinds.
+def accuracy(counts_by_label: dict[str, list[int]], expected: dict[str, int]) -> float:
+    """Whether the median count is the expected number, averaged over the labels, in [0, 1].
 
-    Of an even number of frames the median lies between two counts, which decide half each.
+    The median of an even number of frames lies between two counts, which decide half each.
     """
-    return float(np.mean([_has_median(of_label, wanted[label]) for label, of_label in counts_by_label.items()]))
+    return float(np.mean([_has_median(counts_T, expected[label]) for label, counts_T in counts_by_label.items()]))
 
 
-def _has_median(of_label: list[int], number: int) -> float:
-    ordered, last = sorted(of_label), len(of_label) - 1
+def _has_median(counts_T: list[int], number: int) -> float:
+    ordered, last = sorted(counts_T), len(counts_T) - 1
     return float(np.mean([ordered[last // 2] == number, ordered[(last + 1) // 2] == number]))
 
 
@@ -134,52 +134,51 @@ def _has_median(of_label: list[int], number: int) -> float:
 
 
 def spec(judge: Counting) -> EngineSpec:
-    """A detector's model and settings, and the rule that makes answers of its boxes."""
+    """The detector's model and settings, and the version of the rule that computes answers from its boxes."""
     return loaded_from(judge.model, judge.model_dump(mode="json") | {"rule": RULE})
 
 
 class CountingJudge:
-    """Answers the questions of `CountingQuestions`; others get no mass."""
-
-    kind = "counting"
+    """Answers the questions of `CountingQuestions`; P(yes) and P(no) of any other one are 0."""
 
     def __init__(self, engine: dict[str, Any], detector: Detector | None = None) -> None:
         """Load the detector, unless one is given.
 
         Args:
-            engine: model, revision, frames, threshold; `load` and `load_revision`, where the model is found.
-            detector: that stands in its place.
+            engine: frames, threshold; `load` and `load_revision`, the Hub id and commit, or the folder and None.
+            detector: used instead of the model.
         """
-        self.model, self.revision, self.frames = engine["model"], engine["revision"], engine["frames"]
+        self.frames = engine["frames"]
         if detector is None:
             from gigavideo_data.judges.detector import TransformersDetector
 
             detector = TransformersDetector(engine["load"], engine["load_revision"], engine["threshold"])
         self.detector = detector
 
-    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
-        """Answer questions about one clip; readings are the counts per frame shown, and the largest less the least."""
+    def answer(self, frames_THWC: np.ndarray, fps: float, questions: list[str]) -> list[Answer]:
+        """Answer questions about one clip (see `Judge`); readings are the counts per frame shown, and their range."""
         del fps
-        shown_THWC = frames_THWC[spread(len(frames_THWC), self.frames)]
-        wanted = [_read(text) for text in asked]
-        labels = sorted({label for one in wanted for label in one})
+        shown_THWC = frames_THWC[frame_indices(len(frames_THWC), self.frames)]
+        expected = [_expected_counts(text) for text in questions]
+        labels = sorted({label for each in expected for label in each})
         boxes_T = self.detector.detect(shown_THWC, labels) if labels else []
         found = {label: counts(boxes_T, label) for label in labels}
-        return [self._answer(text, one, found) for text, one in zip(asked, wanted, strict=True)]
-
-    @staticmethod
-    def _answer(text: str, wanted: dict[str, int], found: dict[str, list[int]]) -> Answer:
-        if not wanted:
-            return Answer(0.0, 0.0)
-        mine = {label: found[label] for label in wanted}
-        right = rightness(mine, wanted)
-        readings = {f"count of {label}": [float(count) for count in of_label] for label, of_label in mine.items()}
-        readings |= {f"spread of {label}": [float(max(each) - min(each))] for label, each in mine.items()}
-        answer = Answer(right, 1 - right, readings)
-        return answer if negated_of(text) is None else answer.negated
+        return [_answer(text, each, found) for text, each in zip(questions, expected, strict=True)]
 
 
-def _read(text: str) -> dict[str, int]:
+def _answer(text: str, expected: dict[str, int], counts_by_label: dict[str, list[int]]) -> Answer:
+    if not expected:
+        return Answer(0.0, 0.0)
+    found = {label: counts_by_label[label] for label in expected}
+    p_yes = accuracy(found, expected)
+    readings = {f"count of {label}": [float(count) for count in counts_T] for label, counts_T in found.items()}
+    readings |= {f"spread of {label}": [float(max(counts_T) - min(counts_T))] for label, counts_T in found.items()}
+    answer = Answer(p_yes, 1 - p_yes, readings)
+    return answer if negated_of(text) is None else answer.negated
+
+
+def _expected_counts(text: str) -> dict[str, int]:
+    """The numbers that a question of `CountingQuestions` names by label; none of any other question."""
     match = re.fullmatch(re.escape(_QUESTION).replace(r"\{what\}", "(.+)"), negated_of(text) or text, re.IGNORECASE)
     pairs = re.findall(r"(\d+) x ([^,]+)", match[1]) if match else []
-    return {thing: int(number) for number, thing in pairs}
+    return {name: int(number) for number, name in pairs}

@@ -1,4 +1,4 @@
-"""OWLv2 through transformers, after its own post-processing: an open-vocabulary detector with a permissive licence."""
+"""OWLv2 by transformers: an open-vocabulary detector with a permissive licence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TransformersDetector:
 
         Args:
             model: Hub id or folder.
-            revision: of the Hub id.
+            revision: commit of the Hub id; None of a folder.
             threshold: least score of a box. It must be tuned for each detector: 0.28 is YOLO-World's.
         """
         self.threshold = threshold
@@ -32,7 +32,7 @@ class TransformersDetector:
 
     @torch.inference_mode()
     def detect(self, frames_THWC: np.ndarray, labels: list[str]) -> list[list[Box]]:
-        """Boxes of each frame above the threshold."""
+        """Boxes of each frame with a score above the threshold (see `Detector`)."""
         found: list[list[Box]] = []
         for start in range(0, len(frames_THWC), BATCH):
             frames = list(frames_THWC[start : start + BATCH])

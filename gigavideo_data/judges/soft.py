@@ -1,4 +1,4 @@
-"""A judge that gradients flow through: it is shown frames as a decoder makes them and says how sure it is, in torch."""
+"""The protocol of differentiable judges, whose probabilities have a gradient in the pixels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 
 
 class SoftJudge(Protocol):
-    """The differentiable side of a judge: the same questions, the same probabilities."""
+    """A differentiable judge answers the same questions with the same probabilities as its `Judge`."""
 
-    def probabilities(self, frames_THWC: torch.Tensor, fps: float, asked: list[str]) -> torch.Tensor:
+    def probabilities(self, frames_THWC: torch.Tensor, fps: float, questions: list[str]) -> torch.Tensor:
         """P(yes) and P(no) of each question, (Q, 2) float32, differentiable in the frames.
 
         Args:
-            frames_THWC: float RGB from 0 to 255, as uint8 frames are but not rounded.
+            frames_THWC: float RGB in [0, 255], not rounded.
             fps: Hz.
-            asked: the questions' texts.
+            questions: texts.
         """
         ...
 
 
 def sloped(value: torch.Tensor, slope: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """A value (0-d) whose gradient in `at` is `slope`, wherever the two were found."""
+    """The value (0-d) with the gradient `slope` in `at`; both may come from another graph or from no graph."""
     return value.detach() + (slope.detach() * (at - at.detach())).sum()

@@ -1,11 +1,13 @@
-"""A multimodal judge that is stopped when it does not answer in the form that is read: with yes or no.
+"""A wrapper of multimodal judges that stops the run when a model does not answer with yes or no.
 
-A reasoning model begins every answer with a mark such as <think>. All rows would come out unscorable, which is not
-their fault. So the first clip without any usable answer is followed by a control question, to which every model that
-answers with one word says yes or no; without such an answer the run stops before that row is kept.
+A reasoning model begins every answer with a mark such as <think>, and every row would be unscorable. So after the first
+clip without a usable answer the model is asked a control question, which every model that answers with one word answers
+with yes or no. If it does not, the run stops before that row is kept.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,33 +20,33 @@ CONTROL = "Is there a white square in this video?"
 class WatchedJudge:
     """A judge with a control question."""
 
-    def __init__(self, judge: Judge, min_mass: float, readout: str) -> None:
-        """Wrap it.
+    def __init__(self, judge: Judge, model: str, min_mass: float, readout: str) -> None:
+        """Wrap a judge.
 
         Args:
             judge: a multimodal model.
+            model: its name, for the message.
             min_mass: least P(yes) + P(no) of a usable answer.
-            readout: "logits" or "text", for what the message proposes.
+            readout: "logits" or "text"; the message proposes the other one.
         """
-        self.judge, self.min_mass, self.readout = judge, min_mass, readout
-        self.kind, self.model, self.revision = judge.kind, judge.model, judge.revision
-        self.answers_in_form = False
+        self.judge, self.model, self.min_mass, self.readout = judge, model, min_mass, readout
+        self.is_checked = False
 
-    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
+    def answer(self, frames_THWC: np.ndarray, fps: float, questions: list[str]) -> Sequence[Answer]:
         """Answer as the judge does.
 
         Raises:
             RunError: it answers neither these questions nor the control question with yes or no.
         """
-        answers = self.judge.answer(frames_THWC, fps, asked)
-        if asked and not self.answers_in_form:
+        answers = self.judge.answer(frames_THWC, fps, questions)
+        if questions and not self.is_checked:
             if not any(map(self._is_usable, answers)):
                 self._check_control(frames_THWC, fps)
-            self.answers_in_form = True
+            self.is_checked = True
         return answers
 
     def _is_usable(self, answer: Answer) -> bool:
-        return not answer.p_yes + answer.p_no < self.min_mass  # NaN is another mistake, named elsewhere
+        return not answer.p_yes + answer.p_no < self.min_mass  # NaN is refused by `protocol.checked`
 
     def _check_control(self, frames_THWC: np.ndarray, fps: float) -> None:
         _, height, width, _ = frames_THWC.shape
@@ -58,7 +60,7 @@ class WatchedJudge:
         raise RunError(
             f"the judge {self.model} does not answer with yes or no: its answer to the control question {CONTROL!r} "
             f"{begins}has P(yes) + P(no) = {answer.p_yes + answer.p_no:.3f}, and judge.min_mass is {self.min_mass:g}. "
-            "If it thinks before it answers, turn that off in its chat template (a vLLM server takes "
+            "If it reasons before it answers, turn that off in its chat template (a vLLM server takes "
             f"--default-chat-template-kwargs '{{\"enable_thinking\": false}}');{text} else name another model. "
             "Then run the same command again."
         )

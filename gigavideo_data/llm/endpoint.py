@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: vLLM's or SGLang's server, llama.cpp's, a provider's.
+"""The client of an OpenAI-compatible endpoint: the server of vLLM, SGLang or llama.cpp, or a provider.
 
 The key comes from the environment (see `api_keys`) and is written nowhere.
 """
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 
 TIMEOUT_S = 300.0  # for an answer
 CONNECT_S = 5.0  # for a connection
-RETRIES = 4  # by the client, with growing waits, of what may pass: 408, 409, 429, 5xx, lost connections
+RETRIES = 4  # by the client, with growing waits: 408, 409, 429, 5xx, lost connections
 
 
 class Endpoint:
@@ -40,25 +40,25 @@ class Endpoint:
             part: whose key is sent.
         """
         self.model, self.part = model, part
-        self._through = "" if _is_here(url) else _proxy_of(url)
+        self._via_proxy = "" if _is_local(url) else _proxy_of(url)
         self._client = openai.OpenAI(
             base_url=url,
-            http_client=openai.DefaultHttpxClient(trust_env=False) if _is_here(url) else None,  # past any proxy
-            api_key=api_key(part) or "none",  # servers of one's own ask for none, the client does
+            http_client=openai.DefaultHttpxClient(trust_env=False) if _is_local(url) else None,  # past any proxy
+            api_key=api_key(part) or "none",  # the client requires one, servers of one's own do not
             timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S),
             max_retries=RETRIES,
         )
 
     def chat(self, messages: list[Any], **options: Any) -> ChatCompletion:
-        """Request one chat completion; it has a choice with a message whose content is a text or null.
+        """Request one chat completion; it has at least one choice, whose message's content is a text or None.
 
         Raises:
-            RowError: the endpoint refused this request (refused), or its answer has no choice (no_answer) or is not of
-                the protocol's form (bad_answer).
-            TimeoutError: it did not answer in time, or was too busy, also after the client's retries.
-            RunError: it cannot be reached, does not know the model, refuses the key, or does not speak the protocol.
+            RowError: the endpoint refused this request (refused), or its answer has no choice (no_answer) or breaks
+                the protocol (bad_answer).
+            TimeoutError: it did not answer in time or was too busy, also after the client's retries.
+            RunError: it cannot be reached, does not know the model, refuses the key, or uses another protocol.
         """
-        with self._errors_translated():
+        with self._translate_errors():
             response: Any = self._client.chat.completions.create(model=self.model, messages=messages, **options)
         if not isinstance(response, ChatCompletion):
             raise RunError(
@@ -73,32 +73,33 @@ class Endpoint:
         return response
 
     @contextmanager
-    def _errors_translated(self) -> Iterator[None]:
-        """The client's errors as a row's fault, bad luck, or what no other row would change."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate the client's errors: RowError for this row, TimeoutError to try again, RunError to stop."""
         try:
             yield
         except openai.APIConnectionError as error:
             if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
                 raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
             raise RunError(
-                f"the endpoint cannot be reached{self._through}. Is the server up, and the recipe's `endpoint` its "
+                f"the endpoint cannot be reached{self._via_proxy}. Is the server up, and the recipe's `endpoint` its "
                 "base URL, such as http://localhost:8000/v1? Then run the same command again: finished rows are kept."
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             variables = f"{VARIABLES[self.part]} or {SHARED}"
             raise RunError(f"the endpoint refuses the key ({error.status_code}); set {variables}") from error
         except openai.NotFoundError as error:
-            raise RunError(f"the endpoint knows no model {self.model!r} or no such path ({_said(error)})") from error
+            raise RunError(
+                f"the endpoint knows no model {self.model!r} or no such path ({_message_of(error)})"
+            ) from error
         except (openai.RateLimitError, openai.InternalServerError) as error:
-            raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code}){self._through}") from error
+            raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code}){self._via_proxy}") from error
         except openai.APIStatusError as error:
-            raise RowError("refused", f"{error.status_code}: {_said(error)}") from error
+            raise RowError("refused", f"{error.status_code}: {_message_of(error)}") from error
         except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
-            told = f"the endpoint's answer is not JSON of the protocol's form: {error}"
-            raise RowError("bad_answer", told) from error
+            raise RowError("bad_answer", f"the endpoint's answer is no JSON of a chat completion: {error}") from error
 
 
-def _is_here(url: str) -> bool:
+def _is_local(url: str) -> bool:
     """Whether an endpoint is on this machine, by its name or address."""
     host = urlsplit(url).hostname or ""
     try:
@@ -109,7 +110,7 @@ def _is_here(url: str) -> bool:
 
 
 def _proxy_of(url: str) -> str:
-    """In the words of a message, the proxy that the environment names for an endpoint; without its password."""
+    """The proxy that the environment names for an endpoint, for a message; without its password."""
     parts = urlsplit(url)
     proxies = getproxies()
     variable = next((name for name in (parts.scheme, "all") if name in proxies), None)
@@ -122,6 +123,6 @@ def _short(value: Any) -> str:
     return " ".join(repr(value).split())[:80]
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _message_of(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     return " ".join(str(body.get("message") or error.status_code).split())[:200]

@@ -9,7 +9,7 @@ from gigavideo_data.llm.protocol import Completion, Message
 
 
 class HttpModel:
-    """One model of one endpoint."""
+    """One model of one endpoint (see `TextModel`)."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
         """Prepare the client.
@@ -21,15 +21,16 @@ class HttpModel:
         self.endpoint = Endpoint(engine["endpoint"], engine["model"], "writer")
 
     def complete(self, messages: list[Message], schema: dict[str, Any], seed: int) -> Completion:
-        """Complete a conversation with JSON after a schema.
+        """Complete a conversation with JSON that follows a JSON schema.
 
         Raises:
             RowError, TimeoutError, RunError: see `Endpoint.chat`.
         """
-        form: Any = {"type": "json_schema", "json_schema": {"name": schema["title"], "schema": schema, "strict": True}}
+        json_schema = {"name": schema["title"], "schema": schema, "strict": True}
+        response_format: Any = {"type": "json_schema", "json_schema": json_schema}
         response = self.endpoint.chat(
             messages,
-            response_format=form,
+            response_format=response_format,
             temperature=self.settings["temperature"],
             max_tokens=self.settings["max_tokens"],
             seed=seed,

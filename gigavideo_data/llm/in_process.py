@@ -1,4 +1,4 @@
-"""vLLM in this process: how a model is loaded, and what goes wrong with it."""
+"""vLLM in this process: loading a model, and translating its errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from gigavideo_data.errors import RowError, RunError
 
-# One process: it leaves no other behind that holds on to an accelerator, and batches are scheduled the same each time.
+# One process: no other one is left that holds an accelerator, and batches are scheduled the same each time.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
         raise
     raise RunError("backend vllm needs the package vllm: pip install 'gigavideo[vllm]'") from error
 
-FIT = -1  # in vLLM's words: the model's own length, or what fits into memory
+AUTO_LENGTH = -1  # vLLM's value for: the model's own length, or what fits into memory
 
 
 def load(engine: dict[str, Any], **more: Any) -> Any:
@@ -30,37 +30,37 @@ def load(engine: dict[str, Any], **more: Any) -> Any:
 
     Args:
         engine: `load` and `load_revision`, its Hub id and commit, or its folder and None; `vllm`, the settings of
-            `recipe.Vllm`; `gpus`, over how many the model is laid, 1 if left out.
+            `recipe.Vllm`; `gpus`, the number of GPUs that share the model, 1 by default.
         more: arguments for `vllm.LLM`.
     """
-    here = dict(engine["vllm"])
-    length = here.pop("max_model_len")
+    options = dict(engine["vllm"])
+    length = options.pop("max_model_len")
     return vllm.LLM(
         model=engine["load"],
         revision=engine["load_revision"],
         tokenizer_revision=engine["load_revision"],
         tensor_parallel_size=max(1, int(engine.get("gpus", 1))),
         dtype="float32" if current_platform.is_cpu() else "bfloat16",
-        max_model_len=FIT if length is None else length,
+        max_model_len=AUTO_LENGTH if length is None else length,
         seed=0,
         disable_log_stats=True,
-        **here,
+        **options,
         **more,
     )
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
-    """What goes wrong in vLLM, told apart: a row's fault, or nothing that another row would change.
+def translate_errors() -> Iterator[None]:
+    """Translate vLLM's errors into those of a row or of the run.
 
     Raises:
         RowError: a request was refused, such as one that is too long.
-        RunError: the engine broke.
+        RunError: the engine failed, and no other row would succeed.
     """
     try:
         yield
     except (VLLMClientError, ValueError) as error:
         raise RowError("refused", " ".join(str(error).split())[:200]) from error
     except (VLLMServerError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise RunError(f"vLLM broke ({told}). Run the same command again: finished rows are kept.") from error
+        message = " ".join(str(error).split())[:200]
+        raise RunError(f"vLLM failed ({message}). Run the same command again: finished rows are kept.") from error

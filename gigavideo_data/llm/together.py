@@ -1,4 +1,4 @@
-"""Callers in several threads, answered together by one: batches are what a model in this process is fast at."""
+"""Dynamic batching: requests of several threads are answered in one batch by a model in this process."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from typing import Generic, TypeVar
 
 from gigavideo_data.errors import RowError
 
-LINGER_S = 0.05  # how long a batch waits for one more; callers arrive within milliseconds of each other
+LINGER_S = 0.05  # how long a batch waits for the next request; callers arrive within milliseconds of each other
 
-Asked = TypeVar("Asked")
-Told = TypeVar("Told")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
-class Together(Generic[Asked, Told]):
-    """Collects what callers ask until nobody else comes, and has it answered at once.
+class DynamicBatcher(Generic[Request, Result]):
+    """Collects requests until no other arrives, and answers them in one batch.
 
-    Everything runs on one thread, also what `load` makes: models keep state per thread.
+    Everything runs on one thread, `load` too, because models keep state per thread.
     """
 
-    def __init__(self, load: Callable[[], Callable[[list[Asked]], list[Told]]], at_most: int) -> None:
-        """Load what answers.
+    def __init__(self, load: Callable[[], Callable[[list[Request]], list[Result]]], max_batch: int) -> None:
+        """Load the model.
 
         Args:
-            load: makes a function from a batch to as many answers, in order. A RowError says that something in the
-                batch is to blame, not what; it is asked again one by one.
-            at_most: size of a batch.
+            load: returns a function from a batch to one result per request, in order. If it raises a RowError, an
+                unknown request of the batch is to blame, and each one is answered again alone.
+            max_batch: number of requests in a batch.
         """
         self._thread = ThreadPoolExecutor(1)
         self._answer = self._thread.submit(load).result()
-        self._at_most = at_most
-        self._waiting: queue.SimpleQueue[tuple[Asked, Future[Told]]] = queue.SimpleQueue()
+        self._max_batch = max_batch
+        self._queue: queue.SimpleQueue[tuple[Request, Future[Result]]] = queue.SimpleQueue()
 
-    def ask(self, one: Asked) -> Told:
-        """Wait for an answer, with others or alone.
+    def submit(self, request: Request) -> Result:
+        """Wait for the result of a request.
 
         Raises:
-            BaseException: whatever the answering raised, to every caller that it concerns.
+            BaseException: whatever the model raised for the batch.
         """
-        told: Future[Told] = Future()
-        self._waiting.put((one, told))
-        self._thread.submit(self._serve)  # finds nothing to do if an earlier one took this along
-        return told.result()
+        future: Future[Result] = Future()
+        self._queue.put((request, future))
+        self._thread.submit(self._serve)  # does nothing if an earlier call took this request into its batch
+        return future.result()
 
     def _serve(self) -> None:
-        batch: list[tuple[Asked, Future[Told]]] = []
-        while len(batch) < self._at_most:
+        batch: list[tuple[Request, Future[Result]]] = []
+        while len(batch) < self._max_batch:
             try:
-                batch.append(self._waiting.get(timeout=LINGER_S) if batch else self._waiting.get_nowait())
+                batch.append(self._queue.get(timeout=LINGER_S) if batch else self._queue.get_nowait())
             except queue.Empty:
                 break
         if batch:
             self._answer_all(batch)
 
-    def _answer_all(self, batch: list[tuple[Asked, Future[Told]]]) -> None:
+    def _answer_all(self, batch: list[tuple[Request, Future[Result]]]) -> None:
         try:
-            answers = list(zip(batch, self._answer([one for one, _ in batch]), strict=True))
-        except BaseException as error:  # noqa: BLE001 - carried to the callers' threads, where it is raised
+            results = list(zip(batch, self._answer([request for request, _ in batch]), strict=True))
+        except BaseException as error:  # noqa: BLE001 - raised again in the callers' threads
             if isinstance(error, RowError) and len(batch) > 1:
                 for one in batch:
                     self._answer_all([one])
                 return
-            for _, told in batch:
-                told.set_exception(error)
+            for _, future in batch:
+                future.set_exception(error)
             return
-        for (_, told), answer in answers:
-            told.set_result(answer)
+        for (_, future), result in results:
+            future.set_result(result)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gigavideo_data.llm.in_process import load, told_apart
+from gigavideo_data.llm.in_process import load, translate_errors
 from gigavideo_data.llm.protocol import Completion, Message
-from gigavideo_data.llm.together import Together
+from gigavideo_data.llm.together import DynamicBatcher
 
-AT_ONCE = 64  # conversations
-# In the form's own places only: a model that may pad with blanks can do so until its tokens are used up.
-FORM = {"backend": "xgrammar", "disable_any_whitespace": True}
+MAX_CONVERSATIONS = 64  # in one batch
+# Without free whitespace: a model that may pad with blanks can do so until its tokens are used up.
+STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
 
-Asked = tuple[list[Message], dict[str, Any], int]
+Request = tuple[list[Message], dict[str, Any], int]
 
 
 class VllmModel:
-    """One model, in its own chat template."""
+    """One model with its own chat template (see `TextModel`)."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
         """Load it.
@@ -26,26 +26,26 @@ class VllmModel:
             engine: temperature and max_tokens; for the rest see `in_process.load`.
         """
         self.settings = engine
-        self.together: Together[Asked, Any] = Together(self._load, AT_ONCE)
+        self.batcher: DynamicBatcher[Request, Any] = DynamicBatcher(self._load, MAX_CONVERSATIONS)
 
     def complete(self, messages: list[Message], schema: dict[str, Any], seed: int) -> Completion:
-        """Complete a conversation with JSON after a schema.
+        """Complete a conversation with JSON that follows a JSON schema.
 
         Raises:
-            RowError, RunError: see `told_apart`.
+            RowError, RunError: see `translate_errors`.
         """
-        output = self.together.ask((messages, schema, seed))
-        (made,) = output.outputs
-        return Completion(made.text, len(output.prompt_token_ids), len(made.token_ids))
+        output = self.batcher.submit((messages, schema, seed))
+        (completion,) = output.outputs
+        return Completion(completion.text, len(output.prompt_token_ids), len(completion.token_ids))
 
-    def _load(self) -> Callable[[list[Asked]], list[Any]]:
+    def _load(self) -> Callable[[list[Request]], list[Any]]:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        llm = load(self.settings, structured_outputs_config=FORM)
+        llm = load(self.settings, structured_outputs_config=STRUCTURED_OUTPUTS)
 
-        def answer(batch: list[Asked]) -> list[Any]:
-            wishes = [
+        def answer(batch: list[Request]) -> list[Any]:
+            sampling = [
                 SamplingParams(
                     temperature=self.settings["temperature"],
                     max_tokens=self.settings["max_tokens"],
@@ -54,8 +54,8 @@ class VllmModel:
                 )
                 for _, schema, seed in batch
             ]
-            with told_apart():
-                outputs: list[Any] = llm.chat([messages for messages, _, _ in batch], wishes, use_tqdm=False)
+            with translate_errors():
+                outputs: list[Any] = llm.chat([messages for messages, _, _ in batch], sampling, use_tqdm=False)
             return outputs
 
         return answer

@@ -1,7 +1,7 @@
 """A language model as the writer of base prompts, extensions and questions.
 
-What it writes has a form (a JSON schema) and rules (see `prompts`, `extension`, `questions`). What breaks them is sent
-back once with the reason; a second time, and the row is rejected with it.
+Its answers follow a JSON schema and further rules (see `prompts`, `extension`, `questions`). An answer that breaks them
+is sent back once with the reason. If the second answer breaks them too, the row is rejected with the reason.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ MODELS = {"http": ("gigavideo_data.llm.http", "HttpModel"), "vllm": ("gigavideo_
 TEMPLATES = content_key(
     [prompts.WRITE, prompts.MORE, prompts.USED, prompts.SIFT, extension.EXTEND, extension.VARIANTS, questions.ASK]
 )[:8]
-SIFTED = 50  # prompts looked through in one call
-EMPTY_CALLS = 3  # calls in a row that bring nothing new, then the writer has run out of ideas
+FILTER_BATCH = 50  # prompts in one call that asks which are impossible
+EMPTY_CALLS = 3  # calls in a row without a new prompt, after which no more are asked for
 
-Shape = TypeVar("Shape", bound=BaseModel)
+Form = TypeVar("Form", bound=BaseModel)
 
 
 def served(writer: Writer) -> EngineSpec:
-    """A writer behind an endpoint; its revision is unknown."""
+    """The spec of a writer behind an endpoint; its revision is not known."""
     identity = writer.model_dump(mode="json", exclude={"endpoint", "revision", "vllm"}) | {"templates": TEMPLATES}
     return EngineSpec(identity, {"endpoint": writer.endpoint})
 
 
 def loaded(writer: Writer) -> EngineSpec:
-    """A writer that vLLM runs in the workers."""
+    """The spec of a writer that vLLM runs in the workers."""
     identity = writer.model_dump(mode="json", exclude={"endpoint", "vllm"}) | {"templates": TEMPLATES}
     spec = loaded_from(writer.model, identity)
     return EngineSpec(spec.identity, spec.location | {"vllm": writer.vllm.model_dump()})
 
 
 class LanguageWriter:
-    """Writes with any text model; see `pipeline` for when."""
+    """Writes with any text model (see `PromptWriter`)."""
 
     both_answers = True
 
@@ -60,14 +60,14 @@ class LanguageWriter:
     def prompts(
         self, dimension: str, about: dict[str, Any], rules: dict[str, Any], count: int, seed: int, split: str
     ) -> dict[str, Any]:
-        """Write base prompts until there are `count`, or the model brings nothing new.
+        """Write base prompts until there are `count`, or the model writes no new ones.
 
         Args:
             dimension: its name.
             about: its definition and seeds.
-            rules: per_call, how many to ask for at once; likeness, drafts so like another one fall, or None; sift,
-                whether impossible ones are looked for.
-            count: how many.
+            rules: per_call, the number of prompts in one call; likeness, the similarity from which a draft is dropped
+                as a near duplicate, or None; sift, whether impossible prompts are dropped.
+            count: number of prompts.
             seed: of the recipe.
             split: train, dev or test.
 
@@ -76,21 +76,21 @@ class LanguageWriter:
             near_duplicate, impossible) and `tokens`.
 
         Raises:
-            RowError: not one call brought anything of the right form.
+            RowError: no call returned drafts in the right form.
         """
-        asking = _Asking(self.model, seed, dimension, split)
-        found: list[Draft] = []
+        conversation = _Conversation(self.model, seed, dimension, split)
+        accepted: list[Draft] = []
         seen = prompts.Seen(rules["likeness"])
         dropped: list[dict[str, str]] = []
-        without = 0
-        while len(found) < count and without < EMPTY_CALLS:
-            wanted = min(rules["per_call"], count - len(found))
-            messages = prompts.ask(about, wanted, [draft.prompt for draft in found])
+        num_empty = 0
+        while len(accepted) < count and num_empty < EMPTY_CALLS:
+            num_requested = min(rules["per_call"], count - len(accepted))
+            messages = prompts.ask(about, num_requested, [draft.prompt for draft in accepted])
             try:
-                drafts = asking.ask(messages, prompts.Drafts, lambda _: []).prompts
-            except RowError:  # one bad call does not lose the list
-                without += 1
-                if not found and without == EMPTY_CALLS:
+                drafts = conversation.ask(messages, prompts.Drafts, lambda _: []).prompts
+            except RowError:  # one bad call does not lose the prompts of the others
+                num_empty += 1
+                if not accepted and num_empty == EMPTY_CALLS:
                     raise
                 continue
             fresh = []
@@ -102,12 +102,12 @@ class LanguageWriter:
                     fresh.append(draft)
                     seen.add(draft.prompt)
             if rules["sift"]:
-                fresh, impossible = self._sift(asking, about, fresh)
+                fresh, impossible = self._drop_impossible(conversation, about, fresh)
                 dropped += [{"prompt": draft.prompt, "reason": "impossible"} for draft in impossible]
-            without = 0 if fresh else without + 1
-            found += fresh[: count - len(found)]
-        written = [draft.model_dump() for draft in found]
-        return {"prompts": written, "dropped": dropped, "tokens": asking.tokens}
+            num_empty = 0 if fresh else num_empty + 1
+            accepted += fresh[: count - len(accepted)]
+        records = [draft.model_dump() for draft in accepted]
+        return {"prompts": records, "dropped": dropped, "tokens": conversation.tokens}
 
     def extend(self, prompt: str, objects: list[str], variant: int, family: str, seed: int) -> dict[str, Any]:
         """Write the long form of a base prompt.
@@ -115,7 +115,7 @@ class LanguageWriter:
         Raises:
             RowError: facts of the prompt were lost twice.
         """
-        asking = _Asking(self.model, seed, prompt, variant)
+        conversation = _Conversation(self.model, seed, prompt, variant)
 
         def flaws(answer: extension.Extended) -> list[str]:
             if flaw := flaw_of(answer.prompt):
@@ -123,8 +123,8 @@ class LanguageWriter:
             lost = extension.lost_facts(prompt, answer.prompt, objects)
             return [f"the extension lost {' and '.join(lost)}"] if lost else []
 
-        extended = asking.ask(extension.ask(prompt, family, variant), extension.Extended, flaws, "lost_facts")
-        return {"prompt": " ".join(extended.prompt.split()), "tokens": asking.tokens}
+        extended = conversation.ask(extension.ask(prompt, family, variant), extension.Extended, flaws, "lost_facts")
+        return {"prompt": " ".join(extended.prompt.split()), "tokens": conversation.tokens}
 
     def questions(self, prompt: str, dimension: str, about: dict[str, Any]) -> dict[str, Any]:
         """Write the questions on a prompt; none if it does not show the dimension.
@@ -132,30 +132,33 @@ class LanguageWriter:
         Raises:
             RowError: the questions broke the rules twice.
         """
-        asking = _Asking(self.model, 0, prompt, dimension)
-        asked = asking.ask(
+        conversation = _Conversation(self.model, 0, prompt, dimension)
+        answer = conversation.ask(
             questions.ask(prompt, about),
             questions.Questions,
-            lambda answer: questions.flaws(answer.questions, about["combine"]),
+            lambda written: questions.flaws(written.questions, about["combine"]),
             "bad_questions",
         )
-        return {"questions": [question.model_dump() for question in asked.questions], "tokens": asking.tokens}
+        return {"questions": [question.model_dump() for question in answer.questions], "tokens": conversation.tokens}
 
-    def _sift(self, asking: _Asking, about: dict[str, Any], drafts: list[Draft]) -> tuple[list[Draft], list[Draft]]:
-        """Those that can be shown, and those that cannot."""
-        good: list[Draft] = []
-        bad: list[Draft] = []
-        for start in range(0, len(drafts), SIFTED):
-            some = drafts[start : start + SIFTED]
-            messages = prompts.ask_possible(about, [draft.prompt for draft in some])
-            impossible = set(asking.ask(messages, prompts.Verdicts, lambda _: []).impossible)
-            for number, draft in enumerate(some, 1):
-                (bad if number in impossible else good).append(draft)
-        return good, bad
+    @staticmethod
+    def _drop_impossible(
+        conversation: _Conversation, about: dict[str, Any], drafts: list[Draft]
+    ) -> tuple[list[Draft], list[Draft]]:
+        """The drafts that a video can show, and those that none can."""
+        possible: list[Draft] = []
+        impossible: list[Draft] = []
+        for start in range(0, len(drafts), FILTER_BATCH):
+            batch = drafts[start : start + FILTER_BATCH]
+            messages = prompts.ask_possible(about, [draft.prompt for draft in batch])
+            numbers = set(conversation.ask(messages, prompts.Verdicts, lambda _: []).impossible)
+            for number, draft in enumerate(batch, 1):
+                (impossible if number in numbers else possible).append(draft)
+        return possible, impossible
 
 
-class _Asking:
-    """One row's conversation with the model: its seeds, its tokens, and one second chance per question."""
+class _Conversation:
+    """The calls of one row: their seeds, their tokens, and one retry each."""
 
     def __init__(self, model: TextModel, *names: object) -> None:
         self.model, self.names = model, names
@@ -165,37 +168,37 @@ class _Asking:
     def ask(
         self,
         messages: list[Message],
-        shape: type[Shape],
-        flaws: Callable[[Shape], Sequence[str]],
+        form: type[Form],
+        flaws: Callable[[Form], Sequence[str]],
         reason: Reason = "bad_answer",
-    ) -> Shape:
-        """An answer of a shape without flaws, at the second attempt at the latest.
+    ) -> Form:
+        """An answer in the given form and without flaws, at the second attempt at the latest.
 
         Raises:
-            RowError: with `reason`, or bad_form where the shape itself was wrong.
+            RowError: with `reason`, or bad_form where the answer is not in the form.
         """
         for last in (False, True):
-            completion = self._complete(messages, shape)
+            completion = self._complete(messages, form)
             try:
-                answer = shape.model_validate_json(completion.text)
-                wrong, why = "; ".join(flaws(answer)), reason
+                answer = form.model_validate_json(completion.text)
+                problem, kind = "; ".join(flaws(answer)), reason
             except ValidationError as error:
-                wrong, why = _first(error), "bad_form"
-            if not wrong:
+                problem, kind = _first(error), "bad_form"
+            if not problem:
                 return answer
             if last:
-                raise RowError(why, wrong)
+                raise RowError(kind, problem)
             messages = [
                 *messages,
                 {"role": "assistant", "content": completion.text},
-                {"role": "user", "content": f"That cannot be used: {wrong}. Answer once more, in the same form."},
+                {"role": "user", "content": f"That cannot be used: {problem}. Answer once more, in the same form."},
             ]
         raise AssertionError("the loop returns or raises")
 
-    def _complete(self, messages: list[Message], shape: type[BaseModel]) -> Completion:
+    def _complete(self, messages: list[Message], form: type[BaseModel]) -> Completion:
         self.calls += 1
         seed = int(content_key([*self.names, self.calls])[:8], 16) >> 1
-        completion = self.model.complete(messages, shape.model_json_schema(), seed)
+        completion = self.model.complete(messages, form.model_json_schema(), seed)
         self.tokens["prompt"] += completion.prompt_tokens
         self.tokens["completion"] += completion.completion_tokens
         return completion

@@ -1,7 +1,7 @@
 """The miniature's "real videos": rendered clips with captions that follow the base model's own training mixture.
 
-Rare skills are as rare here as they were in training; a generous supply of good examples would mend the weakness by
-itself and prove nothing about the method.
+Rare skills are as rare here as they were in training. Many good examples would improve the weak skills by themselves
+and prove nothing about the method.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gigavideo_data.miniature.mixture import MIXTURE
 
 
 class RenderedClips:
-    """A captioned clip for every index, like a table of real videos."""
+    """A captioned clip for every index, as a table of real videos has."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
-        del engine  # one world, no settings
+        del engine  # no settings
 
     def clip(self, index: int, seed: int) -> tuple[str, bytes, dict[str, Any]]:
-        """Caption, MP4 bytes and origin of one real video."""
+        """Caption, MP4 bytes and `origin` column of one clip."""
         rng = np.random.default_rng([seed, 7919, index])
         skill = str(rng.choice(list(MIXTURE), p=list(MIXTURE.values())))
         scene = sample_scene(skill, rng)
@@ -33,4 +33,4 @@ class RenderedClips:
         return describe(scene, full=True), video.encode(frames_THWC, world.FPS), origin
 
     def source_file(self, **_: Any) -> None:
-        """None: they never were files."""
+        """None: the clips are rendered and come from no files."""

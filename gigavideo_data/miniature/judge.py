@@ -1,7 +1,7 @@
 """The miniature's judge: answers yes/no questions about a clip from its frames and the question's text alone.
 
-It stands where a multimodal language model stands for real videos and keeps the same protocol: P(yes) and P(no) per
-question, graded, with little mass on either when it does not understand the question.
+It takes the place of a multimodal language model: P(yes) and P(no) per question, in degrees, and both small where it
+does not understand the question.
 """
 
 from __future__ import annotations
@@ -26,31 +26,21 @@ _START, _END = slice(0, 3), slice(-3, None)
 
 
 def spec(judge: Judge) -> EngineSpec:
-    """The miniature's judge has no settings."""
+    """The spec of the miniature's judge, which has no settings."""
     return EngineSpec({"backend": judge.backend, "model": judge.model, "revision": REVISION}, {})
 
 
 class MiniatureJudge:
-    """OpenCV perception behind the judge protocol. Needs no model and no state."""
-
-    kind = "perception"
-    model = "miniature"
-    revision = REVISION
+    """Answers by OpenCV (see `Judge`); it has no model and no state."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # no settings
 
-    def answer(self, frames_THWC: np.ndarray, fps: float, asked: list[str]) -> list[Answer]:
-        """Answer questions about one clip.
-
-        Args:
-            frames_THWC: uint8 RGB.
-            fps: Hz; this judge counts in frames.
-            asked: the questions' texts.
-        """
-        del fps
+    def answer(self, frames_THWC: np.ndarray, fps: float, questions: list[str]) -> list[Answer]:
+        """Answer questions about one clip (see `Judge`)."""
+        del fps  # motion is measured per frame
         sight = Sight(frames_THWC)
-        return [_answer(sight, text) for text in asked]
+        return [_answer(sight, text) for text in questions]
 
 
 def _answer(sight: Sight, text: str) -> Answer:
@@ -61,13 +51,13 @@ def _answer(sight: Sight, text: str) -> Answer:
     for pattern, look in READINGS:
         match = pattern.fullmatch(text)
         if match:
-            # Rounded, because the last bits of a sum depend on where its array lies in memory.
+            # Rounded, because the last bits of a sum depend on the memory address of its array.
             p = round(float(np.clip(look(sight, **match.groupdict()), 0.005, 0.995)), 6)
             return Answer(p_yes=p, p_no=round(1 - p, 6))
-    return Answer(p_yes=0.05, p_no=0.05)  # not a question it understands: no mass, so no score
+    return Answer(p_yes=0.05, p_no=0.05)  # an unknown question: P(yes) + P(no) is too small for a reward
 
 
-# --- what each question means in measurements -------------------------------------------------------------------------
+# --- P(yes) of each question, from measurements -----------------------------------------------------------------------
 
 
 def _there(sight: Sight, color: str, shape: str, size: str | None = None) -> float:
@@ -89,7 +79,7 @@ def _appears_or_vanishes(sight: Sight, color: str, shape: str) -> float:
 
 
 def _went(path_T2: np.ndarray, direction: str, distance: float) -> float:
-    """P(a path went at least `distance` px in a direction, and hardly aside, without a jump)."""
+    """P(a path went at least `distance` px in a direction, with little motion across it and without a jump)."""
     if len(path_T2) < 3:
         return 0.0
     shift = path_T2[-2:].mean(0) - path_T2[:2].mean(0)
@@ -123,7 +113,7 @@ def _color_at(sight: Sight, shape: str, color: str, when: str) -> float:
 
 
 def _growth(sight: Sight, color: str) -> float:
-    """Log ratio of area, end to start; 0 where it is not seen at both."""
+    """Log ratio of the area at the end to that at the start; 0 where it is not visible at both."""
     area_T = sight.track(color)[:, 2]
     first, last = area_T[_START], area_T[_END]
     if np.isnan(first).all() or np.isnan(last).all():
@@ -161,7 +151,7 @@ def _above_floor(sight: Sight, color: str, shape: str) -> float:
 
 
 def _landing(sight: Sight, color: str) -> tuple[float, np.ndarray]:
-    """P(it fell onto the floor), and its heights above the lowest point from there on."""
+    """P(it fell onto the floor), and its heights above the lowest point from then on."""
     y_T, edge_T = sight.track(color)[:, 1], sight.track(color)[:, 3]
     y_T, edge_T = y_T[~np.isnan(y_T)], edge_T[~np.isnan(edge_T)]
     if sight.floor_y is None or len(y_T) < 8:
@@ -191,14 +181,14 @@ def _camera(sight: Sight, motion: str) -> float:
     if motion in ("zoom in", "zoom out"):
         return sigmoid(((zoom if motion == "zoom in" else -zoom) - 0.17) / 0.03)
     way = np.array(DIRECTIONS[motion.split()[1]])
-    along = float(-(dx * way[0] + dy * way[1]))  # the ground slides against the camera's turn
+    along = float(-(dx * way[0] + dy * way[1]))  # the ground moves opposite to the camera
     aside = float(abs(dx * way[1] + dy * way[0]))
     return sigmoid((along - 6) / 0.8) * sigmoid((0.6 * along - aside) / 0.8) * sigmoid((0.17 - abs(zoom)) / 0.03)
 
 
 def _camera_static(sight: Sight) -> float:
     if sight.camera is None:
-        return 0.9  # an even ground: nothing says that it moves
+        return 0.9  # an even ground, where no motion is visible
     dx, dy, zoom = sight.camera
     return sigmoid((3.5 - np.hypot(dx, dy)) / 0.5) * sigmoid((0.09 - abs(zoom)) / 0.015)
 

@@ -1,7 +1,7 @@
-"""What the miniature's judge sees: coloured blobs, their shapes and ways, the floor, and the camera's motion.
+"""The measurements of the miniature's judge: coloured blobs, their shapes and paths, the floor, the camera's motion.
 
-Everything is measured from decoded frames by colour, moments and sparse optical flow; nothing is known of the
-renderer's state. Moments, because soft edges hardly move them. Units: px and frames.
+Everything is measured in decoded frames by colour, moments and sparse optical flow; the renderer's state is not used.
+Moments change little with soft edges. Units: px and frames.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Blob:
 
     @property
     def solidity(self) -> float:
-        """Area over that of a filled rectangle or ellipse of this width and height: 1, or less for scattered things."""
+        """Area over that of a filled rectangle or ellipse of this width and height: 1, less where scattered."""
         return self.area / (12.3 * self.width * self.height)
 
 
 @dataclass(frozen=True)
 class Sight:
-    """A clip as the judge perceives it. frames_THWC is uint8 RGB."""
+    """The measurements of one clip. frames_THWC is uint8 RGB."""
 
     frames_THWC: np.ndarray
 

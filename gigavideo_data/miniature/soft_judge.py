@@ -1,12 +1,11 @@
 """The miniature's judge with gradients, for training on its reward.
 
-A question reads a few measurements: place, area, width and height of a colour's largest blob in each frame. P(yes) is
-what `judge.READINGS` make of them, untouched. Its slope along each measurement is found by small steps to either side;
-from a measurement to the pixels the way is torch's. So a new reading has its gradient without another word.
+An answer depends on a few measurements: position, area, width and height of a colour's largest blob in each frame.
+P(yes) is computed by `judge.READINGS`, unchanged. Its derivative along each measurement is found by finite differences,
+and that of a measurement along the pixels by torch. So a new reading needs no code here.
 
-Nothing pulls where the judge leaps or is sure: what is counted, whether a blob is there at all, where the floor is, how
-the camera moves (optical flow), and P(yes) beyond 0.005 or 0.995. The probability is the judge's there too, its
-gradient 0.
+The gradient is 0 where the judge is discontinuous or saturated: counts, whether a blob exists, the position of the
+floor, camera motion (optical flow), and P(yes) outside (0.005, 0.995). The probability is the judge's there too.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ from gigavideo_data.miniature.perception import CHROMA_EDGE, Blob, Sight
 from gigavideo_data.miniature.world import COLORS
 
 MEASURES = ("x", "y", "area", "width", "height")
-STEP = 1e-6  # of a measurement, px; readings are float64
-SURE = (0.005, 0.995)  # where the judge cuts off
-NO_MASS = (0.05, 0.05)  # what it says to a question that it does not understand
+STEP = 1e-6  # of the finite differences, px; readings are float64
+LIMITS = (0.005, 0.995)  # the judge's smallest and largest P(yes)
+UNKNOWN = (0.05, 0.05)  # its P(yes) and P(no) for an unknown question
 
 
 class SoftMiniatureJudge:
-    """See `SoftJudge`. Needs no model and no state."""
+    """See `SoftJudge`; it has no model and no state."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # no settings
 
-    def probabilities(self, frames_THWC: torch.Tensor, fps: float, asked: list[str]) -> torch.Tensor:
-        """P(yes) and P(no), (Q, 2): what `MiniatureJudge` answers about the same frames, before it rounds."""
-        del fps  # this judge counts in frames
+    def probabilities(self, frames_THWC: torch.Tensor, fps: float, questions: list[str]) -> torch.Tensor:
+        """P(yes) and P(no), (Q, 2): the answers of `MiniatureJudge` about the same frames, before rounding."""
+        del fps  # motion is measured per frame
         sight = _FloatSight(frames_THWC.detach().cpu().numpy())
         alpha = dict(zip(COLORS, _alpha(frames_THWC).unbind(-1), strict=True))
-        return torch.stack([_ask(sight, alpha, text.strip()).to(frames_THWC) for text in asked])
+        return torch.stack([_ask(sight, alpha, text.strip()).to(frames_THWC) for text in questions])
 
 
 @dataclass(frozen=True)
 class _FloatSight(Sight):
-    """Frames of any levels, not only whole ones, which optical flow alone insists on."""
+    """Float frames; only optical flow needs whole levels."""
 
     @cached_property
     def camera(self) -> tuple[float, float, float] | None:
@@ -62,17 +61,17 @@ def _ask(sight: Sight, alpha: dict[str, torch.Tensor], text: str) -> torch.Tenso
     for pattern, look in READINGS:
         match = pattern.fullmatch(text)
         if match:
-            told = match.groupdict()
-            p = _read(sight, alpha, partial(look, sight, **told), [c for c in COLORS if c in told.values()])
+            names = match.groupdict()
+            p = _read(sight, alpha, partial(look, sight, **names), [c for c in COLORS if c in names.values()])
             return torch.stack([p, 1 - p])
-    return torch.tensor(NO_MASS)
+    return torch.tensor(UNKNOWN)
 
 
 def _read(sight: Sight, alpha: dict[str, torch.Tensor], look: Callable[[], float], colors: list[str]) -> torch.Tensor:
-    """P(yes), with its gradient along the largest blobs of the colours that are asked about."""
+    """P(yes), with its gradient along the largest blobs of the colours in the question."""
     found = float(look())
-    p = torch.tensor(found).clamp(*SURE)
-    if not SURE[0] < found < SURE[1]:
+    p = torch.tensor(found).clamp(*LIMITS)
+    if not LIMITS[0] < found < LIMITS[1]:
         return p
     seen = [(color, t) for color in colors for t, blobs in enumerate(sight.blobs[color]) if blobs]
     if not seen or not alpha[colors[0]].requires_grad:
@@ -83,14 +82,14 @@ def _read(sight: Sight, alpha: dict[str, torch.Tensor], look: Callable[[], float
 
 
 def _slope(look: Callable[[], float], here: float, blobs: list[Blob], name: str) -> float:
-    """How P(yes) goes with one measurement of the largest of a frame's blobs.
+    """The derivative of P(yes) along one measurement of the largest of a frame's blobs.
 
-    Of the two sides the gentler one counts, and neither where they disagree: a leap (of a count, or where another frame
-    becomes the median) is no slope.
+    It is the smaller of the two one-sided differences, and 0 where their signs differ: a discontinuity (of a count, or
+    where another frame becomes the median) has no derivative.
     """
     largest, sides = blobs[0], []
     for step in (STEP, -STEP):
-        blobs[0] = replace(largest, **{name: getattr(largest, name) + step})  # the sight is asked again with this one
+        blobs[0] = replace(largest, **{name: getattr(largest, name) + step})  # `look` reads this list
         sides.append((float(look()) - here) / step)
     blobs[0] = largest
     return min(sides, key=abs) if sides[0] * sides[1] > 0 else 0.0
@@ -108,7 +107,7 @@ def _alpha(frames_THWC: torch.Tensor) -> torch.Tensor:
 
 
 def _measured(alpha_HW: torch.Tensor) -> torch.Tensor:
-    """The `MEASURES` of the largest blob, (5,), which must be there."""
+    """The `MEASURES` of the largest blob, (5,); there must be one."""
     mass_HW = alpha_HW * torch.from_numpy(_largest(alpha_HW.detach().cpu().numpy())).to(alpha_HW)
     ys, xs = torch.meshgrid(*(torch.arange(side).to(alpha_HW) for side in alpha_HW.shape), indexing="ij")
     area = mass_HW.sum()
@@ -118,7 +117,7 @@ def _measured(alpha_HW: torch.Tensor) -> torch.Tensor:
 
 
 def _largest(alpha_HW: np.ndarray) -> np.ndarray:
-    """Where the largest blob lies, with its soft rim but without its neighbours, as perception cuts it out."""
+    """The mask of the largest blob, with its soft rim and without its neighbours, as in perception."""
     count, labels = cv2.connectedComponents((alpha_HW > 0.5).astype(np.uint8), connectivity=4)
     masks = []
     for label in range(1, count):

@@ -1,4 +1,4 @@
-"""The grammar as a text model: base prompts, extension, questions. Same protocol as a language model's writer."""
+"""The grammar as a writer: base prompts, extension, questions, by the protocol of a language model's writer."""
 
 from __future__ import annotations
 
@@ -15,33 +15,31 @@ from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_sce
 from gigavideo_data.miniature.world import GROUNDS
 from gigavideo_data.recipe import Writer
 
-MAX_DRAWS_PER_PROMPT = (
-    50  # a small world runs out of combinations; then fewer prompts come back, and the ledger says so
-)
+MAX_DRAWS_PER_PROMPT = 50  # a small world has few combinations; then fewer prompts are written
 
 
 def spec(writer: Writer) -> EngineSpec:
-    """The grammar has no settings."""
+    """The spec of the grammar, which has no settings."""
     return EngineSpec({"backend": writer.backend}, {})
 
 
 class GrammarWriter:
-    """Writes and reads the language of the embedded world; what a language model must be `told`, it knows."""
+    """Writes and reads the language of the miniature (see `PromptWriter`); it needs none of the `details`."""
 
     both_answers = True
 
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # one grammar, no settings
 
-    def prompts(self, dimension: str, count: int, seed: int, split: str, **told: Any) -> dict[str, Any]:
+    def prompts(self, dimension: str, count: int, seed: int, split: str, **details: Any) -> dict[str, Any]:
         """Write up to `count` different base prompts for a dimension.
 
-        A longer list starts with the shorter one, so that a larger recipe shares the smaller one's videos.
+        A longer list starts with the shorter one, so that a larger recipe reuses the videos of a smaller one.
 
         Raises:
-            ValueError: a dimension that this world cannot show.
+            ValueError: the miniature cannot show the dimension.
         """
-        del told
+        del details
         if dimension not in SKILLS:
             raise ValueError(f"the miniature world cannot show {dimension!r}")
         rng = _rng("prompts", dimension, seed, split)
@@ -52,13 +50,13 @@ class GrammarWriter:
             found.setdefault(describe(sample_scene(dimension, rng, split)))
         return {"prompts": [{"prompt": text, "objects": []} for text in found], "dropped": []}
 
-    def extend(self, prompt: str, variant: int, seed: int, **told: Any) -> dict[str, Any]:
-        """Write a prompt as the base model's captions are: with camera and ground; variants differ in style alone.
+    def extend(self, prompt: str, variant: int, seed: int, **details: Any) -> dict[str, Any]:
+        """Write a prompt like the base model's captions, with camera and ground; variants differ only in style.
 
         Raises:
-            ValueError: the prompt is not of this world, or its facts did not survive.
+            ValueError: the prompt is not of the miniature's language, or the extension lost facts of it.
         """
-        del told
+        del details
         scene = parse(prompt)
         if scene is None:
             raise ValueError(f"not a prompt of the miniature world: {prompt!r}")
@@ -72,9 +70,9 @@ class GrammarWriter:
             raise ValueError(f"the extension lost facts of {prompt!r}: {extended!r}")
         return {"prompt": extended}
 
-    def questions(self, prompt: str, dimension: str, **told: Any) -> dict[str, Any]:
-        """Questions on what the prompt states of a dimension, each with its negated twin; maybe none."""
-        del told
+    def questions(self, prompt: str, dimension: str, **details: Any) -> dict[str, Any]:
+        """Questions on what the prompt states of a dimension, each with its negation; maybe none."""
+        del details
         scene = parse(prompt)
         asked = questions.ask(scene, dimension) if scene is not None and dimension in questions.ASK else []
         return {
