@@ -20,6 +20,7 @@ from gigavideo_data.generators.protocol import Shape, VideoGenerator
 from gigavideo_data.generators.protocol import checked as checked_video
 from gigavideo_data.judges.protocol import Judge
 from gigavideo_data.judges.protocol import checked as checked_answers
+from gigavideo_data.llm.protocol import PromptWriter, QuestionWriter
 from gigavideo_data.reasons import Reason
 from gigavideo_data.store import Store, canonical, content_key
 
@@ -78,7 +79,7 @@ def synthesis(settings: dict[str, Any], found_at: dict[str, Any], prompt: str, s
     return Item("synthesize", settings, {"prompt": prompt, "seed": seed}, found_at, implied)
 
 
-def _prompt(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+def _prompt(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     return writer.prompts(**inputs), {}
 
 
@@ -88,11 +89,11 @@ def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, 
     return {**told, **_video_facts(data)}, {"video.mp4": data}
 
 
-def _extend(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+def _extend(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     return writer.extend(**inputs), {}
 
 
-def _questions(writer: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+def _questions(writer: QuestionWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     record = writer.questions(**inputs)
     texts, expected = ([q[key] for q in record["questions"]] for key in ("question", "expected"))
     if len(set(texts)) != len(texts):

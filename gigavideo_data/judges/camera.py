@@ -291,7 +291,7 @@ class CameraQuestions:
         del engine  # no settings
 
     def questions(self, prompt: str, **details: Any) -> dict[str, Any]:
-        """The question on the camera moves that a prompt states (see `QuestionWriter`).
+        """The question on the camera moves that a prompt states (see `SpecialistQuestions`).
 
         There is none if it states no move, or one that is not in `LABELS`.
         """

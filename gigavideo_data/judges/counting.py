@@ -84,7 +84,7 @@ class CountingQuestions:
         del engine  # no settings
 
     def questions(self, prompt: str, **details: Any) -> dict[str, Any]:
-        """The question on the objects that a prompt counts; none if it counts nothing (see `QuestionWriter`)."""
+        """The question on the objects that a prompt counts; none if it counts nothing (see `SpecialistQuestions`)."""
         del details
         counted = counted_objects(prompt)
         if not counted:

@@ -31,8 +31,8 @@ class TextModel(Protocol):
         ...
 
 
-class QuestionWriter(Protocol):
-    """Writes the questions on a prompt.
+class PromptWriter(Protocol):
+    """Writes base prompts, their long form, and the questions on them. Records are JSON values.
 
     Attributes:
         both_answers: whether "yes" and "no" must both be expected among the questions of one prompt. Where only one is,
@@ -41,13 +41,52 @@ class QuestionWriter(Protocol):
 
     both_answers: bool
 
-    def questions(self, prompt: str, dimension: str, **details: Any) -> dict[str, Any]:
+    def prompts(
+        self, *, dimension: str, about: dict[str, Any], rules: dict[str, Any], count: int, seed: int, split: str
+    ) -> dict[str, Any]:
+        """Write up to `count` different base prompts for a dimension.
+
+        Args:
+            dimension: its name.
+            about: its definition and seeds.
+            rules: the recipe's rules: `per_call`, `likeness`, `sift`.
+            count: number of prompts.
+            seed: of the recipe.
+            split: train, dev or test.
+
+        Returns:
+            `prompts` (each with its `objects`), `dropped` (prompt and reason), and `tokens` where a model was asked.
+
+        Raises:
+            RowError: no usable prompt could be written.
+        """
+        ...
+
+    def extend(self, *, prompt: str, objects: list[str], variant: int, family: str, seed: int) -> dict[str, Any]:
+        """Write the long form of a base prompt.
+
+        Args:
+            prompt: the base prompt.
+            objects: that the prompt names, and the long form must name too.
+            variant: number of the variant; variants differ in style.
+            family: of models, whose style of prompts is used.
+            seed: of the recipe.
+
+        Returns:
+            `prompt`, and `tokens` where a model was asked.
+
+        Raises:
+            RowError: the long form lost facts of the prompt.
+        """
+        ...
+
+    def questions(self, *, prompt: str, dimension: str, about: dict[str, Any]) -> dict[str, Any]:
         """Write questions on what a prompt states of a dimension.
 
         Args:
             prompt: text of the video.
             dimension: its name.
-            details: `about`, the definition of the dimension.
+            about: its definition.
 
         Returns:
             `questions`, a list of mappings: `question`, `expected` ("yes" or "no"), `gate`, and `negated`, the negated
@@ -59,40 +98,14 @@ class QuestionWriter(Protocol):
         ...
 
 
-class PromptWriter(QuestionWriter, Protocol):
-    """Writes base prompts and their long form too."""
+class SpecialistQuestions(Protocol):
+    """Writes the questions that a specialist judge can answer, by rules; see `PromptWriter`."""
 
-    def prompts(self, dimension: str, count: int, seed: int, split: str, **details: Any) -> dict[str, Any]:
-        """Write up to `count` different base prompts for a dimension.
+    both_answers: bool
 
-        Args:
-            dimension: its name.
-            count: number of prompts.
-            seed: of the recipe.
-            split: train, dev or test.
-            details: `about`, the definition and seeds of the dimension, and the recipe's `rules`.
-
-        Returns:
-            `prompts` (each with its `objects`), `dropped` (prompt and reason), and `tokens` where a model was asked.
-
-        Raises:
-            RowError: no usable prompt could be written.
-        """
+    def questions(self, *, prompt: str, dimension: str) -> dict[str, Any]:
+        """Write questions on what a base prompt states of the specialist's dimension, as `PromptWriter.questions`."""
         ...
 
-    def extend(self, prompt: str, variant: int, seed: int, **details: Any) -> dict[str, Any]:
-        """Write the long form of a base prompt.
 
-        Args:
-            prompt: the base prompt.
-            variant: number of the variant; variants differ in style.
-            seed: of the recipe.
-            details: the `objects` that the prompt names, and the model `family` that it is written for.
-
-        Returns:
-            `prompt`, and `tokens` where a model was asked.
-
-        Raises:
-            RowError: the long form lost facts of the prompt.
-        """
-        ...
+QuestionWriter = PromptWriter | SpecialistQuestions
