@@ -96,7 +96,7 @@ def test_motion_is_measured_in_shares_of_the_shorter_side():
 def test_two_moves_at_once_are_both_or_neither():
     found = read(clip(dx=-1.5, scale=1.012))
     assert found.score({"pan right", "zoom in"}) > 0.7
-    assert found.score({"pan right"}) < 0.6  # a move that nobody asked for costs half
+    assert found.score({"pan right"}) < 0.6  # an unexpected move halves the score
 
 
 def test_the_same_clip_has_one_motion():
@@ -211,7 +211,7 @@ def test_the_reason_reaches_the_reward_of_a_row_and_of_an_evaluation():
     build = SimpleNamespace(
         recipe=SimpleNamespace(judge=SimpleNamespace(min_mass=0.5)),
         runner=SimpleNamespace(records=lambda items: [asdict(score(**item.inputs)) for item in items]),
-        pass_on=lambda *told: rewarded.extend(told[-1]),
+        pass_on=lambda *arguments: rewarded.extend(arguments[-1]),
     )
     Build.reward(cast("Build", build), [row])
     assert [one.rewards[0]["reason"] for one in rewarded] == ["cut"]

@@ -1,4 +1,4 @@
-"""Counting: what a text counts, the rule on given boxes, and the way through a genuine detector of random weights."""
+"""Counting: the objects that a text counts, the rule on given boxes, and a genuine detector with random weights."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_the_median_count_decides():
 
 
 class Given:
-    """A detector that is told what it finds: so many gulls in each frame."""
+    """A detector that finds a given number of objects in each frame."""
 
     def __init__(self, *numbers):
         self.numbers, self.asked = numbers, []

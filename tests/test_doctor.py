@@ -1,4 +1,4 @@
-"""The doctor finds out what works, and says what to do about the rest."""
+"""The doctor lists what works on this machine, and how to install the rest."""
 
 import importlib.util
 import shutil
@@ -22,7 +22,7 @@ def test_this_machine_can_build_the_miniature(tmp_path):
     assert not (tmp_path / "not").exists()
 
 
-def test_what_is_missing_is_told_with_its_remedy(tmp_path, monkeypatch):
+def test_a_missing_package_has_its_install_command(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openai" else object())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
     found = states(tmp_path)
@@ -30,7 +30,7 @@ def test_what_is_missing_is_told_with_its_remedy(tmp_path, monkeypatch):
     assert found["store"][0] == "missing"
 
 
-def test_what_nothing_works_without_is_broken(tmp_path, monkeypatch):
+def test_a_broken_video_encoder_makes_the_machine_unfit(tmp_path, monkeypatch):
     def fails(*_: object) -> bytes:
         raise DatasetError("no encoder")
 

@@ -126,7 +126,7 @@ def test_each_text_is_encoded_once(tiny, monkeypatch):
     assert encoded == ([PROMPT] if name == "hunyuan" else ["blurred", PROMPT])
 
 
-def test_the_first_block_cache_changes_videos_and_is_told_in_every_row(tiny, monkeypatch):
+def test_the_first_block_cache_changes_videos_and_is_part_of_the_identity(tiny, monkeypatch):
     _, folder = tiny
     monkeypatch.setattr("gigavideo_data.generators.diffusers.FIRST_BLOCK_THRESHOLD", 10.0)  # noise changes a lot
     generator = Generator(model=str(folder), profile="first_block_cache", steps=8)

@@ -1,4 +1,4 @@
-"""Multimodal judges: which frames they see, what they are asked, and what is made of what they say."""
+"""Multimodal judges: the frames and texts that they get, and how their answers are read."""
 
 import base64
 import io
@@ -23,11 +23,11 @@ FRAMES_THWC = np.zeros((9, 32, 48, 3), np.uint8) + np.arange(9, dtype=np.uint8)[
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "wanted", "frames"),
+    ("num_frames", "max_frames", "frames"),
     [(9, 4, [0, 3, 5, 8]), (81, 2, [0, 80]), (3, 16, [0, 1, 2, 2]), (4, 16, [0, 1, 2, 3]), (1, 8, [0, 0])],
 )
-def test_frames_are_spread_from_the_first_to_the_last_in_an_even_number(num_frames, wanted, frames):
-    assert asking.even_indices(num_frames, wanted) == frames
+def test_frames_are_even_in_number_and_evenly_spaced(num_frames, max_frames, frames):
+    assert asking.even_indices(num_frames, max_frames) == frames
 
 
 def test_frames_are_made_smaller_and_never_larger():
@@ -66,7 +66,7 @@ def test_a_written_answer_is_its_first_word(text, answer):
 
 
 def likely(p_yes, p_no):
-    """What an endpoint says with probabilities."""
+    """The choice of an endpoint that returns probabilities."""
     tops = [{"token": "Yes", "logprob": log(p_yes)}, {"token": "No", "logprob": log(p_no)}]
     top = [{**one, "bytes": None} for one in tops]
     first = {"token": "Yes", "logprob": log(p_yes), "bytes": None, "top_logprobs": top}
@@ -132,7 +132,7 @@ def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named, en
         (folder / "config.json").write_text("{}")
         (folder / "chat_template.jinja").write_text(words)
     (here, _), (there, _) = (engine_of(named(model=str(folder))) for folder in folders)
-    assert here["revision"] != there["revision"]  # a model is also what it is told
+    assert here["revision"] != there["revision"]  # the chat template is part of the model
     decides, found_at = engine_of(named(model="org/judge", revision="abc"))
     assert (decides["revision"], found_at["load"], found_at["load_revision"]) == ("abc", "org/judge", "abc")
 
@@ -192,18 +192,18 @@ def test_an_endpoint_is_sent_the_times_of_the_frames_and_the_row_says_where(medi
             judge(server, media=media, frames=4).answer(FRAMES_THWC, fps, ["Is it grey?"])
         slow, fast = server.requests
     decides, _ = judge_engine(Judge(backend="http", model="tiny", endpoint=server.endpoint, media=media))
-    said = [request["messages"][0]["content"][-1]["text"] for request in (slow, fast)]
+    texts = [request["messages"][0]["content"][-1]["text"] for request in (slow, fast)]
     if media == "video":
         facts = {"num_frames": 4, "frames_indices": [0, 3, 5, 8], "total_num_frames": 9}
         assert slow["media_io_kwargs"] == {"video": facts | {"fps": 8.0, "duration": 9 / 8}}
         assert fast["media_io_kwargs"] == {"video": facts | {"fps": 64.0, "duration": 9 / 64}}
-        assert said[0] == said[1]
+        assert texts[0] == texts[1]
         assert decides["template"].endswith("times in media_io_kwargs")
     else:
         assert "media_io_kwargs" not in slow
-        assert "of one video of 1.12 s, at 0.00, 0.38, 0.62, 1.00 s." in said[0]
-        assert "at 0.00, 0.05, 0.08, 0.12 s." in said[1]
-        assert said[0].endswith("Answer with one word, yes or no.")
+        assert "of one video of 1.12 s, at 0.00, 0.38, 0.62, 1.00 s." in texts[0]
+        assert "at 0.00, 0.05, 0.08, 0.12 s." in texts[1]
+        assert texts[0].endswith("Answer with one word, yes or no.")
         assert decides["template"].endswith("times in text")
 
 

@@ -57,7 +57,7 @@ def test_what_may_pass_is_tried_again():
         (404, RunError, "no model 'tiny'"),
     ],
 )
-def test_what_does_not_pass_is_told_apart(status, error, words):
+def test_errors_of_the_endpoint_are_translated(status, error, words):
     with serving(lambda _: "{}") as server:
         server.faults = [status] * 99
         with pytest.raises(error, match=words):
@@ -84,7 +84,7 @@ def test_no_server_is_nothing_that_another_row_would_change(monkeypatch):
         (b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": [1]}}]}', RowError, "bad_answer"),
     ],
 )
-def test_a_body_of_another_form_is_told_apart(body, error, words):
+def test_a_body_that_breaks_the_protocol_is_translated(body, error, words):
     with serving(lambda _: body) as server, pytest.raises(error, match=words):
         model(server).complete([], SCHEMA, 0)
 
@@ -99,7 +99,7 @@ def test_missing_counts_of_tokens_are_zero():
 
 
 class Scripted:
-    """A model that says what it is told to say, one text after the other, the last one for ever."""
+    """A model that returns the given texts in turn, and then the last one again and again."""
 
     def __init__(self, *answers):
         self.answers, self.asked, self.seeds = list(answers), [], []

@@ -17,7 +17,7 @@ from gigavideo_data.generators.models import family_of, warnings_for
         ("/models/wan/my-ltx", "ltx"),  # the last part names it
     ],
 )
-def test_a_family_is_told_by_the_name(model, family):
+def test_the_family_follows_from_the_name(model, family):
     assert family_of(model) == family
 
 
@@ -26,7 +26,7 @@ def test_an_unknown_family_is_refused_with_those_that_are_known():
         family_of("org/mine")
 
 
-def test_terms_that_forbid_training_are_told_unless_it_is_the_model_itself():
+def test_terms_that_forbid_training_are_warned_of_unless_it_is_the_model_itself():
     hunyuan, wan = "hunyuanvideo-community/HunyuanVideo", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
     (warning,) = warnings_for([hunyuan, wan, hunyuan], wan)
     assert warning.startswith("HunyuanVideo: the Tencent Hunyuan Community License")

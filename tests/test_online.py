@@ -252,7 +252,7 @@ def test_a_judge_that_cannot_be_asked_here_is_refused_with_a_way_out(tmp_path: P
 
 
 def test_a_judge_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert "neither a Hub id nor the folder" in refused(tmp_path, {}, judge=str(tmp_path / "nothing"))
+    assert "neither a Hub id, nor the folder" in refused(tmp_path, {}, judge=str(tmp_path / "nothing"))
 
 
 def test_a_clip_is_scored_on_the_dimension_of_its_row_or_on_all_trained_if_the_mean_is_asked_for() -> None:

@@ -103,16 +103,16 @@ def test_a_build_runs_a_generator_without_latents(built):
     assert verify_folder(folder).rows["train"] > 0
     row = built.rows("out")[0]
     assert (row["num_frames"], row["height"], row["width"], row["fps"]) == (9, 48, 48, 8.0)
-    told = row["generator"]
-    assert (told["backend"], told["model"], told["scheduler"], told["steps"]) == ("painter", "painter", None, None)
-    assert told["revision"].startswith("acme-video==1.2.0+")
+    used = row["generator"]
+    assert (used["backend"], used["model"], used["scheduler"], used["steps"]) == ("painter", "painter", None, None)
+    assert used["revision"].startswith("acme-video==1.2.0+")
     assert not built.calls(), "the generator of the table made none of the videos"
 
 
 def test_a_build_asks_a_judge_that_is_a_python_function(built):
     row = built.rows("out")[0]
     assert row["status"] == "scored"
-    assert {answer["p_yes"] for answer in row["answers"]} <= {pytest.approx(row["answers"][0]["p_yes"])}
+    assert len({answer["p_yes"] for answer in row["answers"]}) == 1, "it looks at the frames alone"
     (judge,) = [one for one in row["judges"] if one["kind"] != "pixels"]
     assert (judge["kind"], judge["model"]) == ("brightness", "brightness")
     assert judge["revision"].startswith("acme-video==1.2.0+")

@@ -30,17 +30,17 @@ def test_inputs_are_those_of_the_models_own_processor(tmp_path, kind, size_px):
 
     processor = AutoProcessor.from_pretrained(folder)
     content = [{"type": "video"}, {"type": "text", "text": asking.text_of(QUESTION)}]
-    said = processor.apply_chat_template(
+    text = processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
     if kind == "qwen3_vl":  # theirs leaves the template's pair of marks around all steps
-        said = said.replace(START + PAD + END, PAD)
+        text = text.replace(START + PAD + END, PAD)
     chosen = asking.even_indices(NUM_FRAMES, SHOWN)
     facts = VideoMetadata(
         total_num_frames=NUM_FRAMES, fps=FPS, duration=NUM_FRAMES / FPS, frames_indices=np.array(chosen)
     )
     videos = [torch.from_numpy(frames_THWC[chosen]).permute(0, 3, 1, 2)]
-    theirs = processor(text=[said], videos=videos, video_metadata=[facts], do_sample_frames=False, return_tensors="pt")
+    theirs = processor(text=[text], videos=videos, video_metadata=[facts], do_sample_frames=False, return_tensors="pt")
 
     assert given["input_ids"].tolist() == theirs["input_ids"].tolist()
     assert given["video_grid_thw"].tolist() == theirs["video_grid_thw"].tolist()

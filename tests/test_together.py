@@ -1,4 +1,4 @@
-"""Callers answered together: nobody waits for ever, nobody gets another one's answer, one bad caller harms no other."""
+"""Dynamic batching: every caller gets its own result, and an error reaches only the callers that it concerns."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ class Doubling:
 
 
 def at_once(batcher, numbers):
-    """What each of so many threads is told, or the error it meets."""
+    """The result of each of several threads that submit in parallel, or its error."""
     barrier = threading.Barrier(len(numbers))
 
     def ask(number):
@@ -45,7 +45,7 @@ def at_once(batcher, numbers):
         return list(pool.map(ask, numbers))
 
 
-def test_callers_share_batches_and_each_gets_its_own_answer():
+def test_callers_share_batches_and_each_gets_its_own_result():
     doubling = Doubling()
     numbers = list(range(40))
     assert at_once(DynamicBatcher(doubling.load, 16), numbers) == [2 * number for number in numbers]
@@ -60,29 +60,29 @@ def test_one_caller_is_answered_alone():
     assert DynamicBatcher(Doubling().load, 16).submit(4) == 8
 
 
-def test_one_bad_row_harms_no_other():
+def test_a_refused_request_does_not_affect_the_others():
     doubling = Doubling({3: RowError("refused", "too long")})
-    told = at_once(DynamicBatcher(doubling.load, 8), list(range(8)))
-    assert [one for one in told if not isinstance(one, RowError)] == [0, 2, 4, 8, 10, 12, 14]
-    assert isinstance(told[3], RowError)
+    results = at_once(DynamicBatcher(doubling.load, 8), list(range(8)))
+    assert [one for one in results if not isinstance(one, RowError)] == [0, 2, 4, 8, 10, 12, 14]
+    assert isinstance(results[3], RowError)
 
 
-def test_what_is_nobodys_fault_reaches_every_caller_of_the_batch_and_no_later_one():
+def test_an_error_of_the_engine_reaches_every_caller_of_its_batch_and_no_later_one():
     doubling = Doubling({3: RunError("broke")})
     batcher = DynamicBatcher(doubling.load, 8)
-    told = at_once(batcher, list(range(8)))
+    results = at_once(batcher, list(range(8)))
     (batch,) = [batch for batch in doubling.batches if 3 in batch]
-    assert {number for number in range(8) if isinstance(told[number], RunError)} == set(batch)
+    assert {number for number in range(8) if isinstance(results[number], RunError)} == set(batch)
     assert batcher.submit(4) == 8
 
 
-def test_answers_that_do_not_match_their_questions_are_no_answers():
+def test_too_few_results_are_an_error():
     batcher: DynamicBatcher[int, int] = DynamicBatcher(lambda: lambda batch: batch[1:], 8)
     with pytest.raises(ValueError, match="shorter"):
         batcher.submit(1)
 
 
-def test_what_cannot_be_loaded_says_so():
+def test_an_error_of_loading_is_raised():
     def load():
         raise RunError("no such model")
 

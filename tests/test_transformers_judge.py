@@ -46,7 +46,7 @@ def test_the_frames_and_their_order_matter(model):
     one, asked = judge(model), ["Is there a cat?"]
     (there,), (back,) = one.answer(FRAMES_THWC, 8.0, asked), one.answer(FRAMES_THWC[::-1].copy(), 8.0, asked)
     assert there != back
-    assert one.answer(FRAMES_THWC, 2.0, asked) != [there]  # seconds are told, not only frames
+    assert one.answer(FRAMES_THWC, 2.0, asked) != [there]  # the prompt has seconds, not only frames
 
 
 def test_p_yes_is_what_the_model_would_say(model):
@@ -104,7 +104,7 @@ def test_an_unknown_family_is_refused_with_a_way_out(tmp_path):
     from transformers import Qwen2Config
 
     Qwen2Config().save_pretrained(tmp_path)
-    with pytest.raises(RunError, match="serve it, and use http"):
+    with pytest.raises(RunError, match="use backend vllm or http"):
         judge(tmp_path)
 
 
@@ -130,8 +130,10 @@ def test_the_stage_keeps_what_the_model_answers_about_the_decoded_clip(model, tm
     record = store.get("judge", "key")
     assert record is not None
     clip = video.decode(data)
-    told = [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": {}} for a in one.answer(clip.frames_THWC, clip.fps, asked)]
-    assert record["answers"] == told
+    answers = [
+        {"p_yes": a.p_yes, "p_no": a.p_no, "readings": {}} for a in one.answer(clip.frames_THWC, clip.fps, asked)
+    ]
+    assert record["answers"] == answers
 
 
 @pytest.mark.parametrize("size", [(241, 417), (28, 42), (14, 21), (27, 41), (20, 84), (1, 1)])

@@ -38,7 +38,7 @@ def judges(request, tmp_path_factory):
     return load(folder, "vllm", vllm=Vllm(**SETTINGS)), load(folder, "transformers")
 
 
-def told(judge, frames_THWC=FRAMES_THWC, fps=8.0, asked=ASKED):
+def answered(judge, frames_THWC=FRAMES_THWC, fps=8.0, asked=ASKED):
     return np.array([(answer.p_yes, answer.p_no) for answer in judge.answer(frames_THWC, fps, asked)])
 
 
@@ -47,16 +47,16 @@ def told(judge, frames_THWC=FRAMES_THWC, fps=8.0, asked=ASKED):
 @pytest.mark.parametrize("fps", [8.0, 4.0])
 @pytest.mark.parametrize("num_frames", [17, 5])  # more than are shown; fewer, and an odd number
 def test_both_give_the_same_probabilities(judges, fps, num_frames):
-    by_vllm, by_transformers = (told(judge, FRAMES_THWC[:num_frames], fps) for judge in judges)
+    by_vllm, by_transformers = (answered(judge, FRAMES_THWC[:num_frames], fps) for judge in judges)
     np.testing.assert_allclose(by_vllm, by_transformers, rtol=1e-5)
     assert len(np.unique(by_vllm)) == by_vllm.size
 
 
 def test_frames_their_order_and_their_times_matter(judges):
     """More than the two backends differ: else their agreement would say nothing."""
-    there = told(judges[0])
-    apart = np.abs(told(judges[1]) / there - 1).max()
-    for other in (told(judges[0], FRAMES_THWC[::-1].copy()), told(judges[0], fps=2.0)):
+    there = answered(judges[0])
+    apart = np.abs(answered(judges[1]) / there - 1).max()
+    for other in (answered(judges[0], FRAMES_THWC[::-1].copy()), answered(judges[0], fps=2.0)):
         assert np.abs(other / there - 1).min() > 2 * apart
 
 
@@ -69,7 +69,7 @@ def test_the_beginning_of_a_video_is_computed_once(judges, monkeypatch):
         return read(output)
 
     monkeypatch.setattr(judge, "_read", kept)
-    told(judge, 255 - FRAMES_THWC)
+    answered(judge, 255 - FRAMES_THWC)
     whole, *later = [output.num_cached_tokens for output in outputs]
     assert whole < min(later)
     assert min(later) >= 0.5 * len(outputs[-1].prompt_token_ids)
@@ -78,12 +78,12 @@ def test_the_beginning_of_a_video_is_computed_once(judges, monkeypatch):
 def test_a_clip_that_is_too_long_is_a_reject_and_harms_no_other(judges):
     judge, _ = judges
     with pytest.raises(RowError, match="refused"):
-        told(judge, asked=["Is it? " * 1000])
-    assert told(judge).shape == (3, 2)
+        answered(judge, asked=["Is it? " * 1000])
+    assert answered(judge).shape == (3, 2)
 
 
 def test_a_model_without_eyes_is_refused(tmp_path):
-    with pytest.raises(RunError, match="no place for a video"):
+    with pytest.raises(RunError, match="takes no video"):
         load(qwen_vl.build_text(tmp_path), "vllm", vllm=Vllm(**SETTINGS))
 
 

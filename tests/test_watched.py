@@ -1,4 +1,4 @@
-"""A model that does not answer with yes or no stops the build at its first clip, and no row pays for it."""
+"""A model that does not answer with yes or no stops the build at its first clip, and no row is rejected."""
 
 import json
 from math import log
@@ -21,7 +21,7 @@ FRAMES_THWC = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(n
 
 
 class Answering:
-    """A judge that gives each question the mass that is named for it, 0 for others; it counts clips."""
+    """A judge with a given P(yes) per question, 0 for others; it keeps the questions of each call."""
 
     def __init__(self, **masses: float) -> None:
         self.masses, self.calls = masses, list[list[str]]()
