@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from gigavideo_data import video
-from gigavideo_data.engines import load_engine, needs_actor_pool, rows_at_once
+from gigavideo_data.engines import Kind, load_engine, needs_actor_pool, rows_at_once
 from gigavideo_data.errors import GigaVideoError, RunError
 from gigavideo_data.judges.watched import WatchedJudge
 from gigavideo_data.recipe import Limits, Place, Scale
@@ -115,7 +115,7 @@ class Worker:
                 self.engines[name] = self._load(kind, settings)
         return self.engines[name]
 
-    def _load(self, kind: str, settings: dict[str, Any]) -> Any:
+    def _load(self, kind: Kind, settings: dict[str, Any]) -> Any:
         import cv2
 
         cv2.setNumThreads(1)
@@ -203,10 +203,11 @@ class Ray:
         import ray.data
 
         name, stage = items[0].stage, STAGES[items[0].stage]
-        kind, backends = stage.engine, {item.engine.get("backend") for item in items}
+        kind = stage.engine
+        backends = {item.engine["backend"] for item in items} if kind else set()
         resident = kind is not None and any(needs_actor_pool(kind, backend) for backend in backends)
         # A worker that holds an engine is given as many rows as that answers together; there may be no other worker.
-        at_once = max(rows_at_once(kind, backend) for backend in backends) if resident else 1
+        at_once = max(rows_at_once(kind, backend) for backend in backends) if kind and resident else 1
         per_task = max(stage.rows_per_task, at_once)
         place = getattr(self.scale, stage.engine or "", Place())
         there = ray.cluster_resources().get("GPU", 0.0)

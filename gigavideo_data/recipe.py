@@ -65,7 +65,7 @@ class _Part(BaseModel):
 
 
 class PluginSettings(BaseModel):
-    """Free settings of a plug-in; it gets them as keyword arguments."""
+    """Free settings of a plug-in, its keyword arguments. A dataset publishes them, so they must not hold API keys."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, JsonValue]

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gigavideo_data import pixels, rewards, video
+from gigavideo_data.engines import Kind
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.generators.models import profile_of
 from gigavideo_data.generators.protocol import Shape, VideoGenerator
@@ -47,7 +48,7 @@ class Stage:
     """
 
     version: int
-    engine: str | None
+    engine: Kind | None
     run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]]
     rows_per_task: int = 1
 

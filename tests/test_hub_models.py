@@ -93,7 +93,7 @@ for name in ("org/judge", "org/judge@"):
 
 def test_a_model_of_several_commits_has_to_be_told_which(cache):
     several, none = offline(cache, REFUSED.replace("COMMITS", f"{COMMIT, OTHER}")).stdout.splitlines()
-    assert f"several commits of org/judge: say --model org/judge@{min(COMMIT, OTHER)}" in several
+    assert f"--model org/judge@{min(COMMIT, OTHER)}" in several
     assert none == "--model org/judge@: a revision is missing after the @"
 
 

@@ -13,7 +13,7 @@ from gigavideo_data import doctor, plugins
 from gigavideo_data.engines import generator_engine, judge_engine, load_engine
 from gigavideo_data.errors import RecipeError, RunError
 from gigavideo_data.evaluate import read_setting
-from gigavideo_data.recipe import Generator, Judge, load
+from gigavideo_data.recipe import Generator, Judge, PluginSettings, load
 from gigavideo_data.remake import withhold
 from gigavideo_data.verify import verify_folder
 from gigavideo_train.config import TrainConfig
@@ -128,7 +128,7 @@ def test_a_set_cannot_select_the_judge_of_an_evaluation(built):
     with pytest.raises(RecipeError, match="cannot select it"):
         read_setting(folder, "dev", ["judge.readout=text"])
     setting = read_setting(folder, "dev", option[1:])
-    assert setting.judge == Judge(backend="brightness", settings={"gain": 1.5})
+    assert setting.judge == Judge(backend="brightness", settings=PluginSettings(gain=1.5))
     assert setting.generator == Generator(), "a plug-in does not sample the models that are compared"
     with pytest.raises(RecipeError, match="diffusers models only"):
         read_setting(folder, "dev", [*option[1:], "generators.0.backend=painter", "generators.0.model=painter"])
@@ -162,13 +162,13 @@ def test_a_set_cannot_select_the_judge_of_samples(built):
 
 @pytest.mark.usefixtures("acme")
 def test_version_and_settings_are_the_identity(tmp_path, monkeypatch):
-    one = judge_engine(Judge(backend="brightness", settings={"gain": 1.5})).identity
-    assert one != judge_engine(Judge(backend="brightness", settings={"gain": 2.0})).identity
+    one = judge_engine(Judge(backend="brightness", settings=PluginSettings(gain=1.5))).identity
+    assert one != judge_engine(Judge(backend="brightness", settings=PluginSettings(gain=2.0))).identity
     assert judge_engine(Judge(backend="brightness")).identity["revision"] == "acme-video==1.2.0"
-    generator = Generator(backend="painter", model="acme/painter-2", settings={"size": 48})
+    generator = Generator(backend="painter", model="acme/painter-2", settings=PluginSettings(size=48))
     assert generator_engine(generator).identity["model"] == "acme/painter-2"
     monkeypatch.setattr(sys, "path", [str(package(tmp_path / "newer", "1.3.0")), *sys.path[1:]])
-    newer = judge_engine(Judge(backend="brightness", settings={"gain": 1.5})).identity
+    newer = judge_engine(Judge(backend="brightness", settings=PluginSettings(gain=1.5))).identity
     assert newer["revision"] == one["revision"].replace("1.2.0", "1.3.0")
 
 
@@ -178,7 +178,7 @@ def test_a_class_is_made_with_the_settings():
 
     frames_THWC = np.full((2, 8, 8, 3), 51, np.uint8)
     engines = [
-        load_engine("judge", judge_engine(Judge(backend=name, settings={"gain": 2.0})).settings)
+        load_engine("judge", judge_engine(Judge(backend=name, settings=PluginSettings(gain=2.0))).settings)
         for name in ("brightness", "loaded")
     ]
     function, made = (engine.answer(frames_THWC, 8.0, ["Is it dark?"]) for engine in engines)
