@@ -1,4 +1,4 @@
-"""Video files as other programs write them."""
+"""Write video files as other programs do."""
 
 from __future__ import annotations
 
