@@ -21,7 +21,7 @@ from gigavideo_data.typed_yaml import Document, KeyPath, overlay, override, read
 # In a wheel the recipes are in the package; in a checkout, beside it.
 _PACKAGE = Path(gigavideo_data.__file__).parent
 _FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
-_OLD_KEYS: dict[KeyPath, str] = {("like",): "extends", **RENAMED_KEYS}
+_OLD_KEYS: list[tuple[KeyPath, str]] = [(("like",), "extends"), *RENAMED_KEYS.items()]
 
 
 def load(
@@ -80,6 +80,8 @@ def _find(path_or_name: str) -> Path:
         return Path(path_or_name).expanduser()
     recipes = shipped()
     if path_or_name not in recipes:
+        if path_or_name in catalogue.names():
+            raise RecipeError(f"{path_or_name} is a dimension; use --recipe paper --dimensions {path_or_name}")
         raise RecipeError(
             f"no shipped recipe {path_or_name!r} (give a recipe of your own by its path: ./{path_or_name}.yaml); "
             f"{suggest(path_or_name, recipes)}"
@@ -119,7 +121,7 @@ def _with_dimensions(document: Document, dimensions: Sequence[str]) -> Document:
 
 
 def _refuse_old_keys(document: Document) -> None:
-    for path, new in _OLD_KEYS.items():
+    for path, new in _OLD_KEYS:
         values = document.data
         for key in path[:-1]:
             values = values.get(key) if isinstance(values, dict) else None

@@ -123,8 +123,8 @@ def test_measuring_gives_the_facts_of_decoding_and_keeps_no_frame():
 
 
 def test_the_arithmetic_works_without_pyav_and_opencv(monkeypatch):
-    for module in ("av", "cv2"):
-        monkeypatch.setitem(sys.modules, module, None)
+    for package in ("av", "cv2"):
+        monkeypatch.setitem(sys.modules, package, None)
     for module in (video, resampling):
         importlib.reload(module)
     assert resampling.valid_num_frames(80, 4) == 77
