@@ -116,7 +116,7 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path, content: bytes, 
 def test_a_missing_recipe_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'quickstart'"):
         load("quikstart")
-    with pytest.raises(RecipeError, match="use --recipe paper --dimensions mechanics$"):
+    with pytest.raises(RecipeError, match=r"use --recipe paper --dimensions mechanics$"):
         load("mechanics")
     with pytest.raises(RecipeError, match="No such file"):
         load(str(tmp_path / "none.yaml"))
