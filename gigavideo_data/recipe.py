@@ -83,9 +83,7 @@ class Writer(_Part):
             raise ValueError("backend: the grammar has no settings; set http or vllm, or remove the other keys")
         if self.revision is not None and self.backend != "vllm":
             raise ValueError("revision: only for backend vllm; an endpoint chooses its own revision")
-        _only_with_vllm(self)
-        if (self.backend == "http") != (self.endpoint is not None):
-            raise ValueError("endpoint: only for backend http, which needs one, such as http://localhost:8000/v1")
+        _check_backend(self)
         return self
 
 
@@ -180,17 +178,17 @@ class Judge(_Part):
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Judge:
-        _only_with_vllm(self)
         if (self.backend == "miniature") != (self.model == "miniature"):
             raise ValueError("model: 'miniature' is the only model of backend miniature; name the judge's model")
-        if (self.backend == "http") != (self.endpoint is not None):
-            raise ValueError("endpoint: only for backend http, which needs one, such as http://localhost:8000/v1")
+        _check_backend(self)
         return self
 
 
-def _only_with_vllm(part: Writer | Judge) -> None:
+def _check_backend(part: Writer | Judge) -> None:
     if part.backend != "vllm" and part.vllm != Vllm():
         raise ValueError("vllm: only for backend vllm; remove it")
+    if (part.backend == "http") != (part.endpoint is not None):
+        raise ValueError("endpoint: only for backend http, which needs one, such as http://localhost:8000/v1")
 
 
 class Counting(_Part):
