@@ -1,8 +1,8 @@
-"""A table of captioned clips, real or made elsewhere: which of its rows can be used, and why the others cannot.
+"""Choose the usable rows of a table of captioned clips, real or made elsewhere, with a reason for every other row.
 
-CSV, TSV or Parquet, with a caption and the name of a clip in each row, both taken letter by letter. Koala-36M's columns
-are understood as they are: the name of a clip is that of its source with an index, its times are written as a list of
-two texts, and its training suitability runs from about 2.5 to 5.
+CSV, TSV or Parquet, with a caption and the name of a clip in each row, both used exactly as written. The columns of
+Koala-36M are supported: a clip's name is that of its source with an index, its times are a list of two texts, and its
+training suitability is between about 2.5 and 5.
 """
 
 from __future__ import annotations
@@ -22,24 +22,39 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.reasons import NotWanted
 from gigavideo_data.texts import flaw_of
 
-# What a column may be called, the first one found counts.
-CAPTION = ("caption", "prompt", "text")
-CLIP = ("videoID", "clip", "file", "video", "path", "id")
-TIMES = ("timestamp",)
-SUITABILITY = ("video_training_suitability_score", "suitability", "vtss")
-DIMENSION = ("dimension",)
-KINDS = (CAPTION, CLIP, TIMES, SUITABILITY, DIMENSION)
-Cells = dict[tuple[str, ...], Any]  # of a row, by kind of column
-BATCH = 1000  # rows read at once
+# The names that each column may have; the first one found is used.
+COLUMNS = {
+    "caption": ("caption", "prompt", "text"),
+    "clip": ("videoID", "clip", "file", "video", "path", "id"),
+    "times": ("timestamp",),
+    "suitability": ("video_training_suitability_score", "suitability", "vtss"),
+    "dimension": ("dimension",),
+}
+NOT_TEXT = frozenset({"times", "suitability"})
+BATCH = 1000  # rows read at a time
 BARE_NAME = re.compile(r"[^./\\][^/\\]*")
 _TIME = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """One usable row: caption, the clip's bare name, and where it lies in its source (seconds), if the table says.
+class Cells:
+    """The cells of one row: text as it is written, None if it is empty or the table has no such column.
 
-    `dimension` is what a prompt was written for, where the table says that.
+    Times and suitability of a Parquet table have its own types.
+    """
+
+    caption: str | None = None
+    clip: str | None = None
+    times: Any = None
+    suitability: Any = None
+    dimension: str | None = None
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """One usable row: caption, the clip's bare name, and its times in its source (seconds), None if not in the table.
+
+    `dimension` is what the prompt was written for, None if not in the table.
     """
 
     caption: str
@@ -57,60 +72,58 @@ def choose(
     *,
     needs_dimension: bool = False,
 ) -> tuple[list[Captioned], list[tuple[str, NotWanted]]]:
-    """The first `count` rows that can be used.
+    """Return the first `count` usable rows, and the rows rejected before them.
 
     Args:
         table: .csv, .tsv or .parquet.
-        count: how many.
-        max_seconds: clips that are told to be longer fall.
-        min_suitability: rows with less fall, and so do those without; None takes all.
-        needs_dimension: whether the table must say what a prompt was written for.
+        count: the largest number of usable rows.
+        max_seconds: clips with longer times are rejected.
+        min_suitability: rows with less, or without a value, are rejected; None accepts all.
+        needs_dimension: whether the table must have a column `dimension`.
 
     Returns:
-        The rows, and for each row passed over on the way its clip and why: no_caption, bad_name, bad_times, too_long,
+        The usable rows, and of each rejected row its clip and the reason: no_caption, bad_name, bad_times, too_long,
         low_suitability.
 
     Raises:
-        RecipeError: the table cannot be read, a column that is needed is missing, or a cell of it is no text.
+        RecipeError: the table cannot be read, a required column is missing, or a cell is not text.
     """
-    chosen: list[Captioned] = []
-    fallen: list[tuple[str, NotWanted]] = []
-    needed = [CAPTION, CLIP, *([SUITABILITY] if min_suitability is not None else [])]
-    for row in _rows(table, [*needed, *([DIMENSION] if needs_dimension else [])]):
-        if len(chosen) == count:
+    usable: list[Captioned] = []
+    rejected: list[tuple[str, NotWanted]] = []
+    optional = {"suitability": min_suitability is not None, "dimension": needs_dimension}
+    for row in _rows(table, ["caption", "clip", *(name for name, needed in optional.items() if needed)]):
+        if len(usable) == count:
             break
-        found = _read(row, max_seconds, min_suitability)
-        if isinstance(found, Captioned):
-            chosen.append(found)
+        outcome = _checked(row, max_seconds, min_suitability)
+        if isinstance(outcome, Captioned):
+            usable.append(outcome)
         else:
-            fallen.append((row.get(CLIP) or "", found))
-    return chosen, fallen
+            rejected.append((row.clip or "", outcome))
+    return usable, rejected
 
 
-def _read(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | NotWanted:
-    """The row, or why it falls."""
-    caption, clip = " ".join((row.get(CAPTION) or "").split()), row.get(CLIP) or ""
+def _checked(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | NotWanted:
+    """The row, or why it is rejected."""
+    caption, clip = " ".join((row.caption or "").split()), row.clip or ""
     if flaw_of(caption):
         return "no_caption"
     if not BARE_NAME.fullmatch(clip) or not clip.isprintable():
-        return "bad_name"  # a bare name: the folder is said elsewhere, and nothing leads out of it
-    times = row.get(TIMES)
-    if times is None:
+        return "bad_name"  # anything else could lead out of the folder
+    if row.times is None:
         start_s = end_s = None
     else:
-        span = _span(times)
+        span = _span(row.times)
         if span is None:
             return "bad_times"
         start_s, end_s = span
         if end_s - start_s > max_seconds:
             return "too_long"
-    if min_suitability is not None and not (_float(row.get(SUITABILITY)) or 0.0) >= min_suitability:
+    if min_suitability is not None and not (_float(row.suitability) or 0.0) >= min_suitability:
         return "low_suitability"
-    return Captioned(caption, clip, start_s, end_s, row.get(DIMENSION))
+    return Captioned(caption, clip, start_s, end_s, row.dimension)
 
 
-def _rows(table: Path, needed: list[tuple[str, ...]]) -> Iterator[Cells]:
-    """The cells that count; those of text as they stand there, None where there are none."""
+def _rows(table: Path, needed: list[str]) -> Iterator[Cells]:
     where, ending = f"table {table}", table.suffix.lower()
     if ending not in (".parquet", *tables.DELIMITERS):
         raise RecipeError(f"{where}: must be .csv, .tsv or .parquet")
@@ -121,52 +134,52 @@ def _rows(table: Path, needed: list[tuple[str, ...]]) -> Iterator[Cells]:
             rows = tables.rows(table, where)
             columns = _columns(list(next(rows)[1]), where, needed)
             for _, row in rows:
-                yield {kind: row[name] or None for kind, name in columns.items()}
+                yield Cells(**{name: row[column] or None for name, column in columns.items()})
     except (OSError, pa.ArrowException) as error:
         raise RecipeError(f"{where}: cannot be read ({_short(error)})") from error
 
 
-def _parquet_rows(table: Path, where: str, needed: list[tuple[str, ...]]) -> Iterator[Cells]:
+def _parquet_rows(table: Path, where: str, needed: list[str]) -> Iterator[Cells]:
     with pq.ParquetFile(table) as file:
         schema = file.schema_arrow
         columns = _columns(schema.names, where, needed)
-        for kind in (CAPTION, CLIP, DIMENSION):
-            if kind in columns:
-                _check_type(schema.field(columns[kind]), where, numbers=kind is CLIP)
+        for name in columns.keys() - NOT_TEXT:
+            _check_type(schema.field(columns[name]), where, numbers=name == "clip")
         number = 0
         for batch in file.iter_batches(BATCH, columns=list(columns.values())):
             for at in range(batch.num_rows):
                 number += 1
-                yield {kind: _cell(batch[name][at], kind, f"{where}: row {number}") for kind, name in columns.items()}
+                place = f"{where}: row {number}"
+                yield Cells(**{name: _cell(batch[column][at], name, place) for name, column in columns.items()})
 
 
-def _columns(names: list[str], where: str, needed: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Which of the table's columns is which; the first name found counts."""
-    for kind in needed:
-        if not set(kind) & set(names):
-            raise RecipeError(f"{where}: no column {' or '.join(kind)}; it has {', '.join(names)}")
-    found = {kind: next((name for name in kind if name in names), None) for kind in KINDS}
-    return {kind: name for kind, name in found.items() if name is not None}
+def _columns(names: list[str], where: str, needed: list[str]) -> dict[str, str]:
+    """The table's columns by the fields of `Cells`."""
+    columns = {field: next((name for name in COLUMNS[field] if name in names), None) for field in COLUMNS}
+    for field in needed:
+        if columns[field] is None:
+            raise RecipeError(f"{where}: no column {' or '.join(COLUMNS[field])}; it has {', '.join(names)}")
+    return {field: name for field, name in columns.items() if name is not None}
 
 
 def _check_type(column: pa.Field, where: str, *, numbers: bool) -> None:
-    """Refuse what has no spelling of its own: the name 007 as a number, or a caption in bytes."""
+    """Refuse cells without a definite spelling: the name 007 as a number, or a caption in bytes."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     if not any(fits(kind) for fits in text) and not (numbers and pa.types.is_integer(kind)):
         raise RecipeError(f"{where}: column {column.name} holds {kind}, not text; save it as text")
 
 
-def _cell(scalar: pa.Scalar, kind: tuple[str, ...], where: str) -> Any:
+def _cell(scalar: pa.Scalar, name: str, where: str) -> Any:
     try:
         value = scalar.as_py()
     except UnicodeDecodeError as error:
         raise RecipeError(f"{where}: not UTF-8 text ({error.object[:60]!r}); save it as UTF-8") from error
-    return value if value is None or kind in (TIMES, SUITABILITY) else str(value)
+    return value if value is None or name in NOT_TEXT else str(value)
 
 
 def _span(text: Any) -> tuple[float, float] | None:
-    """Seconds from "['0:00:01.5', '0:00:04']", read as a literal and nothing more; None if it is something else."""
+    """Seconds from "['0:00:01.5', '0:00:04']", read as a Python literal, never evaluated; None for anything else."""
     try:
         parts = ast.literal_eval(text) if isinstance(text, str) else text
     except (ValueError, SyntaxError):

@@ -34,6 +34,43 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _complete_recipe(incomplete: str) -> list[tuple[str, str]]:
+    """Shipped recipes for the shell's completion, each with its description."""
+    from gigavideo_data.recipe_loading import description, shipped
+
+    return [(name, description(path)) for name, path in shipped().items() if name.startswith(incomplete)]
+
+
+def _complete_dimensions(incomplete: str) -> list[str]:
+    """Dimensions for the shell's completion, after those of the list so far."""
+    from gigavideo_data.dimensions import catalogue
+
+    given, comma, last = incomplete.rpartition(",")
+    names = (name for name in catalogue.names() if name not in given.split(","))
+    return [f"{given}{comma}{name}" for name in names if name.startswith(last)]
+
+
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        metavar="RECIPE",
+        help="A YAML file, or the name of a shipped recipe (see `gv-data recipes`).",
+        autocompletion=_complete_recipe,
+    ),
+]
+Dimensions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="The dimensions to improve (see `gv-data dimensions`).  [default: those of the recipe]",
+        autocompletion=_complete_dimensions,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, such as prompts.variants=2."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Tag = Annotated[str | None, typer.Option(metavar="vX.Y.Z", help="Its version.  [default: the next one]")]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it has to be made.")]
@@ -47,10 +84,11 @@ def main() -> None:
 
 @app.command()
 def build(
-    recipe: Annotated[str, typer.Option(help="A YAML file, or the name of a shipped recipe (see `gv-data recipes`).")],
+    recipe: RecipeName,
     out: Annotated[Path | None, typer.Option(help="The dataset's folder.  [default: runs/<recipe name>]")] = None,
     store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value.")] = None,
+    dimensions: Dimensions = None,
+    overrides: Overrides = None,
     retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try given-up rows again.")] = False,
     push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish it on the Hub when done.")] = None,
     tag: Tag = None,
@@ -59,9 +97,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Make a dataset: prompts, videos, scores, and a page to look at. Interrupted, the same command goes on."""
-    from gigavideo_data.recipe import load
+    from gigavideo_data.recipe_loading import load
 
-    resolved = load(recipe, overrides or [])
+    resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
     out = out or Path("runs") / resolved.name
 
     from gigavideo_data import inspect
@@ -174,15 +212,16 @@ def _facts(done: Published) -> dict[str, Any]:
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Option(help="A YAML file, or the name of a shipped recipe (see `gv-data recipes`).")],
+    recipe: RecipeName,
     store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value.")] = None,
+    dimensions: Dimensions = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Say what a build would make, what the store has of it, and what the rest may cost. Touches nothing."""
-    from gigavideo_data.recipe import load
+    from gigavideo_data.recipe_loading import load
 
-    resolved = load(recipe, overrides or [])
+    resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
 
     from gigavideo_data import plan as planning
     from gigavideo_data.store import Store
@@ -315,10 +354,10 @@ def _rejudge(
 ) -> dict[str, Any]:
     from gigavideo_data.folder_read import read_manifest
     from gigavideo_data.progress import Progress
-    from gigavideo_data.recipe import load
+    from gigavideo_data.recipe_loading import load
     from gigavideo_data.rejudge import rejudge
 
-    resolved = load(recipe, overrides, read_manifest(folder)["dimensions"])
+    resolved = load(recipe, overrides, dataset_dimensions=read_manifest(folder)["dimensions"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Progress(console) as progress:
         facts = rejudge(folder, resolved, out, store, progress)
@@ -342,10 +381,10 @@ def remake(
     from gigavideo_data.folder_read import read_manifest
     from gigavideo_data.pipeline import at_work
     from gigavideo_data.progress import Progress
-    from gigavideo_data.recipe import running
+    from gigavideo_data.recipe_loading import load
     from gigavideo_data.remake import remake as make_again
 
-    recipe = running(read_manifest(folder)["dimensions"], overrides or [])
+    recipe = load(None, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Progress(console) as progress, at_work(recipe, out, store, progress) as work:
         facts = make_again(folder, out, folders, work)
@@ -425,9 +464,9 @@ def eval_(
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the project."""
-    from gigavideo_data.recipe import shipped
+    from gigavideo_data.recipe_loading import description, shipped
 
-    rows = [{"name": name, "about": _first_comment(path), "path": str(path)} for name, path in shipped().items()]
+    rows = [{"name": name, "about": description(path), "path": str(path)} for name, path in shipped().items()]
     if not as_json:
         _table(("name", "about"), rows)
     _data(rows, as_json)
@@ -493,16 +532,15 @@ def _existing(dataset: Path) -> Path:
     return folder
 
 
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]
+
+
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise RecipeError(f"{option} {text}: must look like {example}")
     return name, value
-
-
-def _first_comment(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def _lines(value: Any) -> str:

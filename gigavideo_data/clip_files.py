@@ -1,7 +1,7 @@
-"""Which file of a folder a table means by a name: the one of that name, whose ending may be left out or in capitals.
+"""Find the file of a clip in a folder by its name in a table; the name's ending may be missing or in another case.
 
-Where the table gives times, a clip that is not there is cut out of its source: the name less its last "_" part. Without
-times it is not, for the source is another video than the one that was captioned.
+If the table has times, a clip without a file of its own is cut out of its source: the name without its last "_" part.
+Without times it is not, because the source is a different video from the captioned one.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ class ClipFiles:
             timed: whether the table gives its times.
 
         Raises:
-            RowError: no_clip: there is no such file, or several can be meant.
+            RowError: no_clip: there is no such file, or several are possible.
         """
         names = [clip, *filter(None, [clip.rpartition("_")[0]] if timed else [])]
         for name in names:
-            files = self._meant_by(name)
+            files = self._files_of(name)
             if len(files) > 1:
-                raise RowError("no_clip", f"{name} can be {' or '.join(files)}: give its ending, letter by letter")
+                raise RowError("no_clip", f"{name} can be {' or '.join(files)}: give its exact ending")
             if files:
                 return self.folder / files[0], name == clip
-        looked_for = " and no source ".join(names)
-        raise RowError("no_clip", f"no file {looked_for}, as it stands or with {', '.join(ENDINGS)}")
+        missing = " and no source ".join(names)
+        raise RowError("no_clip", f"no file {missing}, as written or with {', '.join(ENDINGS)}")
 
-    def _meant_by(self, name: str) -> list[str]:
+    def _files_of(self, name: str) -> list[str]:
         if name in self._names:
             return [name]
         stem, ending = PurePath(name).stem, PurePath(name).suffix
-        meant = self._by_stem.get(_composed(name), [])
+        files = self._by_stem.get(_composed(name), [])
         if ending.lower() in ENDINGS:
             same = self._by_stem.get(_composed(stem), [])
-            meant = meant + [file for file in same if PurePath(file).suffix.lower() == ending.lower()]
-        return sorted(meant)
+            files = files + [file for file in same if PurePath(file).suffix.lower() == ending.lower()]
+        return sorted(files)
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -60,12 +60,12 @@ class ClipFiles:
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        found = defaultdict(list)
+        files = defaultdict(list)
         for name in self._names:
-            found[_composed(PurePath(name).stem)].append(name)
-        return dict(found)
+            files[_composed(PurePath(name).stem)].append(name)
+        return dict(files)
 
 
 def _composed(name: str) -> str:
-    """One spelling of accented letters: archives made on a Mac spell them in two parts."""
+    """The composed form of accented letters; archives made on a Mac have the decomposed form."""
     return unicodedata.normalize("NFC", name)

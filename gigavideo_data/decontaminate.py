@@ -1,7 +1,7 @@
-"""Block-lists: prompts of benchmarks that must not become training prompts. Pure, but for reading the files.
+"""Block-lists: prompts of benchmarks that must not become training prompts. Pure, except for reading the files.
 
-A prompt falls if it equals a blocked one once case and punctuation are gone, if it holds half of its word sequences, or
-if it says nearly the same.
+A prompt is rejected if it equals a blocked one without case and punctuation, contains half of its word sequences, or is
+nearly the same.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from gigavideo_data.prompts import Seen, normalised
 from gigavideo_data.reasons import NotWanted
 
 GRAM = 5  # words in a sequence; the whole of a blocked prompt that is shorter
-MIN_WORDS = 3  # shorter ones ("a dog") are in every second prompt: they must be equal to count
+MIN_WORDS = 3  # a shorter blocked prompt ("a dog") is part of many prompts, so only equal prompts are rejected for it
 CONTAINED = 0.5  # of a blocked prompt's sequences
-LIKENESS = 0.85
-TEXT_KEYS = ("prompt_en", "prompt", "caption", "text")  # what a prompt is called in tables and objects
+SIMILARITY = 0.85
+TEXT_KEYS = ("prompt_en", "prompt", "caption", "text")  # names of the prompt in tables and objects
 
-Found = tuple[str, str]  # where a prompt stands, and the prompt
+Found = tuple[str, str]  # the place of a prompt (file and line), and the prompt
 
 
 class Blocklist:
-    """Blocked prompts, ready to be compared with."""
+    """An index of blocked prompts."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        """Index some prompts; empty ones are left out."""
+        """Index some prompts; empty ones are ignored."""
         blocked = list(dict.fromkeys(filter(None, map(normalised, texts))))
-        self._seen = Seen(LIKENESS, blocked)
+        self._seen = Seen(SIMILARITY, blocked)
         self._num_grams: list[int] = []
         self._holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, text in enumerate(blocked):
@@ -44,7 +44,7 @@ class Blocklist:
         self._sizes = sorted({len(gram) for gram in self._holders})
 
     def reason(self, prompt: str) -> NotWanted | None:
-        """Why a prompt falls: blocked, blocked_words or blocked_near; None if it does not."""
+        """Why a prompt is rejected: blocked, blocked_words or blocked_near; None if it is not."""
         double = self._seen.double(prompt)
         if double == "duplicate":
             return "blocked"
@@ -59,15 +59,15 @@ class Blocklist:
 
 
 def read(path: Path) -> list[str]:
-    """The prompts of a block-list, by the ending of its name: lines (.txt), rows (.csv, .tsv), or JSON (.json, .jsonl).
+    """Read the prompts of a block-list: lines (.txt), rows (.csv, .tsv), or JSON (.json, .jsonl).
 
-    A table names the column of prompts `prompt_en`, `prompt`, `caption` or `text`. So do objects of JSON. A .json file
-    holds a list of texts or objects, such lists by name, or texts or objects by prompt, and numbers or words beside
-    them; a line of a .jsonl file holds one text or object.
+    The prompts of a table or of JSON objects are called `prompt_en`, `prompt`, `caption` or `text`. A .json file
+    contains a list of texts or objects, such lists by name, or texts or objects by prompt, perhaps with numbers or
+    words beside them; a line of a .jsonl file contains one text or object.
 
     Raises:
-        RecipeError: it cannot be read, holds no prompts, or something in it cannot be understood: a list that blocks
-            less than it seems to is worse than none.
+        RecipeError: it cannot be read, has no prompts, or a part of it cannot be understood: a list that blocks less
+            than expected is worse than none.
     """
     path, where = path.expanduser(), f"blocklists: {path}"
     reader = READERS.get(path.suffix.lower())
@@ -78,10 +78,10 @@ def read(path: Path) -> list[str]:
     except OSError as error:
         raise RecipeError(f"{where}: cannot be read ({error.strerror}); check the path") from error
     if not found:
-        raise RecipeError(f"{where}: holds no prompts")
+        raise RecipeError(f"{where}: contains no prompts")
     for here, text in found:
         if not normalised(text):
-            raise RecipeError(f"{here}: {text!r} has no words to block; take it out")
+            raise RecipeError(f"{here}: {text!r} has no words to block; remove it")
     return [text for _, text in found]
 
 
@@ -91,7 +91,7 @@ def _of_lines(path: Path, where: str) -> Iterator[Found]:
         if line.lstrip().startswith(("{", "[{", '["')):
             raise RecipeError(f"{here}: is JSON; name the file .json, or .jsonl if each line is one object")
         if "\t" in line.strip():
-            raise RecipeError(f"{here}: has several columns; name the file .tsv and name its columns in the first line")
+            raise RecipeError(f"{here}: has several columns; name the file .tsv, with column names in its first line")
         if line.strip():
             yield here, line
 
@@ -105,7 +105,7 @@ def _of_table(path: Path, where: str) -> Iterator[Found]:
         here = f"{where}: row {number}"
         texts = _texts_of(row)
         if not texts:
-            raise RecipeError(f"{here}: no prompt; fill it in, or take the row out")
+            raise RecipeError(f"{here}: no prompt; fill it in, or remove the row")
         yield from ((here, text) for text in texts)
 
 
@@ -142,7 +142,7 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _of_list(items: list[Any], where: str) -> Iterator[Found]:
-    """Texts, or objects that hold one."""
+    """Texts, or objects with a text."""
     for number, item in enumerate(items, 1):
         texts = [item] if isinstance(item, str) else _texts_of(item) if isinstance(item, dict) else []
         if not texts:
@@ -152,7 +152,7 @@ def _of_list(items: list[Any], where: str) -> Iterator[Found]:
 
 
 def _of_object(value: dict[str, Any], where: str) -> Iterator[Found]:
-    """One object with a text; or lists by name; or by prompt, perhaps cut short, what belongs to it."""
+    """One object with a text; or lists by name; or values by prompt, which may be shortened."""
     with_text = bool(_texts_of(value)) or any(isinstance(held, list) for held in value.values())
     for key, held in value.items():
         here = f"{where}: {key!r}"

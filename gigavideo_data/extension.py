@@ -1,7 +1,7 @@
-"""Prompt extension: what a language model is asked to make of a base prompt, and what must still be there. Pure.
+"""Prompt extension: the messages that ask a language model to extend a base prompt, and the check of the result. Pure.
 
-A dimension tests facts: a number, an order, a camera move, a thing. An extension that loses one makes a prompt for
-which a right video is scored wrong, so the facts are looked for in the text, by words alone.
+A dimension tests facts: a number, an order, a camera move, an object. If an extension loses one, a correct video gets a
+low score, so the words of the extension are searched for each fact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gigavideo_data.prompts import normalised
 
 
 class Extended(BaseModel):
-    """What a model answers when asked to extend a prompt."""
+    """A model's answer to `ask`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -26,14 +26,14 @@ class Extended(BaseModel):
 
 @dataclass(frozen=True)
 class Style:
-    """How prompts looked that a family of models was trained with: words, and what they tell."""
+    """The style of the prompts that a family of models was trained with: number of words (min, max), and content."""
 
     words: tuple[int, int]
     tells: str
 
 
-# By family of the target model. Wan's own extension asks for these things in this length; the others' published
-# examples are alike, shorter for LTX-Video, which wants one flowing paragraph in the order of what is seen.
+# By family of the target model. Wan's own prompt extension asks for this content and length; the published examples of
+# the others are similar, and shorter for LTX-Video, which expects one paragraph in the order of events.
 STYLES = {
     "wan": Style(
         (60, 120),
@@ -56,7 +56,7 @@ STYLES = {
     ),
 }
 
-# Variant 0 is the prompt as it is; others change what no dimension tests, one thing at a time.
+# Variant 0 adds nothing; each other variant changes one property that no dimension tests.
 VARIANTS = (
     "",
     "Set it in another light: an hour of the day or a kind of lamp that the prompt does not suggest.",
@@ -77,12 +77,12 @@ EXTEND = """You extend short prompts for a text-to-video model into the long for
 
 
 def ask(prompt: str, family: str, variant: int) -> list[dict[str, str]]:
-    """Messages that ask for the extension of a prompt.
+    """Return messages that ask for the extension of a prompt.
 
     Args:
         prompt: the base prompt.
         family: of the target model, a key of `STYLES`.
-        variant: number of the style variant; beyond the table they begin again, and only the seed differs.
+        variant: number of the style variant, modulo their number; repeated variants differ only by their seed.
     """
     style = STYLES[family]
     change = VARIANTS[variant % len(VARIANTS)]
@@ -92,15 +92,15 @@ def ask(prompt: str, family: str, variant: int) -> list[dict[str, str]]:
 
 
 def lost_facts(base: str, extended: str, objects: list[str]) -> list[str]:
-    """What a base prompt states and its extension no longer does, in words; empty if nothing is lost.
+    """The facts of a base prompt that its extension lost, in words; empty if there are none.
 
-    Looked at: the things named, numbers with what they count, the order of two parts, and camera moves, of which none
-    may be added where one is stated.
+    Checked are the objects, numbers with what they count, the order of two parts, and camera moves. If the base prompt
+    states a camera move, the extension must not add another one.
     """
     words = normalised(extended).split()
     stems = {_stem(word) for word in words}
     lost = [f"the thing {thing!r}" for thing in objects if _stem(normalised(thing).split()[-1]) not in stems]
-    lost += [f"the number in {' '.join(said)!r}" for said in _counted(base) if not _counts(said, words)]
+    lost += [f"the number in {' '.join(phrase)!r}" for phrase in _counted(base) if not _counts(phrase, words)]
     moves, now = camera_moves(base), camera_moves(extended)
     if moves - now:
         lost.append(f"the camera move {', '.join(sorted(moves - now))}")
@@ -116,7 +116,7 @@ def lost_facts(base: str, extended: str, objects: list[str]) -> list[str]:
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 NUMBERS |= {"eleven": 11, "twelve": 12, "pair": 2, "dozen": 12}
 _ORDER = frozenset({"then", "before", "after", "afterwards", "finally", "next", "once", "followed", "until", "later"})
-_CAMERA = {  # label -> words that say so; the verbs in all their forms
+_CAMERA = {  # label -> pattern of the words for it, with all forms of the verbs
     "zoom in": r"\bzoom\w*\s+(?:\w+\s+){0,2}?in(?:to|wards?)?\b|\bpush\w*\s+in\b|\bdolly\s+in\b|\bmov\w+\s+closer\b",
     "zoom out": r"\bzoom\w*\s+(?:\w+\s+){0,2}?out(?:wards?)?\b|\bpull\w*\s+(?:back|out)\b|\bdolly\s+out\b",
     "pan left": r"\bpan\w*\s+(?:\w+\s+){0,3}?left(?:wards?)?\b",
@@ -130,13 +130,13 @@ _CAMERA = {  # label -> words that say so; the verbs in all their forms
 
 
 def camera_moves(text: str) -> set[str]:
-    """Names of the camera moves that a text states."""
+    """The camera moves that a text states."""
     plain = re.sub(r"\bfrom (?:the )?\w+ to\b", "to", " ".join(text.casefold().split()))
     return {name for name, pattern in _CAMERA.items() if re.search(pattern, plain)}
 
 
 def _stem(word: str) -> str:
-    """Enough of a word that its plural and its usual verb forms are equal."""
+    """The stem of a word, equal for its plural and its usual verb forms."""
     for ending, rest in (
         ("ies", "y"),
         ("sses", "ss"),
@@ -167,25 +167,27 @@ def _number(word: str) -> int | None:
 
 
 def _counted(text: str) -> list[list[str]]:
-    """Each number above one with the three words that follow it."""
+    """Each number above one, with the three words after it."""
     words = normalised(text).split()
     return [words[at : at + 4] for at, word in enumerate(words) if (_number(word) or 1) > 1]
 
 
-def _counts(said: list[str], words: list[str]) -> bool:
-    """Whether words hold the same number shortly before one of the words that it counted."""
-    counted = {_stem(word) for word in said[1:]} - _SMALL
+def _counts(phrase: list[str], words: list[str]) -> bool:
+    """Whether `words` contain the number of `phrase` shortly before one of the words that it counts."""
+    counted = {_stem(word) for word in phrase[1:]} - _SMALL
     for at, word in enumerate(words):
-        if _number(word) == _number(said[0]) and (counted & {_stem(w) for w in words[at + 1 : at + 7]} or not counted):
+        if _number(word) == _number(phrase[0]) and (
+            counted & {_stem(w) for w in words[at + 1 : at + 7]} or not counted
+        ):
             return True
     return False
 
 
 def _same_order(base: str, words: list[str], objects: list[str]) -> bool:
-    """Whether two parts joined by "then" or "before" are told in that order.
+    """Whether two parts joined by "then" or "before" keep their order.
 
-    Each part is looked for by the words that only it has and that name no thing, which is named at the beginning in any
-    order; their first mentions are averaged, since a single word may be said twice.
+    The position of a part is the mean position of the words that only it has, without the names of objects, which may
+    all come first. It is a mean because a single word may occur twice.
     """
     parts = re.split(r"\b(?:and then|then|before)\b", normalised(base), maxsplit=1)
     if len(parts) < 2:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.recipe import current_keys
 from gigavideo_data.schema import FILE_NAME, MAX_PROBLEMS, ROW_SCHEMA, check_format, completed
 from gigavideo_data.sums import sha256_of
 
@@ -114,6 +115,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
         check_format(str(manifest["format"]), str(path))
         Manifest.model_validate(manifest)
+        for built in (manifest, *manifest.get("merged", ())):
+            built["recipe"] = current_keys(built["recipe"])
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:MAX_PROBLEMS])
         raise DatasetError(f"{path}: {wrong}. Build the dataset again; finished work is kept.") from error

@@ -1,7 +1,6 @@
-"""What goes into a build: written prompts, captions with their real clips, and videos that were made elsewhere.
+"""The source rows of a build: written prompts, captions with their real clips, and videos that were made elsewhere.
 
-Each is a row that may be rejected already, with the reason: nothing is passed over in silence. Mistakes in tables
-are said before anything is made.
+A row may be rejected here already, with a reason; no row is dropped silently. Tables are checked before any model runs.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.generators.models import profile_of, warnings_for
 from gigavideo_data.prompts import Seen
 from gigavideo_data.reasons import NotWanted
-from gigavideo_data.recipe import Imported, Recipe
+from gigavideo_data.recipe import Imported, Recipe, original_keys
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record, rejection
@@ -32,77 +31,77 @@ from gigavideo_data.store import content_key
 
 EVAL_SPLITS = ("dev", "test")
 
-NAMED = 3  # files and dimensions that one remark names
+MAX_LISTED = 3  # files or dimensions in one warning
 
-Fate = tuple[Row, Record | None]  # a row, and the record of its rejection, if it was rejected
+SourceRow = tuple[Row, Record | None]  # a row, and the record of its rejection, if it was rejected
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a recipe takes of one table of clips.
+    """The rows that a recipe uses of one table of clips.
 
     Attributes:
-        key: the recipe's part that names it.
+        key: the key of the recipe that names the table.
         path: of the table.
         folder: of the clips.
-        chosen: rows to be used.
-        lacking: rows without a file, each with the record of that.
-        passed_over: clips of the rows that cannot be used, each with the reason.
+        usable: rows whose clips exist.
+        without_clip: rows whose clips do not exist, each with the record of its rejection.
+        rejected: clips of the rows that cannot be used, each with the reason.
     """
 
     key: str
     path: Path
     folder: Path
-    chosen: list[Captioned]
-    lacking: list[tuple[Captioned, Record]]
-    passed_over: list[tuple[str, NotWanted]]
+    usable: list[Captioned]
+    without_clip: list[tuple[Captioned, Record]]
+    rejected: list[tuple[str, NotWanted]]
 
     @property
     def num_rows(self) -> int:
-        """Rows that can be used, if their files are there."""
-        return len(self.chosen) + len(self.lacking)
+        """The number of rows that can be used if their clips exist."""
+        return len(self.usable) + len(self.without_clip)
 
 
-def intake(recipe: Recipe, runner: Runner) -> list[Fate]:
-    """All rows of a build before the first stage that they pass one by one.
+def intake(recipe: Recipe, runner: Runner) -> list[SourceRow]:
+    """All rows of a build, as they enter its first stage.
 
     Raises:
-        RunError: a writer could not write at all.
+        RunError: the writer wrote no prompts at all for a dimension.
         RecipeError: a table or a block-list cannot be read.
     """
-    captioned, imported = _tables(recipe)  # and so the mistakes in them, before anything is made
-    for remark in _remarks(recipe, captioned, imported):
-        runner.progress.note(remark)
+    captioned, imported = _tables(recipe)  # first, so that mistakes in tables are reported before any model runs
+    for warning in _warnings(recipe, captioned, imported):
+        runner.progress.note(warning)
     blocklist = Blocklist(text for path in recipe.blocklists for text in decontaminate.read(Path(path)))
-    taken = [*_written(recipe, runner), *_captions(recipe, captioned, runner)]
-    for wanted, table in zip(recipe.imports, imported, strict=True):
-        taken += _imported(wanted, table, recipe, runner)
-    rows = [row for row, reject in taken if reject is None]
-    reasons = _separate(rows, recipe.prompts.likeness, blocklist)
-    separated = [
+    sources = [*_written(recipe, runner), *_captions(recipe, captioned, runner)]
+    for part, table in zip(recipe.imports, imported, strict=True):
+        sources += _imported(part, table, recipe, runner)
+    rows = [row for row, reject in sources if reject is None]
+    reasons = _duplicates(rows, recipe.prompts.dedup_threshold, blocklist)
+    checked = [
         (row, rejection(reason, row.base_prompt) if reason else None) for row, reason in zip(rows, reasons, strict=True)
     ]
-    return [*separated, *((row, reject) for row, reject in taken if reject)]
+    return [*checked, *((row, reject) for row, reject in sources if reject)]
 
 
 def remarks(recipe: Recipe) -> list[str]:
-    """What is to be said of a recipe before anything is made: terms of models, and rows of tables that will fall.
+    """Warnings about a recipe before it is built: the terms of its models, and table rows that will be rejected.
 
     Raises:
         RecipeError: a table cannot be read, or a column or the folder of its clips is missing.
     """
-    return _remarks(recipe, *_tables(recipe))
+    return _warnings(recipe, *_tables(recipe))
 
 
 def _tables(recipe: Recipe) -> tuple[Table | None, list[Table]]:
-    """The table of captions, if there is one, and those of imports."""
-    wanted, captioned = recipe.captions, None
-    if wanted.table is not None and wanted.clips is not None:
-        limits = (wanted.count, wanted.max_seconds, wanted.min_suitability)
-        captioned = _table("captions", wanted.table, wanted.clips, limits)
-    everything = (sys.maxsize, inf, None)
+    """The table of captions, if the recipe has one, and the tables of its imports."""
+    part, captioned = recipe.captions, None
+    if part.table is not None and part.clips is not None:
+        limits = (part.count, part.max_seconds, part.min_suitability)
+        captioned = _table("captions", part.table, part.clips, limits)
+    no_limits = (sys.maxsize, inf, None)
     imported = [
-        _table(f"imports.{number}", one.table, one.clips, everything, needs_dimension=True)
+        _table(f"imports.{number}", one.table, one.clips, no_limits, needs_dimension=True)
         for number, one in enumerate(recipe.imports)
     ]
     return captioned, imported
@@ -112,59 +111,60 @@ def _table(
     key: str, table: str, clips: str, limits: tuple[int, float, float | None], *, needs_dimension: bool = False
 ) -> Table:
     path, folder = Path(table).expanduser(), Path(clips).expanduser()
-    usable, passed_over = captions.choose(path, *limits, needs_dimension=needs_dimension)
+    candidates, rejected = captions.choose(path, *limits, needs_dimension=needs_dimension)
     if not folder.is_dir():
-        raise RecipeError(f"{key}.clips: {folder}: no such folder; it must hold the clips that {path.name} names")
-    files, chosen, lacking = ClipFiles(folder), [], []
-    for one in usable:
+        raise RecipeError(f"{key}.clips: {folder}: no such folder; it must contain the clips that {path.name} names")
+    files, usable, without_clip = ClipFiles(folder), [], []
+    for one in candidates:
         try:
             files.locate(one.clip, timed=one.start_s is not None)
-            chosen.append(one)
-        except RowError as error:  # no record of the store: once the file is there, the row is made
-            lacking.append((one, rejection(error.reason, error.detail)))
-    return Table(key, path, folder, chosen, lacking, passed_over)
+            usable.append(one)
+        except RowError as error:  # not recorded in the store: the next build uses the row if the file exists then
+            without_clip.append((one, rejection(error.reason, error.detail)))
+    return Table(key, path, folder, usable, without_clip, rejected)
 
 
-def _remarks(recipe: Recipe, captioned: Table | None, imported: list[Table]) -> list[str]:
-    made_by = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
-    found = warnings_for(made_by, recipe.target)
+def _warnings(recipe: Recipe, captioned: Table | None, imported: list[Table]) -> list[str]:
+    models = [*(one.model for one in recipe.generators), *(one.model for one in recipe.imports)]
+    warnings = warnings_for(models, recipe.target)
     if captioned and captioned.num_rows < recipe.captions.count:
         usable = f"{captioned.num_rows} of {recipe.captions.count} usable rows"
-        found.append(f"captions: {captioned.path.name} holds only {usable}")
+        warnings.append(f"captions: {captioned.path.name} has only {usable}")
     for table in [*filter(None, [captioned]), *imported]:
         where = f"{table.key}: {table.path.name}"
-        if table.passed_over:
-            reasons = Counter(reason for _, reason in table.passed_over)
-            told = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-            found.append(f"{where}: {len(table.passed_over)} rows cannot be used: {told}")
-        if table.lacking:
-            missing = f"{len(table.lacking)} of {table.num_rows} clips are not in {table.folder}"
-            found.append(f"{where}: {missing}: {_some([one.clip for one, _ in table.lacking])}")
+        if table.rejected:
+            reasons = Counter(reason for _, reason in table.rejected)
+            counts = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+            warnings.append(f"{where}: {len(table.rejected)} rows cannot be used: {counts}")
+        if table.without_clip:
+            missing = f"{len(table.without_clip)} of {table.num_rows} clips are not in {table.folder}"
+            warnings.append(f"{where}: {missing}: {_listed([one.clip for one, _ in table.without_clip])}")
     for table in imported:
-        others = [str(one.dimension) for one in table.chosen if one.dimension not in recipe.dimensions]
+        others = [str(one.dimension) for one in table.usable if one.dimension not in recipe.dimensions]
         if others:
-            told = f"{len(others)} of {table.num_rows} rows are of dimensions that the recipe does not name"
-            found.append(f"{table.key}: {table.path.name}: {told}: {_some(list(dict.fromkeys(others)))}")
-    return found
+            count = f"{len(others)} of {table.num_rows} rows have dimensions that are not in the recipe"
+            warnings.append(f"{table.key}: {table.path.name}: {count}: {_listed(list(dict.fromkeys(others)))}")
+    return warnings
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def about(dimension: str, *fields: str) -> dict[str, Any]:
-    """What a writer must be told of a dimension."""
+    """The facts about a dimension that a writer needs: its definition, and these fields."""
     return {"about": load_dimension(dimension).model_dump(mode="json", include={"definition", *fields})}
 
 
-def _written(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
-    """Base prompts: those of evaluation first."""
-    asks = [(split, d, recipe.eval_prompts.per_dimension) for split in EVAL_SPLITS for d in recipe.dimensions]
+def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
+    """Base prompts, those of evaluation first."""
+    requests = [(split, d, recipe.eval_prompts.per_dimension) for split in EVAL_SPLITS for d in recipe.dimensions]
     if recipe.synthetic:
-        asks += [("train", dimension, recipe.prompts.per_dimension) for dimension in recipe.dimensions]
+        requests += [("train", dimension, recipe.prompts.per_dimension) for dimension in recipe.dimensions]
     settings, found_at = writer_engine(recipe.writer)
-    rules = recipe.prompts.model_dump(include={"per_call", "likeness", "sift"})
+    prompts = original_keys({"prompts": recipe.prompts.model_dump()})["prompts"]  # they are part of the store's keys
+    rules = {name: prompts[name] for name in ("per_call", "likeness", "sift")}
     items = [
         Item(
             "prompt",
@@ -172,19 +172,19 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
             {"dimension": d, "count": n, "seed": recipe.seed, "split": split, "rules": rules, **about(d, "seeds")},
             found_at,
         )
-        for split, d, n in asks
+        for split, d, n in requests
         if n
     ]
     for item, record in zip(items, runner.records(items), strict=True):
-        dimension, split, wanted = (item.inputs[name] for name in ("dimension", "split", "count"))
+        dimension, split, count = (item.inputs[name] for name in ("dimension", "split", "count"))
         if "rejected" in record:
             raise RunError(
                 f"prompt: {dimension}: {record['rejected']}: {record['detail']}. Try again with --retry-rejected, or "
-                "take the dimension out of the recipe."
+                "remove the dimension from the recipe."
             )
-        if len(record["prompts"]) < wanted:
-            missed = f"{len(record['prompts'])} of {wanted} different {split} prompts"
-            runner.progress.note(f"prompt: {dimension}: the writer found only {missed}")
+        if len(record["prompts"]) < count:
+            written = f"{len(record['prompts'])} of {count} different {split} prompts"
+            runner.progress.note(f"prompt: {dimension}: the writer wrote only {written}")
         source, eval_split = ("synthetic", None) if split == "train" else ("eval", split)
         for draft in record["prompts"]:
             yield Row(source, draft["prompt"], dimension, tuple(draft["objects"]), eval_split=eval_split), None
@@ -193,19 +193,19 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[Fate]:
             yield Row(source, draft["prompt"], dimension, eval_split=eval_split), reject
 
 
-def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[Fate]:
-    """A twin for each caption, and the real clip with it."""
-    wanted = recipe.captions
+def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[SourceRow]:
+    """A twin for each caption, and its real clip."""
+    part = recipe.captions
     if table is None:
         items = [
-            Item("caption", {"backend": wanted.source}, {"index": i, "seed": recipe.seed}) for i in range(wanted.count)
+            Item("caption", {"backend": part.source}, {"index": i, "seed": recipe.seed}) for i in range(part.count)
         ]
     else:
-        for clip, reason in table.passed_over:
+        for clip, reason in table.rejected:
             yield Row("real", clip), rejection(reason, clip)
-        for one, reject in table.lacking:
+        for one, reject in table.without_clip:
             yield from _without_clip(one.caption, reject, recipe)
-        items = [_clip(one, table, recipe) for one in table.chosen]
+        items = [_clip(one, table, recipe) for one in table.usable]
     for item, record in zip(items, runner.records(items), strict=True):
         if "rejected" in record:
             yield from _without_clip(str(item.inputs.get("caption", item.inputs)), _of_clip(record, item), recipe)
@@ -213,30 +213,30 @@ def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[F
         pair = content_key({"caption": record["caption"], "video_sha256": record["video_sha256"]})
         shared = {"base_prompt": record["caption"], "prompt": record["caption"], "pair_id": pair}
         yield Row("twin", **shared), None
-        if wanted.real:
+        if part.real:
             yield Row("real", **shared, clip=record, origin=record["origin"]), None
 
 
-def _without_clip(caption: str, reject: Record, recipe: Recipe) -> Iterator[Fate]:
+def _without_clip(caption: str, reject: Record, recipe: Recipe) -> Iterator[SourceRow]:
     yield Row("twin", caption), reject
     if recipe.captions.real:
         yield Row("real", caption), reject
 
 
-def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) -> Iterator[Fate]:
+def _imported(part: Imported, table: Table, recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
     """Videos made elsewhere, with the prompts they were made from."""
-    for clip, reason in table.passed_over:
+    for clip, reason in table.rejected:
         yield Row("synthetic", clip), rejection(reason, clip)
-    for one, reject in table.lacking:
+    for one, reject in table.without_clip:
         yield Row("synthetic", one.caption), reject
-    wanted_here = [one for one in table.chosen if one.dimension in recipe.dimensions]
-    for one in table.chosen:
+    targeted = [one for one in table.usable if one.dimension in recipe.dimensions]
+    for one in table.usable:
         if one.dimension not in recipe.dimensions:
             detail = f"{one.clip}: {one.dimension} is no dimension of the recipe"
             yield Row("synthetic", one.caption), rejection("other_dimension", detail)
     samples = Counter[str]()
-    items = [_clip(one, table, recipe) for one in wanted_here]
-    for one, item, record in zip(wanted_here, items, runner.records(items, "import"), strict=True):
+    items = [_clip(one, table, recipe) for one in targeted]
+    for one, item, record in zip(targeted, items, runner.records(items, "import"), strict=True):
         if "rejected" in record:
             yield Row("synthetic", one.caption), _of_clip(record, item)
             continue
@@ -251,7 +251,7 @@ def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) ->
                 one.dimension,
                 sample=samples[one.caption],
                 prompt=one.caption,
-                generator={"backend": "files", "model": wanted.model},
+                generator={"backend": "files", "model": part.model},
                 clip=record,
             ),
             None,
@@ -260,13 +260,13 @@ def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) ->
 
 
 def _of_clip(record: Record, item: Item) -> Record:
-    """The record of a rejected clip, whose detail names the clip."""
+    """The record of a rejected clip, with the clip's name in its detail."""
     name, detail = str(item.inputs.get("clip", "")), record.get("detail") or ""
     return record | {"detail": detail if name in detail else f"{name}: {detail}"}
 
 
 def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
-    """A clip of a folder, to be made to fit the target."""
+    """The work to fit a clip of a folder to the target model."""
     profile = profile_of(recipe.target)
     shape = {name: getattr(profile, name) for name in ("height", "width", "num_frames", "fps", "stride")}
     work = {name: getattr(one, name) for name in ("caption", "clip", "start_s", "end_s")}
@@ -274,13 +274,13 @@ def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
     return Item("caption", settings, work, {"load": str(table.folder)})
 
 
-def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[NotWanted | None]:
-    """Why each prompt falls, if it does: evaluation prompts come first, and what they say, training may not."""
-    evaluated, written = Seen(likeness), Seen(likeness)
+def _duplicates(rows: list[Row], threshold: float | None, blocklist: Blocklist) -> Iterator[NotWanted | None]:
+    """Why each prompt is rejected, or None; evaluation prompts come first, and no training prompt may be like them."""
+    evaluated, written = Seen(threshold), Seen(threshold)
     clips: set[tuple[str, str, int]] = set()
     for row in rows:
         text = row.base_prompt
-        if row.prompt:  # it came with a clip: twin and real one share a caption, samples a prompt
+        if row.prompt:  # it has a clip: a twin and its real clip share a caption, samples share a prompt
             name = (row.source, text, row.sample)
             reason = "duplicate" if name in clips else evaluated.double(text)
             clips.add(name)

@@ -1,7 +1,7 @@
-"""How many samples the tables of an MP4 promise, read before FFmpeg opens it.
+"""Count the samples in the tables of an MP4 before FFmpeg opens it.
 
-FFmpeg allocates an index entry for each promised sample at once: a file of 2 kB that promises 60 million took 4 GB
-before anything about it could be asked.
+FFmpeg allocates an index entry per sample when it opens a file: a file of 2 kB whose tables claim 60 million samples
+took 4 GB before any limit could apply.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ import struct
 from typing import IO
 
 HEADER = struct.Struct(">I4s")
-# Boxes that FFmpeg looks into for others, wherever they stand.
+# Boxes in which FFmpeg looks for other boxes, at any place.
 PARENTS = frozenset(b"dinf edts mdia meta minf moof moov mvex schi sinf stbl traf trak tref udta wave".split())
-COUNT_AT = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # where in its content a box has the number of samples
+COUNT_AT = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # offset of the number of samples in a box's content
 COMPRESSED = b"cmov"
 
 
 def num_samples(file: IO[bytes], limit: int) -> int:
-    """The number of samples that all tables of an open MP4 promise together, at most `limit` + 1.
+    """The number of samples in all tables of an open MP4, at most `limit` + 1. The file is left at its start.
 
-    So many are also assumed where the index is compressed, or has more boxes than `limit`. The file is left at its
-    start.
+    `limit` + 1 is also returned for a compressed index, or one with more than `limit` boxes.
     """
     found = boxes = 0
     spans = [(0, file.seek(0, os.SEEK_END))]

@@ -1,7 +1,7 @@
-"""What the pixels of a generated clip say without a judge: is it all black, does nothing in it change?
+"""Flaws that the pixels of a generated clip show without a judge: it is black, or it is frozen.
 
-Both are measured on the clip as it was written. They are kept in `measurements` and decide nothing, unless a recipe's
-`reject_videos` names them: a prompt may ask for night, or for a still picture.
+Both are measured on the encoded clip and stored in `measurements`. They reject a clip only if the recipe's
+`reject_videos` lists them, since a prompt may ask for night, or for a still picture.
 """
 
 from __future__ import annotations
@@ -13,43 +13,46 @@ import numpy as np
 
 from gigavideo_data.reasons import PixelFlaw
 
-JUDGE = {"backend": "pixels", "model": "pixels", "revision": "1"}  # as an entry of a row's `judges` is made of
+JUDGE = {"backend": "pixels", "model": "pixels", "revision": "1"}  # settings of an entry of a row's `judges`
 JUDGE_ID = f"{JUDGE['model']}@{JUDGE['revision']}"
 BRIGHTEST, CHANGE = "brightest level", "change of level"
 BLACK_LEVEL = 16  # of 255: a clip without a brighter value is black
-FROZEN_CHANGE = 16  # levels: more than compression makes of equal frames
-CHANGED_SHARE = 0.001  # of the pixels: as many may change more
+FROZEN_CHANGE = 16  # levels: more than compression changes equal frames
+CHANGED_SHARE = 0.001  # of the pixels: this many may change more in a frozen clip
 
 
 def measure(frames_THWC: np.ndarray) -> dict[str, float]:
-    """The brightest value of any pixel, and how far pixels change over the whole clip, in levels of 255.
+    """Measure the brightest value of all pixels, and how much pixels change over the clip, in levels of 255.
 
     The change is the range of a pixel's values over time that only CHANGED_SHARE of the pixels exceed.
+
+    Args:
+        frames_THWC: uint8 RGB.
     """
     range_HW = (frames_THWC.max(0) - frames_THWC.min(0)).max(-1)
     return {BRIGHTEST: float(frames_THWC.max()), CHANGE: float(np.quantile(range_HW, 1 - CHANGED_SHARE))}
 
 
 def levels(record: Mapping[str, Any]) -> dict[str, float]:
-    """What was measured of a clip, from its record; nothing of one from before clips were measured."""
-    found: dict[str, float] = record.get("pixels", {})
-    return found
+    """The measurements in the record of a clip; records of older versions have none."""
+    stored: dict[str, float] = record.get("pixels", {})
+    return stored
 
 
 def told(record: Mapping[str, Any]) -> str:
-    """The same in words."""
+    """The measurements of a record in words."""
     return ", ".join(f"{name} {value:g} of 255" for name, value in levels(record).items())
 
 
 def flaw(levels: Mapping[str, float]) -> PixelFlaw | None:
-    """`black` or `frozen`, by what `measure` returned; None for a clip that is neither, or that was not measured."""
+    """`black` or `frozen`, by the results of `measure`; None for neither, or if the clip was not measured."""
     if levels.get(BRIGHTEST, 255.0) <= BLACK_LEVEL:
         return "black"
     return "frozen" if levels.get(CHANGE, 255.0) <= FROZEN_CHANGE else None
 
 
 def measurements(levels: Mapping[str, float], dimensions: Iterable[str]) -> list[dict[str, Any]]:
-    """Entries of the column `measurements`, for every dimension that a clip is scored on."""
+    """Entries of the column `measurements` for every dimension that a clip is scored on."""
     return [
         {"dimension": dimension, "name": name, "judge": JUDGE_ID, "values": [value]}
         for dimension in dimensions
@@ -58,7 +61,7 @@ def measurements(levels: Mapping[str, float], dimensions: Iterable[str]) -> list
 
 
 def measured(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What the column `measurements` of a row holds of this, by dimension."""
+    """The results of `measure` in the column `measurements` of a row, by dimension."""
     found: dict[str, dict[str, float]] = {}
     for one in row["measurements"] or []:
         if one["judge"] == JUDGE_ID:
@@ -67,10 +70,10 @@ def measured(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def flaws(clips: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, dict[str, int]]:
-    """Per dimension: how many clips were measured (videos), and how many of them are black and frozen.
+    """Count per dimension the measured clips (videos), and those that are black and frozen.
 
     Args:
-        clips: dimension and levels of each.
+        clips: dimension and measurements of each.
     """
     counts: dict[str, dict[str, int]] = {}
     for dimension, levels in clips:

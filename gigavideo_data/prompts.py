@@ -1,8 +1,8 @@
-"""Base prompts: what a language model is asked for, and which of its drafts are taken. Pure.
+"""Base prompts: the messages to a language model, and the checks of its drafts. Pure.
 
-A draft names its things apart, so that a later rewriting can be checked for them. Sentences that say nearly the same
-are told by rapidfuzz: the share of characters that two sentences have in common once their words are sorted, so that
-"a dog chases a cat" and "A cat, chased by a dog" are not far apart.
+A draft lists the objects that it names, so that its extension can be checked for them. The similarity of two prompts is
+that of rapidfuzz: the share of equal characters after their words are sorted, so that "a dog chases a cat" and "A cat,
+chased by a dog" are similar.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gigavideo_data.reasons import Double, NotWanted
 from gigavideo_data.texts import flaw_of
 
 MAX_WORDS = 40
-SHOWN_USED = 60  # of the prompts written so far, the last ones are shown to the model, which is not to repeat them
+SHOWN_USED = 60  # the latest prompts so far that are shown to the model, which must not repeat them
 
 
 class _Answer(BaseModel):
@@ -27,20 +27,20 @@ class _Answer(BaseModel):
 
 
 class Draft(_Answer):
-    """One base prompt and the things that it names, as it names them."""
+    """One base prompt and the objects that it names, in its own words."""
 
     prompt: Annotated[str, Field(min_length=1, max_length=400)]
     objects: Annotated[list[str], Field(min_length=1, max_length=6)]
 
 
 class Drafts(_Answer):
-    """What a model answers when asked for base prompts."""
+    """A model's answer to `ask`."""
 
     prompts: Annotated[list[Draft], Field(min_length=1)]
 
 
 class Verdicts(_Answer):
-    """What a model answers when asked which of the numbered prompts cannot be filmed."""
+    """A model's answer to `ask_possible`: the numbers of the prompts that cannot be filmed."""
 
     impossible: list[int]
 
@@ -76,29 +76,29 @@ with the numbers of the impossible ones; often there are none.
 
 
 def ask(about: dict[str, Any], count: int, used: Sequence[str]) -> list[dict[str, str]]:
-    """Messages that ask for base prompts.
+    """Return messages that ask for base prompts.
 
     Args:
         about: definition and seeds of the dimension.
-        count: how many.
-        used: those that exist already.
+        count: the number of prompts.
+        used: prompts that exist already.
     """
     seeds = "\n".join(f"- {seed}" for seed in about["seeds"])
     system = WRITE.format(definition=about["definition"].strip(), seeds=seeds, max_words=MAX_WORDS)
-    wish = MORE.format(count=count)
+    request = MORE.format(count=count)
     if used:
-        wish += "\n\n" + USED.format(used="\n".join(f"- {text}" for text in used[-SHOWN_USED:]))
-    return [{"role": "system", "content": system}, {"role": "user", "content": wish}]
+        request += "\n\n" + USED.format(used="\n".join(f"- {text}" for text in used[-SHOWN_USED:]))
+    return [{"role": "system", "content": system}, {"role": "user", "content": request}]
 
 
 def ask_possible(about: dict[str, Any], prompts: Sequence[str]) -> list[dict[str, str]]:
-    """Messages that ask which of some prompts cannot be filmed, by number from 1."""
+    """Return messages that ask which of the prompts cannot be filmed, by number from 1."""
     numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(prompts, 1))
     return [{"role": "user", "content": SIFT.format(definition=about["definition"].strip(), numbered=numbered)}]
 
 
 def flaw(draft: Draft) -> NotWanted | None:
-    """Why a draft cannot be taken: bad_text, too_long, several_lines or objects_not_named; None if it can."""
+    """Why a draft is rejected: bad_text, too_long, several_lines or objects_not_named; None if it is not."""
     if flaw_of(draft.prompt):
         return "bad_text"
     if len(draft.prompt.split()) > MAX_WORDS:
@@ -112,43 +112,43 @@ def flaw(draft: Draft) -> NotWanted | None:
 
 
 def normalised(text: str) -> str:
-    """Lower-case words and digits with one space between them: what is left when two spellings are to be equal."""
+    """Return the words and digits in lower case with one space between them, so that spelling does not matter."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     return " ".join(re.findall(r"\w+(?:'\w+)?", plain))
 
 
 class Seen:
-    """Prompts so far, and whether another one says the same."""
+    """The prompts so far; finds duplicates of them."""
 
-    def __init__(self, likeness: float | None, texts: Iterable[str] = ()) -> None:
-        """Begin.
+    def __init__(self, threshold: float | None, texts: Iterable[str] = ()) -> None:
+        """Start with some prompts.
 
         Args:
-            likeness: from 0 to 1, from where on two prompts are near; None: only equal ones are told.
-            texts: that are there already.
+            threshold: similarity from 0 to 1 from which two prompts are near duplicates; None finds only equal ones.
+            texts: the first prompts.
         """
-        self.likeness = likeness
+        self.threshold = threshold
         self._plain: set[str] = set()
-        self._sorted: list[str] = []  # words in order, so that comparing costs one pass
+        self._sorted: list[str] = []  # prompts with sorted words
         for text in texts:
             self.add(text)
 
     def add(self, text: str) -> None:
-        """Take in a prompt."""
+        """Add a prompt."""
         plain = normalised(text)
         if plain not in self._plain:
             self._plain.add(plain)
             self._sorted.append(_words_sorted(plain))
 
     def double(self, text: str) -> Double | None:
-        """Whether a prompt is there: duplicate, near_duplicate, or None."""
+        """Whether a prompt is a `duplicate` or `near_duplicate` of an earlier one; else None."""
         plain = normalised(text)
         if plain in self._plain:
             return "duplicate"
-        if self.likeness is None:
+        if self.threshold is None:
             return None
         near = process.extractOne(
-            _words_sorted(plain), self._sorted, scorer=fuzz.ratio, score_cutoff=self.likeness * 100
+            _words_sorted(plain), self._sorted, scorer=fuzz.ratio, score_cutoff=self.threshold * 100
         )
         return "near_duplicate" if near else None
 

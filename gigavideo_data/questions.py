@@ -1,7 +1,7 @@
-"""Question-answer pairs: what a language model is asked for, and which answers can be used. Pure.
+"""Questions about a video: the messages that ask a language model for them, and the checks of its answer. Pure.
 
 A judge sees a video and one question. Its probability of the expected answer is the score (see `rewards`), so a
-question must be about one thing, answerable by looking, and must not tell what is expected.
+question must be about one thing, answerable from the video alone, and must not reveal the expected answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Answer(BaseModel):
 
 
 class Question(_Answer):
-    """One question, the answer that a right video gives, and the same question turned round.
+    """One question, the expected answer for a correct video, and the negated question.
 
     A gate asks whether the video can be scored at all (see `rewards.score`).
     """
@@ -35,7 +35,7 @@ class Question(_Answer):
 
 
 class Questions(_Answer):
-    """What a model answers when asked for questions; an empty list says that the prompt does not show the ability."""
+    """A model's answer to `ask`; an empty list means that videos of the prompt cannot show the ability."""
 
     questions: Annotated[list[Question], Field(max_length=MAX_QUESTIONS)]
 
@@ -64,10 +64,10 @@ _PREFIX = " Ask for the beats in the order in which they should come; those befo
 
 
 def ask(prompt: str, about: dict[str, Any]) -> list[dict[str, str]]:
-    """Messages that ask for the questions on a prompt.
+    """Return messages that ask for the questions on a prompt.
 
     Args:
-        prompt: what the video is made from.
+        prompt: of the video.
         about: definition, question_guidance and combine of the dimension.
     """
     system = ASK.format(
@@ -80,7 +80,7 @@ def ask(prompt: str, about: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def flaws(questions: Sequence[Question], combine: str) -> list[str]:
-    """What is wrong with a set of questions, in words; nothing is wrong with none."""
+    """What is wrong with a set of questions, in words; an empty set has no flaws."""
     found = []
     texts = [normalised(question.question) for question in questions]
     if len(set(texts)) != len(texts):

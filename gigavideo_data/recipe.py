@@ -1,10 +1,6 @@
-"""A recipe: what to mend, with which models, and how much. It fails here, with file and line, or never.
+"""A recipe: which dimensions to improve, with which models, and how many rows. Every key, its type and its default.
 
-A recipe file says only what differs from the defaults below, or from those of a file in recipes/shared that its `like`
-names.
-
-    recipe = load("quickstart", ["prompts.per_dimension=4"])
-    recipe.generators[0].steps
+A recipe file contains only what differs from these defaults (see `gigavideo_data.recipe_loading`).
 """
 
 from __future__ import annotations
@@ -34,10 +30,9 @@ from gigavideo_data import plugins
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.reasons import PixelFlaw
-from gigavideo_data.typed_yaml import Document, override, read, suggest, upon, validate
 
-# In a wheel the recipes lie in the package; in a checkout, beside it.
-_FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parent.parent / "recipes")
+# Keys that had another name in the manifests of format 1.0: (part, old name) -> name.
+RENAMED_KEYS = {("prompts", "likeness"): "dedup_threshold", ("prompts", "sift"): "drop_infeasible"}
 
 
 def _known_dimension(name: str) -> str:
@@ -52,7 +47,8 @@ def _base_url(text: str) -> str:
     return text
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+MAX_NAME = 64  # letters
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=MAX_NAME)]
 Model = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 DimensionName = Annotated[str, AfterValidator(_known_dimension)]
 Endpoint = Annotated[str, AfterValidator(_base_url)]
@@ -137,10 +133,11 @@ class _Pluggable(_Part):
 
 
 class Vllm(_Part):
-    """How vLLM runs a model here, in its own words. No row depends on it, so it is left out of the recipe's hash.
+    """Options of vLLM, under vLLM's own names. No row depends on them, so the recipe's hash leaves them out.
 
-    A worker takes `gpu_memory_utilization` of the memory of its GPUs, over which one model is laid (see `Scale`).
-    `max_model_len` is the longest conversation in tokens; null: the model's own, or what fits into that memory.
+    `gpu_memory_utilization` is the fraction of GPU memory that a worker uses; a worker with several GPUs shards the
+    model over them (see `Scale`). `max_model_len` is the longest conversation in tokens; null means the model's own
+    maximum, or what fits into that memory.
     """
 
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
@@ -149,10 +146,10 @@ class Vllm(_Part):
 
 
 class Writer(_Part):
-    """The text model behind base prompts, their extension and the questions.
+    """The text model that writes base prompts, extends them, and writes the questions.
 
-    `grammar` is that of the miniature and has no settings. `http` is any OpenAI-compatible `endpoint`, named by its
-    base URL. `vllm` runs a `model` in the workers, by Hub id (with a `revision`) or folder.
+    `grammar` is the rule-based writer of the miniature and has no settings. `http` calls an OpenAI-compatible
+    `endpoint`, given by its base URL. `vllm` runs `model` in the workers: a Hub id (with a `revision`) or a folder.
     """
 
     backend: Literal["grammar", "http", "vllm"] = "grammar"
@@ -166,34 +163,34 @@ class Writer(_Part):
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Writer:
         if self.backend == "grammar" and self != Writer.model_construct():
-            raise ValueError("backend: the grammar has no settings; name http or vllm, or take the others out")
+            raise ValueError("backend: the grammar has no settings; set http or vllm, or remove the other keys")
         if self.revision is not None and self.backend != "vllm":
-            raise ValueError("revision: goes with backend vllm and with no other; an endpoint loads what it loads")
-        _only_with_vllm(self)
-        if (self.backend == "http") != (self.endpoint is not None):
-            raise ValueError("endpoint: goes with backend http and with no other, such as http://localhost:8000/v1")
+            raise ValueError("revision: only for backend vllm; an endpoint chooses its own revision")
+        _check_backend(self)
         return self
 
 
 class Prompts(_Part):
     """The synthetic prompts: `variants` of each of `per_dimension` base prompts.
 
-    A language model is asked for `per_call` at once. Drafts that are like another prompt by `likeness` or more fall
-    (from 0 to 1; null: only equal ones), and with `sift` those that nobody could film.
+    A language model writes `per_call` prompts per call. A prompt is rejected as a duplicate if its similarity to
+    another one is `dedup_threshold` or more (0 to 1; null rejects only equal prompts). `drop_infeasible` asks the model
+    which prompts cannot be filmed, and rejects these.
     """
 
     per_dimension: Count = 16
     variants: Count = 1
     per_call: Count = 100
-    likeness: Share | None = None
-    sift: bool = True
+    dedup_threshold: Share | None = None
+    drop_infeasible: bool = True
 
 
 class Captions(_Part):
-    """The captions of real clips: `count` of them (0: none), each with a generated twin, the real clip, or both.
+    """Captions of real clips: `count` of them (0: none), each with a twin, the real clip, or both.
 
-    `table` is a CSV, TSV or Parquet `table` of captions and a folder of `clips` (see `gigavideo_data.captions`); clips
-    longer than `max_seconds` or less suitable than `min_suitability` fall, in Koala-36M's scale.
+    A twin is the generated counterpart of a real clip: a video generated from its caption. Source `table` reads a CSV,
+    TSV or Parquet `table` of captions and a folder of `clips` (see `gigavideo_data.captions`). Clips longer than
+    `max_seconds`, or with a training suitability below `min_suitability` (Koala-36M's scale), are rejected.
     """
 
     source: Literal["miniature", "table"] = "miniature"
@@ -208,12 +205,12 @@ class Captions(_Part):
     @model_validator(mode="after")
     def _fits_its_source(self) -> Captions:
         if (self.source == "table") != (self.table is not None) or (self.table is None) != (self.clips is None):
-            raise ValueError("table and clips: both go with source table and with no other; give all three or none")
+            raise ValueError("table and clips: both are required for source table, and not allowed for others")
         return self
 
 
 class Imported(_Part):
-    """Videos that `model` made elsewhere, of whatever kind: a `table` of prompts, dimensions and names of `clips`.
+    """Videos that `model`, any program, made elsewhere: a `table` of prompts, dimensions and names of `clips`.
 
     The columns are those of `gigavideo_data.captions`, and `dimension`. Several clips of one prompt are its samples.
     """
@@ -224,11 +221,11 @@ class Imported(_Part):
 
 
 class Generator(_Pluggable):
-    """One text-to-video model with its settings; `share` is its part of the videos, relative to the others' shares.
+    """One text-to-video model and its settings; `share` is its share of the videos, relative to the other generators.
 
-    `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`; `adapter`, the
-    folder of a LoRA on top. `steps` and `guidance` are the model's own where they are null. `profile` names a way to
-    sample faster, which changes the videos: `first_block_cache` skips blocks whose input hardly changed.
+    `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`; `adapter` is the
+    folder of a LoRA. Null `steps` and `guidance` mean the model's own defaults. `profile: first_block_cache` samples
+    faster and changes the videos: it skips transformer blocks while the first block's output hardly changes.
     """
 
     kind = "generator"
@@ -248,10 +245,12 @@ class Generator(_Pluggable):
 
 
 class Judge(_Pluggable):
-    """Who answers them. `min_mass`: P(yes) + P(no) below it is no answer; `readout`: probabilities or hard text.
+    """The model that answers the questions about a video.
 
-    A multimodal model is shown `frames` frames, none with a longer side than `max_side_px`. `transformers` and `vllm`
-    run it in the workers. `http` is any OpenAI-compatible `endpoint`; `media` is how it takes them.
+    `min_mass`: an answer with a smaller P(yes) + P(no) is unusable. `readout`: `logits` reads the probabilities of yes
+    and no, `text` the generated word. The model sees `frames` frames, their longer side at most `max_side_px`.
+    `transformers` and `vllm` run it in the workers. `http` calls an OpenAI-compatible `endpoint`, which gets the frames
+    as `media`.
     """
 
     kind = "judge"
@@ -272,23 +271,23 @@ class Judge(_Pluggable):
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Judge:
-        _only_with_vllm(self)
         if (self.backend == "miniature") != (self.model == "miniature"):
-            raise ValueError("model: 'miniature' goes with backend miniature and with no other; name the judge's model")
-        if (self.backend == "http") != (self.endpoint is not None):
-            raise ValueError("endpoint: goes with backend http and with no other, such as http://localhost:8000/v1")
+            raise ValueError("model: 'miniature' is the only model of backend miniature; name the judge's model")
+        _check_backend(self)
         return self
 
 
-def _only_with_vllm(part: Writer | Judge) -> None:
+def _check_backend(part: Writer | Judge) -> None:
     if part.backend != "vllm" and part.vllm != Vllm():
-        raise ValueError("vllm: goes with backend vllm and with no other; take it out")
+        raise ValueError("vllm: only for backend vllm; remove it")
+    if (part.backend == "http") != (part.endpoint is not None):
+        raise ValueError("endpoint: only for backend http, which needs one, such as http://localhost:8000/v1")
 
 
 class Counting(_Part):
-    """An OWLv2 that counts, by Hub id or folder (`pip install 'gigavideo[counting]'`).
+    """Counts things with an OWLv2 detector, a Hub id or a folder (`pip install 'gigavideo[counting]'`).
 
-    Its `threshold` is the least score of a box, and `frames` how many frames are looked at.
+    `threshold` is the lowest accepted score of a box; `frames` is the number of frames that are examined.
     """
 
     backend: Literal["counting"] = "counting"
@@ -299,13 +298,13 @@ class Counting(_Part):
 
 
 class Camera(_Part):
-    """Camera motion by geometry; needs no model."""
+    """Measures camera motion by geometry; needs no model."""
 
     backend: Literal["camera"] = "camera"
 
 
 class Specialists(_Part):
-    """Who judges in the place of the judge, where a dimension's `scorer` says that they see better; null: nobody."""
+    """Judges that replace the multimodal judge for the dimensions whose `scorer` names them; null: not used."""
 
     camera: Camera | None = None
     counting: Counting | None = None
@@ -315,24 +314,24 @@ AnyJudge = Judge | Camera | Counting
 
 
 class Check(_Part):
-    """The judge check: how many videos of each dimension are asked foreign and negated questions."""
+    """The judge sanity check: the number of videos per dimension that get unrelated and negated questions too."""
 
     videos: Annotated[int, Field(ge=0)] = 50
 
 
 class EvalPrompts(_Part):
-    """The evaluation prompts of each dimension and split, and how many seeds each is to be sampled with."""
+    """The held-out evaluation prompts per dimension and split, and the number of seeds to sample each with."""
 
     per_dimension: Annotated[int, Field(ge=0)] = 8
     seeds: Count = 2
 
 
 class Place(_Part):
-    """Where one kind of model runs: `replicas` workers that hold it, each with `gpus` GPUs.
+    """Where one kind of model runs: `replicas` workers, each with `gpus` GPUs.
 
-    Null is one GPU each where there are any, and as many workers as they or the cores allow. Half a GPU lets two
-    workers share one, so that it is busy while the other one reads or writes a video; several serve one model of `vllm`
-    together.
+    Null means one GPU per worker if the machine has GPUs, and as many workers as GPUs or cores allow. With 0.5, two
+    workers share a GPU: one computes while the other reads or writes a video. With more than one, `vllm` shards one
+    model over them.
     """
 
     replicas: Count | None = None
@@ -341,14 +340,14 @@ class Place(_Part):
     @model_validator(mode="after")
     def _can_be_given(self) -> Place:
         if self.gpus and self.gpus > 1 and self.gpus % 1:
-            raise ValueError("gpus: above one, a whole number")
+            raise ValueError("gpus: must be a whole number if it is above one")
         return self
 
 
 class Scale(_Part):
-    """Where the models run; `compile`: whether the generator's blocks are compiled, which takes minutes at the start.
+    """Where the models run; `compile`: compile the generator's blocks, which takes minutes at the start.
 
-    No row depends on these, so they are left out of the recipe's hash.
+    No row depends on these, so the recipe's hash leaves them out.
     """
 
     writer: Place = Place()
@@ -358,7 +357,7 @@ class Scale(_Part):
 
 
 class Limits(_Part):
-    """What a run may cost. No row depends on these, so they are left out of the recipe's hash."""
+    """The largest share of rejected rows, attempts per row, and workers. The recipe's hash leaves them out."""
 
     max_rejected: Share = 0.05
     attempts: Count = 3
@@ -366,15 +365,21 @@ class Limits(_Part):
 
 
 class Recipe(_Part):
-    """A whole recipe; see the parts.
+    """A complete recipe.
 
-    `reject_videos` names kinds of generated videos that are rejected: `black`, `frozen`. They are counted in any case.
+    `target` is the model to be improved, `blocklists` are files of prompts that must not be trained on, and
+    `samples_per_prompt` is the number of videos per synthetic prompt. `synthetic: false` makes no synthetic prompts.
+    `reject_videos` lists flaws for which generated videos are rejected: `black`, `frozen`. The flaws are counted in any
+    case.
     """
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     target: Model = "miniature"
-    dimensions: Annotated[tuple[DimensionName, ...], Field(strict=False, min_length=1)]
+    dimensions: Annotated[
+        tuple[DimensionName, ...],
+        Field(strict=False, min_length=1, description="add them, or give --dimensions, such as mechanics,material"),
+    ]
     license: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "apache-2.0"
     writer: Writer = Writer()
     prompts: Prompts = Prompts()
@@ -397,21 +402,21 @@ class Recipe(_Part):
     def _makes_sense(self) -> Recipe:
         if len(set(self.dimensions)) != len(self.dimensions):
             twice = next(name for name in self.dimensions if self.dimensions.count(name) > 1)
-            raise ValueError(f"dimensions: {twice!r} is given twice; keep one")
+            raise ValueError(f"dimensions: {twice!r} is listed twice; keep one")
         if not self.synthetic and self.captions.count == 0 and not self.imports:
-            raise ValueError("synthetic is false, captions.count is 0, no imports: nothing to make; change one of them")
+            raise ValueError("synthetic is false, captions.count is 0, no imports: no rows to make; change one of them")
         if self.captions.count > 0 and not self.captions.twins:
             raise ValueError(
-                "captions.twins: must be true while captions.count is not 0: a real clip has no reward of its own"
-                " and is kept or dropped with its twin"
+                "captions.twins: must be true unless captions.count is 0: a real clip has no reward of its own and is"
+                " kept or dropped together with its twin"
             )
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Return the recipe with its defaults filled in, as plain JSON values fit to be published.
+        """Return the recipe with all defaults, as JSON values that may be published.
 
-        Model folders are named by their last part: where they lie on this machine is nobody's business. Neither is the
-        host of an endpoint. A block-list is its name and its content's sha256.
+        A folder becomes its last part and an endpoint loses its host, as both are private to this machine. A block-list
+        or table becomes its name and the sha256 of its content.
 
         Raises:
             RecipeError: a block-list or a table cannot be read.
@@ -441,13 +446,13 @@ class Recipe(_Part):
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits that name everything the rows depend on."""
+        """16 hex digits that identify everything the rows depend on."""
         return hash_of(self.resolved())
 
 
-def hash_of(resolved: dict[str, Any]) -> str:
-    """The hash of a resolved recipe, as a manifest holds it."""
-    plain = {key: value for key, value in resolved.items() if key not in ("limits", "scale")}
+def hash_of(resolved: Mapping[str, Any]) -> str:
+    """The hash of a resolved recipe, as in a manifest; keys have their original names, so that no hash ever changes."""
+    plain = {key: value for key, value in original_keys(resolved).items() if key not in ("limits", "scale")}
     plain |= {
         name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge") if name in plain
     }
@@ -455,87 +460,32 @@ def hash_of(resolved: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a manifest of any format, under today's keys."""
+    return _renamed(plain, RENAMED_KEYS)
+
+
+def original_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe under the keys of format 1.0, which hashes and the keys of stored results are made from."""
+    return _renamed(plain, {(part, new): old for (part, old), new in RENAMED_KEYS.items()})
+
+
+def _renamed(plain: Mapping[str, Any], names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    return {
+        part: {names.get((part, key), key): value for key, value in held.items()} if isinstance(held, dict) else held
+        for part, held in plain.items()
+    }
+
+
 def judge_of(dimension: str, judge: Judge, specialists: Specialists) -> AnyJudge:
-    """Who judges a dimension: the specialist that its scorer names if there is one, else the judge."""
+    """The judge of a dimension: the specialist that its `scorer` names if the recipe has it, else the judge."""
     special: Camera | Counting | None = getattr(specialists, catalogue.load_dimension(dimension).scorer, None)
     return special or judge
 
 
 def readout_of(judge: AnyJudge) -> str:
-    """How a judge's answers are read; perception has shares, which count as probabilities."""
+    """How the answers of a judge are read; specialists return shares, which count as probabilities."""
     return judge.readout if isinstance(judge, Judge) else "logits"
-
-
-def load(path_or_name: str, overrides: Sequence[str] = (), dimensions: Sequence[str] | None = None) -> Recipe:
-    """Read a recipe, and take dimensions from a folder `dimensions` beside it from now on.
-
-    Args:
-        path_or_name: a YAML file, or the name of a shipped recipe.
-        overrides: "a.b=c", later ones win; a number in the key is an index into a list. "like=small" exchanges the
-            shared defaults.
-        dimensions: those of a dataset that is there already; the recipe needs neither dimensions nor a name then.
-
-    Raises:
-        RecipeError: there is none, or something in it is wrong; the message names file and line, or the override.
-    """
-    path = _find(path_or_name)
-    document = read(path)
-    catalogue.look_beside(path)
-    shared = [text for text in overrides if text.partition("=")[0].strip() == "like"]
-    for text in shared:
-        document = override(document, text)
-    document = _upon_shared(document)
-    if dimensions is not None:
-        document = upon(Document({"name": "dataset", "dimensions": list(dimensions)}, document.source), document)
-    for text in overrides:
-        document = document if text in shared else override(document, text)
-    return validate(Recipe, document)
-
-
-def running(dimensions: Sequence[str], overrides: Sequence[str]) -> Recipe:
-    """A recipe for work on a dataset that is there already: its dimensions, and where and within what limits it runs.
-
-    Raises:
-        RecipeError: an override makes no sense.
-    """
-    document = Document({"name": "dataset", "dimensions": list(dimensions)}, "--set")
-    for text in overrides:
-        document = override(document, text)
-    return validate(Recipe, document)
-
-
-def shipped() -> dict[str, Path]:
-    """Return the recipes that come with the project, by name."""
-    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
-
-
-def _upon_shared(document: Document) -> Document:
-    """A document upon the shared defaults that its `like` names, if it names any; those may name others."""
-    if not isinstance(document.data, dict) or "like" not in document.data:
-        return document
-    name, place = document.data["like"], document.where(("like",))
-    own = Document(
-        {key: value for key, value in document.data.items() if key != "like"}, document.source, document.origins
-    )
-    if name is None:
-        return own
-    defaults = {path.stem: path for folder in _FOLDERS for path in sorted((folder / "shared").glob("*.yaml"))}
-    if name not in defaults:
-        raise RecipeError(f"{place}: like: no shared defaults {name!r}; {suggest(str(name), defaults)}")
-    return upon(_upon_shared(read(defaults[name])), own)
-
-
-def _find(path_or_name: str) -> Path:
-    if "/" in path_or_name or path_or_name.endswith((".yaml", ".yml")):
-        return Path(path_or_name).expanduser()
-    recipes = shipped()
-    if path_or_name not in recipes:
-        raise RecipeError(
-            f"no shipped recipe {path_or_name!r} (a recipe of your own is named by its path: ./{path_or_name}.yaml); "
-            f"{suggest(path_or_name, recipes)}"
-        )
-    return recipes[path_or_name]
 
 
 def _with_sha256(file: str, key: str) -> str:
@@ -548,10 +498,10 @@ def _with_sha256(file: str, key: str) -> str:
 
 
 def published_name(model: str) -> str:
-    """A model's name without where it lies on this machine."""
+    """The name of a model without its folder on this machine."""
     return PurePath(model).name if model.startswith(("/", "./", "../", "~")) else model
 
 
 def on_the_hub(model: str) -> bool:
-    """Whether a model is named by its Hub id."""
+    """Whether a model is given by its Hub id."""
     return "/" in model and published_name(model) == model

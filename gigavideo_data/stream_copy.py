@@ -1,4 +1,4 @@
-"""A clip's coded frames as they are, in an MP4 of their own: for clips that need not be made to fit."""
+"""Copy the coded frames of a clip into an MP4 without encoding them again, for clips that fit already."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 import av
 from av.bitstream import BitStreamFilterContext
 
-# What beside the coded frames stands in a stream: titles, subtitles, whatever a camera or an encoder wrote there.
-WITHOUT_NOTES = "filter_units=remove_types=6"
+# Removes SEI units: titles, subtitles, and what a camera or an encoder wrote beside the coded frames.
+WITHOUT_METADATA = "filter_units=remove_types=6"
 
 
 def stream_copied(file: Path, *, height: int, width: int, fps: float, num_frames: int) -> bytes | None:
-    """The video of a file without sound and metadata, not coded again.
+    """Copy the video of a file without audio and metadata.
 
     Args:
         file: of any container.
@@ -23,8 +23,8 @@ def stream_copied(file: Path, *, height: int, width: int, fps: float, num_frames
         num_frames: at most.
 
     Returns:
-        An MP4; None if the file is not H.264 in yuv420p, of that size and rate, and no longer. Whether the MP4 shows
-        what is wanted is for the caller to look at: the file may have been meant to be turned or cut.
+        An MP4; None if the file is not H.264 in yuv420p of this size and rate, or has more frames. The caller must
+        compare the frames: the file's container may have turned or cut them.
     """
     try:
         with av.open(str(file)) as source, TemporaryDirectory() as folder:
@@ -35,8 +35,8 @@ def stream_copied(file: Path, *, height: int, width: int, fps: float, num_frames
             path, num_packets = Path(folder) / "clip.mp4", 0
             with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as target:
                 copy = target.add_stream_from_template(stream)
-                copy.set_display_rotation(0)  # shown as it is coded, or coded anew
-                cleaned = BitStreamFilterContext(WITHOUT_NOTES, stream, copy)
+                copy.set_display_rotation(0)  # a rotated clip is not copied: the caller sees other frames
+                cleaned = BitStreamFilterContext(WITHOUT_METADATA, stream, copy)
                 for packet in source.demux(stream):
                     num_packets += packet.size > 0
                     if num_packets > num_frames:

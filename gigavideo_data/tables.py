@@ -1,6 +1,6 @@
-"""Tables and lists as people save them, read as text: `007`, `NA`, `1e5` and `true` stay what they are. Pure.
+"""Read text tables and lists; every cell stays text, so that `007`, `NA`, `1e5` and `true` keep their spelling. Pure.
 
-What cannot be read for sure (not UTF-8, cells that do not match the header) is refused with its row.
+Anything ambiguous (not UTF-8, cells that do not match the header) is an error that names the row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NOT_TEXT = re.compile("[\0\udc80-\udcff]")  # a NUL, or a byte that is not UTF-
 
 
 def checked(text: str, where: str) -> str:
-    """The text, if it is one.
+    """Return the text.
 
     Raises:
         RecipeError: it was not saved as UTF-8; names the place.
@@ -29,7 +29,7 @@ def checked(text: str, where: str) -> str:
 
 
 def lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, each with its number from 1. Only a line break ends one.
+    """The lines of a text file, each with its number from 1. Only a line break ends a line.
 
     Raises:
         RecipeError: it is not UTF-8.
@@ -41,12 +41,12 @@ def lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
 
 
 def rows(path: Path, where: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV or TSV file by column, each with its number; the header is row 1. Empty rows are left out.
+    """The rows of a CSV or TSV file by column, each with its number; the header is row 1. Empty rows are skipped.
 
-    The first thing it gives is the header, as a row that maps each name to itself.
+    The first row returned is the header, which maps each name to itself.
 
     Raises:
-        RecipeError: it is not UTF-8, has no header, or a row has other cells than the header.
+        RecipeError: it is not UTF-8, has no header, or a row has more or fewer cells than the header.
         OSError: it cannot be read.
     """
     names: list[str] = []
@@ -77,10 +77,10 @@ def rows(path: Path, where: str) -> Iterator[tuple[int, dict[str, str]]]:
                 )
             yield number, {name: cell for name, cell in zip(names, cells, strict=False) if name}
     if not names:
-        raise RecipeError(f"{where}: holds no rows; the first one must name its columns")
+        raise RecipeError(f"{where}: has no rows; the first one must name the columns")
 
 
 def _check_names(names: list[str], where: str) -> None:
     twice = {name for name in names if name and names.count(name) > 1}
     if twice:
-        raise RecipeError(f"{where}: column {', '.join(sorted(twice))} is there twice; keep one")
+        raise RecipeError(f"{where}: column {', '.join(sorted(twice))} is there twice; remove one")

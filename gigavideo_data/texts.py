@@ -1,10 +1,10 @@
-"""What counts as a prompt: text that shows something."""
+"""The rule for a valid prompt: text with at least one visible character."""
 
 from __future__ import annotations
 
 
 def flaw_of(text: str) -> str | None:
-    """Why a text cannot be a prompt; None if it can."""
+    """Why a text is no valid prompt; None if it is valid."""
     if "\0" in text:
         return "has a NUL character"
     if not any(character.isprintable() and not character.isspace() for character in text):

@@ -1,7 +1,7 @@
-"""YAML in, frozen pydantic models out: every mistake is named with its file, line and nearest valid key.
+"""Read YAML into frozen pydantic models; an error names file and line of each mistake, and the nearest valid key.
 
-Plain `yaml.safe_load` keeps the last of two equal keys, reads `no` as False, `010` as 8 and `1e-4` as text, and follows
-aliases that grow without bound. Here scalars follow the YAML 1.2 core schema, and what could be misread is refused.
+Plain `yaml.safe_load` keeps the last of two equal keys, reads `no` as False, `010` as 8 and `1e-4` as text, and expands
+aliases without limit. This reader follows the YAML 1.2 core schema and refuses what could be misread.
 
     recipe = validate(Recipe, read(Path("recipes/quickstart.yaml")))
 """
@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from gigavideo_data.errors import RecipeError
 
@@ -30,7 +31,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Document:
     """Plain values (dict, list, str, int, float, bool, None) and where each of them was written.
 
-    `origins` maps the path of a value, such as ("generators", 0, "steps"), to "file:line"; `source` names the whole.
+    `origins` maps the path of a value, such as ("generators", 0, "steps"), to "file:line"; `source` is the file.
     """
 
     data: Any
@@ -38,7 +39,7 @@ class Document:
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def where(self, path: KeyPath) -> str:
-        """Return the place of the value at `path`, or of the nearest value that holds it."""
+        """Return "file:line" of the value at `path`, or of the nearest value that contains it."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, self.source)
@@ -56,9 +57,7 @@ def read(path: Path) -> Document:
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if len(content) > MAX_BYTES:
-        raise RecipeError(
-            f"{path}: larger than {MAX_BYTES // 1024} kB; a recipe says only what differs from the defaults"
-        )
+        raise RecipeError(f"{path}: larger than {MAX_BYTES // 1024} kB; keep only what differs from the defaults")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,7 +74,7 @@ def parse(text: str, source: str, *, numbered: bool = True) -> Document:
     Args:
         text: one YAML document.
         source: its name in messages.
-        numbered: add line numbers to the name; false for text that is no file.
+        numbered: whether messages give line numbers; false for text that is not from a file.
 
     Raises:
         RecipeError: not YAML, or YAML that could be misread: duplicate keys, anchors, aliases, tags.
@@ -95,7 +94,7 @@ def parse(text: str, source: str, *, numbered: bool = True) -> Document:
     except yaml.YAMLError as error:
         raise RecipeError(f"{source}: not readable as YAML: {error}") from error
     except RecursionError:
-        raise RecipeError(f"{source}: nested too deeply; no recipe needs more than a few levels") from None
+        raise RecipeError(f"{source}: nested too deeply; use fewer levels") from None
     return Document(data, source, origins)
 
 
@@ -103,49 +102,45 @@ def validate(model: type[Model], document: Document) -> Model:
     """Check a document against a pydantic model.
 
     Raises:
-        RecipeError: one line for each mistake: place, key, what is wrong, what would be right.
+        RecipeError: one line per mistake: file and line, key, what is wrong, what would be right.
     """
     if not isinstance(document.data, dict):
-        raise RecipeError(f"{document.where(())}: must hold keys and values, such as `name: physics`")
+        raise RecipeError(f"{document.where(())}: must contain keys and values, such as `name: physics`")
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        found = [mistake for mistake in error.errors(include_url=False) if not _follows_from_another(mistake)]
-        lines = [_explain(model, document, mistake) for mistake in found]
-        raise RecipeError("\n".join(lines)) from None
+        mistakes = [mistake for mistake in error.errors(include_url=False) if not _follows_from_another(mistake)]
+        raise RecipeError("\n".join(_explain(model, document, mistake) for mistake in mistakes)) from None
 
 
 def suggest(word: str, options: Iterable[str]) -> str:
-    """Return the end of an "unknown ..." message: the nearest option, or all of them if none is near."""
+    """Return the end of an "unknown ..." message: the nearest option, or all options if none is near."""
     options = sorted(options)
     near = difflib.get_close_matches(word, options, n=1)
     return f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(options)}"
 
 
-def upon(base: Document, top: Document) -> Document:
-    """Return one document laid upon another: mappings are joined, anything else of `top` replaces what is below."""
+def overlay(base: Document, top: Document) -> Document:
+    """Return `base` with the values of `top` on it: mappings are merged, any other value of `top` replaces."""
     origins = dict(base.origins)
 
-    def join(below: Any, above: Any, path: KeyPath) -> Any:
+    def merge(below: Any, above: Any, path: KeyPath) -> Any:
         if isinstance(below, dict) and isinstance(above, dict):
-            joined = {key: join(below[key], above[key], (*path, key)) for key in below if key in above}
-            return {**below, **above, **joined}
+            merged = {key: merge(below[key], above[key], (*path, key)) for key in below if key in above}
+            return {**below, **above, **merged}
         for known in [known for known in origins if known[: len(path)] == path]:
             del origins[known]
         return above
 
-    data = join(base.data, top.data, ())
+    data = merge(base.data, top.data, ())
     return Document(data, top.source, {**origins, **top.origins})
 
 
-# --- overrides ------------------------------------------------------------------------------------------------------
-
-
 def override(document: Document, text: str) -> Document:
-    """Return the document with one "a.b=c" put in; a number in the key is an index into a list.
+    """Return the document with one "a.b=c" applied; a number in the key is an index into a list.
 
     Raises:
-        RecipeError: the text is no key=value, or has no place in the document.
+        RecipeError: the text is not key=value, or the document has no place for it.
     """
     source = f"--set {text}"
     key, equals, written = text.partition("=")
@@ -153,26 +148,34 @@ def override(document: Document, text: str) -> Document:
     if not equals or not all(parts):
         raise RecipeError(f"{source}: must look like key=value, such as prompts.per_dimension=4")
     path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in parts)
-    value = parse(written, source, numbered=False).data
+    return replaced(document, path, parse(written, source, numbered=False).data, source)
+
+
+def replaced(document: Document, path: KeyPath, value: Any, source: str) -> Document:
+    """Return the document with `value` at `path`, as written at `source`.
+
+    Raises:
+        RecipeError: the document has no place for it.
+    """
     origins = {known: place for known, place in document.origins.items() if known[: len(path)] != path}
     return Document(_put(document.data, path, value, source), document.source, {**origins, path: source})
 
 
 def _put(data: Any, path: KeyPath, value: Any, source: str) -> Any:
-    """Return a copy of `data` with `value` at `path`; what is missing on the way is made."""
+    """Return a copy of `data` with `value` at `path`; missing levels are created."""
     if not path:
         return value
     part, rest = path[0], path[1:]
     if isinstance(part, int):
-        items = [{}] if data is None else data  # a list left out holds one entry, all defaults
+        items = [{}] if data is None else data  # an omitted list has one entry with all defaults
         if not isinstance(items, list) or part >= len(items):
-            held = f"it has {len(items)} entries" if isinstance(items, list) else "it is no list"
-            raise RecipeError(f"{source}: there is no entry {part}: {held}")
+            found = f"it has {len(items)} entries" if isinstance(items, list) else "it is no list"
+            raise RecipeError(f"{source}: there is no entry {part}: {found}")
         return [_put(item, rest, value, source) if index == part else item for index, item in enumerate(items)]
     if data is not None and not isinstance(data, dict):
-        raise RecipeError(f"{source}: {part!r} cannot be set inside {data!r}, which holds no keys")
-    held_keys = data or {}
-    return {**held_keys, part: _put(held_keys.get(part), rest, value, source)}
+        raise RecipeError(f"{source}: {part!r} cannot be set inside {data!r}, which has no keys")
+    keys = data or {}
+    return {**keys, part: _put(keys.get(part), rest, value, source)}
 
 
 # --- YAML -> plain values --------------------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.MarkedYAMLError(
-                problem="anchors (&) and aliases (*) are not allowed; write the value out, or put the text in quotes",
+                problem="anchors (&) and aliases (*) are not allowed; repeat the value, or put the text in quotes",
                 problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
@@ -211,7 +214,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 def _plain(node: yaml.Node, path: KeyPath, place: Any, origins: dict[KeyPath, str]) -> Any:
-    """Turn a node into plain values, noting in `origins` where each was written."""
+    """Turn a node into plain values; record in `origins` where each was written."""
     origins[path] = place(node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, index), place, origins) for index, item in enumerate(node.value)]
@@ -220,13 +223,11 @@ def _plain(node: yaml.Node, path: KeyPath, place: Any, origins: dict[KeyPath, st
         for key_node, value_node in node.value:
             key = key_node.value
             if key_node.tag != _TAG + "str":
-                raise RecipeError(
-                    f"{place(key_node.start_mark)}: a key must be text, not {key!r}; put it in quotes if meant"
-                )
+                raise RecipeError(f"{place(key_node.start_mark)}: a key must be text, not {key!r}; put it in quotes")
             if key in result:
                 first = origins[(*path, key)]
                 raise RecipeError(
-                    f"{place(key_node.start_mark)}: key {key!r} is given twice (first at {first}); keep one"
+                    f"{place(key_node.start_mark)}: key {key!r} is given twice (first at {first}); remove one"
                 )
             result[key] = _plain(value_node, (*path, key), place, origins)
             origins[(*path, key)] = place(key_node.start_mark)
@@ -242,11 +243,11 @@ def _plain(node: yaml.Node, path: KeyPath, place: Any, origins: dict[KeyPath, st
     return value
 
 
-# --- pydantic's findings -> one line each ----------------------------------------------------------------------------
+# --- pydantic's errors -> one line each ------------------------------------------------------------------------------
 
 
 def _follows_from_another(mistake: Any) -> bool:
-    """Whether a list is long enough as it is written, and too short only because some of its items are wrong."""
+    """Whether pydantic calls a list too short only because some of its items are wrong."""
     return mistake["type"] == "too_short" and len(mistake["input"]) >= mistake["ctx"]["min_length"]
 
 
@@ -256,7 +257,7 @@ def _explain(model: type[BaseModel], document: Document, mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         problem = f"unknown key; {suggest(str(path[-1]), _keys_at(model, path[:-1]))}"
     elif mistake["type"] == "missing":
-        problem = "missing; add it"
+        problem = f"missing; {_field_at(model, path).description or 'add it'}"
     elif mistake["type"] == "value_error":
         problem = str(mistake["ctx"]["error"])
     else:
@@ -270,13 +271,23 @@ def _explain(model: type[BaseModel], document: Document, mistake: Any) -> str:
 
 def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
     """Return the keys that the mapping at `path` may have."""
+    return list(_model_at(model, path).model_fields)
+
+
+def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo:
+    """Return the field at `path`."""
+    return _model_at(model, path[:-1]).model_fields[str(path[-1])]
+
+
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
+    """Return the model of the mapping at `path`."""
     for part in path:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation
             model = next(
                 m for m in (annotation, *get_args(annotation)) if isinstance(m, type) and issubclass(m, BaseModel)
             )
-    return list(model.model_fields)
+    return model
 
 
 def _shown(value: Any) -> str:

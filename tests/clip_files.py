@@ -1,4 +1,4 @@
-"""Video files as other programs write them."""
+"""Write video files as other programs do."""
 
 from __future__ import annotations
 
@@ -42,3 +42,12 @@ def written(
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return buffer.getvalue()
+
+
+def numbered(num_frames: int, height=48, width=64) -> np.ndarray:
+    """Frames whose grey level encodes their number."""
+    return np.stack([np.full((height, width, 3), 20 + 6 * number, np.uint8) for number in range(num_frames)])
+
+
+def numbers(frames_THWC: np.ndarray) -> list[int]:
+    return [round((float(frame.mean()) - 20) / 6) for frame in frames_THWC]

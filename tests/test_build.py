@@ -17,7 +17,7 @@ from workspace import SMALL, WORKERS, Workspace
 
 from gigavideo_data.pixels import JUDGE_ID
 from gigavideo_data.plan import plan
-from gigavideo_data.recipe import load
+from gigavideo_data.recipe_loading import load
 from gigavideo_data.store import Store
 from gigavideo_data.verify import verify_folder
 

@@ -1,4 +1,4 @@
-"""The catalogue: every file is whole, and a name that is not there is refused."""
+"""The catalogue of dimensions: every file is complete, and an unknown name is refused."""
 
 import re
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ import pytest
 
 from gigavideo_data.dimensions.catalogue import load_dimension, names
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.recipe import load
+from gigavideo_data.recipe_loading import load
 
 
 def test_the_catalogue_holds_the_dimensions_that_the_paper_trains_on() -> None:
-    """Those of VBench-2.0 less Diversity, which is no property of one video."""
+    """Those of VBench-2.0 without Diversity, which is not a property of one video."""
     assert names() == [
         "camera_motion",
         "complex_landscape",
@@ -34,7 +34,7 @@ def test_the_catalogue_holds_the_dimensions_that_the_paper_trains_on() -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_dimension_loads_and_can_be_written_from(name: str) -> None:
+def test_every_dimension_is_complete(name: str) -> None:
     dimension = load_dimension(name)
     assert dimension.name == name
     assert len(dimension.definition.split()) >= 15
@@ -47,13 +47,13 @@ def test_every_dimension_loads_and_can_be_written_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_what_a_dimensions_videos_can_show_are_other_dimensions(name: str) -> None:
+def test_shows_lists_other_dimensions(name: str) -> None:
     shows = load_dimension(name).shows
     assert shows is not None
     assert list(shows) == sorted(set(shows) & set(names()) - {name})
 
 
-def test_no_seed_serves_two_dimensions() -> None:
+def test_no_two_dimensions_have_the_same_seed() -> None:
     words = [frozenset(re.findall(r"\w+", seed.lower())) for name in names() for seed in load_dimension(name).seeds]
     assert len(words) == len(set(words))
 
@@ -77,12 +77,12 @@ scorer: qa
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
+def no_own_dimensions() -> Iterator[None]:
     yield
-    load("quickstart")  # beside which there are no dimensions
+    load("quickstart")  # its folder has no dimensions
 
 
-def test_a_dimension_of_ones_own_is_one_file_in_the_working_folder(tmp_path, monkeypatch) -> None:
+def test_an_own_dimension_is_a_file_in_the_working_directory(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dimensions").mkdir()
     (tmp_path / "dimensions" / "cutlery.yaml").write_text(OWN)
@@ -98,7 +98,7 @@ def test_a_dimension_of_ones_own_is_one_file_in_the_working_folder(tmp_path, mon
     load_dimension.cache_clear()
 
 
-def test_a_dimension_of_ones_own_lies_beside_the_recipe(tmp_path, monkeypatch) -> None:
+def test_an_own_dimension_is_a_file_beside_the_recipe(tmp_path, monkeypatch) -> None:
     for name in ("work", "elsewhere"):
         (tmp_path / name / "dimensions").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -110,13 +110,13 @@ def test_a_dimension_of_ones_own_lies_beside_the_recipe(tmp_path, monkeypatch) -
     own.write_text(OWN.replace("combine: all", "combine: mean"))
     load(str(recipe))
     assert load_dimension("cutlery").combine == "mean"
-    monkeypatch.chdir(tmp_path / "work")  # the same file by two ways
+    monkeypatch.chdir(tmp_path / "work")  # the same file by two paths
     load(str(recipe))
     assert load_dimension("cutlery").combine == "mean"
     monkeypatch.chdir(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "dimensions" / "cutlery.yaml").write_text(OWN)
     load(str(recipe))
-    with pytest.raises(RecipeError, match="is another dimension of that name"):
+    with pytest.raises(RecipeError, match="is a different dimension of the same name"):
         load_dimension("cutlery")
-    load("quickstart")  # the folder of an earlier recipe is not looked into any more
+    load("quickstart")  # the folder of an earlier recipe is no longer searched
     assert load_dimension("cutlery").combine == "all"

@@ -13,7 +13,7 @@ from hub_server import serving
 from gigavideo_data import hub_models
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.plan import plan
-from gigavideo_data.recipe import load
+from gigavideo_data.recipe_loading import load
 from gigavideo_data.store import Store
 
 ROOT = Path(__file__).parent.parent

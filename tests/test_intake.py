@@ -1,4 +1,4 @@
-"""Tables of clips on their way in: what is said of them before anything is made, and what each row that falls says."""
+"""Tables of clips: the warnings before a build, and the reason of each rejected row."""
 
 import io
 from pathlib import Path
@@ -12,22 +12,23 @@ from gigavideo_data.intake import intake
 from gigavideo_data.pipeline import build
 from gigavideo_data.plan import Look, plan
 from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import Recipe, load
+from gigavideo_data.recipe import Recipe
+from gigavideo_data.recipe_loading import load
 from gigavideo_data.store import Store
 
 
 def importing(folder: Path, text: str) -> Recipe:
-    """A recipe that takes in a table beside a folder with the files a.mp4 and b.mp4, and makes nothing itself."""
+    """A recipe that imports a table with a folder of the files a.mp4 and b.mp4, and generates nothing."""
     (folder / "clips").mkdir()
     for name in ("a.mp4", "b.mp4"):
         (folder / "clips" / name).touch()
     (folder / "elsewhere.csv").write_text(text)
     imports = f"imports=[{{model: other-1, table: {folder}/elsewhere.csv, clips: {folder}/clips}}]"
-    made = ["synthetic=false", "captions.count=0", "eval_prompts.per_dimension=0"]
-    return load("quickstart", ["dimensions=[mechanics]", *made, imports])
+    nothing = ["synthetic=false", "captions.count=0", "eval_prompts.per_dimension=0"]
+    return load("quickstart", ["dimensions=[mechanics]", *nothing, imports])
 
 
-def test_a_plan_says_which_clips_are_missing_and_which_rows_will_fall(tmp_path):
+def test_a_plan_names_missing_clips_and_counts_unusable_rows(tmp_path):
     rows = ["a ball falls,a,mechanics", "two fall,c.mp4,mechanics", ",b,mechanics", "it falls,../b,mechanics"]
     rows += ["it turns,b,Mechanics", "it stays,d,mechanics"]
     recipe = importing(tmp_path, "\n".join(["prompt,file,dimension", *rows]))
@@ -36,23 +37,23 @@ def test_a_plan_says_which_clips_are_missing_and_which_rows_will_fall(tmp_path):
     assert facts["warnings"] == [
         "imports.0: elsewhere.csv: 2 rows cannot be used: 1 no_caption, 1 bad_name",
         f"imports.0: elsewhere.csv: 2 of 4 clips are not in {tmp_path}/clips: c.mp4, d",
-        "imports.0: elsewhere.csv: 1 of 4 rows are of dimensions that the recipe does not name: Mechanics",
+        "imports.0: elsewhere.csv: 1 of 4 rows have dimensions that are not in the recipe: Mechanics",
     ]
 
 
-def test_a_row_that_falls_names_its_clip_and_what_was_looked_for(tmp_path):
+def test_a_rejected_row_names_its_clip_and_the_files_that_were_tried(tmp_path):
     rows = ["two fall,c_1,mechanics", "it turns,b,composition", "a ball falls,a,mechanics"]
     recipe = importing(tmp_path, "\n".join(["prompt,file,dimension", *rows]))
-    fell = [record for _, record in intake(recipe, Look(Store(tmp_path / "store"))) if record]
-    assert [(record["rejected"], record.get("detail")) for record in fell] == [
-        ("no_clip", "no file c_1, as it stands or with .mp4, .webm, .mkv, .mov"),
+    rejects = [record for _, record in intake(recipe, Look(Store(tmp_path / "store"))) if record]
+    assert [(record["rejected"], record.get("detail")) for record in rejects] == [
+        ("no_clip", "no file c_1, as written or with .mp4, .webm, .mkv, .mov"),
         ("other_dimension", "b: composition is no dimension of the recipe"),
         ("new", "a: "),
     ]
 
 
 @pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, Look(store))])
-def test_a_missing_column_or_folder_is_said_before_anything_is_made(tmp_path, work):
+def test_a_missing_column_or_folder_is_an_error_before_any_work(tmp_path, work):
     recipe = importing(tmp_path, "prompt,file\na ball falls,a\n")
     with pytest.raises(RecipeError, match=r"elsewhere\.csv: no column dimension; it has prompt, file"):
         work(recipe, Store(tmp_path / "store"))
@@ -65,11 +66,11 @@ def test_a_missing_column_or_folder_is_said_before_anything_is_made(tmp_path, wo
 
 def test_a_build_without_any_clip_names_the_missing_files_on_the_terminal_and_in_the_rejects(tmp_path):
     recipe = importing(tmp_path, "prompt,file,dimension\na ball falls,c_1,mechanics\nit turns,DJI_7,mechanics\n")
-    said = io.StringIO()
-    with pytest.raises(DatasetError) as error, Progress(Console(file=said, width=200)) as progress:
+    terminal = io.StringIO()
+    with pytest.raises(DatasetError) as error, Progress(Console(file=terminal, width=200)) as progress:
         build(recipe, tmp_path / "out", tmp_path / "store", progress)
-    assert "2 no_clip (prompt), such as: no file c_1, as it stands or with .mp4" in str(error.value)
+    assert "2 no_clip (prompt), such as: no file c_1, as written or with .mp4" in str(error.value)
     rejects = pq.read_table(tmp_path / "out" / "rejects" / "rejects.parquet").to_pylist()
     assert sorted(reject["detail"].split(",")[0] for reject in rejects) == ["no file DJI_7", "no file c_1"]
-    assert "2 of 2 clips are not in" in said.getvalue()
+    assert "2 of 2 clips are not in" in terminal.getvalue()
     assert not (tmp_path / "out" / "manifest.json").exists()

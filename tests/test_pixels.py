@@ -1,4 +1,4 @@
-"""Generated videos that are not what their model makes: rejected at the stage's edge, or measured and counted."""
+"""Generated videos with flaws: rejected by the stage, or measured and counted."""
 
 import io
 from dataclasses import asdict, replace
@@ -24,26 +24,26 @@ BLACK_THWC, GREY_THWC = np.zeros_like(FRAMES_THWC), np.full_like(FRAMES_THWC, 12
 NAN = torch.full((8, 2, 6, 6), torch.nan)
 
 
-class Giving:
-    """A generator that returns what it was given."""
+class FixedGenerator:
+    """A generator that returns a fixed result."""
 
-    def __init__(self, made: Generated) -> None:
-        self.made = made
+    def __init__(self, result: Generated) -> None:
+        self.result = result
 
     def generate(self, prompt: str, seed: int) -> Generated:  # noqa: ARG002 - the protocol
-        return self.made
+        return self.result
 
 
-def synthesize(made: Generated, folder) -> dict:
+def synthesize(result: Generated, folder) -> dict:
     inputs = {"prompt": "p", "seed": 0, "shape": asdict(SHAPE)}
-    run_row("synthesize", "key", Giving(made), inputs, Store(folder), "run", 1)
+    run_row("synthesize", "key", FixedGenerator(result), inputs, Store(folder), "run", 1)
     record = Store(folder).get("synthesize", "key")
     assert record is not None
     return record
 
 
 @pytest.mark.parametrize(
-    ("made", "reason", "words"),
+    ("result", "reason", "words"),
     [
         (replace(GOOD, frames_THWC=FRAMES_THWC[:, :24, :24]), "bad_video", ("(5, 24, 24, 3)", "(5, 48, 48, 3)")),
         (replace(GOOD, frames_THWC=FRAMES_THWC[:3]), "bad_video", ("(3, 48, 48, 3)", "(5, 48, 48, 3)")),
@@ -55,8 +55,8 @@ def synthesize(made: Generated, folder) -> dict:
         (replace(GOOD, latents_CFHW=torch.zeros(0)), "bad_latents", ("(0,)",)),
     ],
 )
-def test_a_video_of_another_shape_is_a_reject_with_both_numbers(tmp_path, made, reason, words):
-    record = synthesize(made, tmp_path)
+def test_a_video_of_another_shape_is_a_reject_with_both_numbers(tmp_path, result, reason, words):
+    record = synthesize(result, tmp_path)
     assert record["rejected"] == reason
     assert all(word in record["detail"] for word in words), record["detail"]
 

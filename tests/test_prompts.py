@@ -1,4 +1,4 @@
-"""Base prompts, their extension, questions and block-lists: what is taken and what falls, and for which reason."""
+"""Base prompts, their extension, questions and block-lists: what is rejected, and for which reason."""
 
 import json
 

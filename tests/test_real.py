@@ -8,7 +8,7 @@ import pytest
 from real_packages import clip, detector_file
 from yolo_tiny import YoloTiny
 
-from gigavideo_data import video
+from gigavideo_data import resampling
 from gigavideo_data.judges.camera import Motion, Unknown, motion
 from gigavideo_data.judges.counting import CountingJudge, CountingQuestions
 
@@ -27,7 +27,7 @@ def frames(name: str, first: int, last: int) -> np.ndarray:
         fps, height, width = float(stream.average_rate), stream.height, stream.width
         width = round(width * (stream.sample_aspect_ratio or 1))  # nothing is cropped
     shown = min(WIDTH, width)
-    return video.read(
+    return resampling.read(
         path,
         height=round(height * shown / width),
         width=shown,

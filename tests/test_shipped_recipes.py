@@ -1,4 +1,4 @@
-"""The recipes that come along: each loads, at the paper's size and at the small one, and can be planned anywhere."""
+"""The shipped recipes: each loads, at the paper's size and at the small one, and can be planned anywhere."""
 
 import json
 import os
@@ -7,18 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from gigavideo_data.cli import app
 from gigavideo_data.dimensions.catalogue import names
-from gigavideo_data.recipe import load, shipped
+from gigavideo_data.recipe_loading import load, shipped
 
 ROOT = Path(__file__).parent.parent
-OF_MODELS = sorted(name for name, path in shipped().items() if "like: paper" in path.read_text())
+TEMPLATES = ("paper", "small")  # without dimensions of their own
+OF_MODELS = sorted(set(shipped()) - {"quickstart", *TEMPLATES})
 
 
-def test_there_is_one_for_each_dimension_and_one_for_each_group_of_the_paper() -> None:
-    assert set(OF_MODELS) == {*names(), "human", "physics", "dynamics", "existence", "all"}
-    assert all(load(name).name == name for name in shipped())
-    assert all(load(name).dimensions == (name,) for name in names())
+def test_there_is_one_for_each_group_of_the_paper_and_two_for_any_dimensions() -> None:
+    assert set(shipped()) == {"human", "physics", "dynamics", "existence", "all", "quickstart", *TEMPLATES}
+    assert all(load(name).name == name for name in [*OF_MODELS, "quickstart"])
+    assert all(load("paper", dimensions=[name]).dimensions == (name,) for name in names())
     assert sorted(load("all").dimensions) == names()
     in_groups = [
         dimension for group in ("human", "physics", "dynamics", "existence") for dimension in load(group).dimensions
@@ -28,20 +31,35 @@ def test_there_is_one_for_each_dimension_and_one_for_each_group_of_the_paper() -
 
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_the_small_size_differs_only_in_numbers(name: str) -> None:
-    large, small = load(name), load(name, ["like=small"])
+    large, small = load(name), load(name, ["extends=small"])
     assert small.prompts.per_dimension * small.prompts.variants < large.prompts.per_dimension / 50
     same = {"prompts", "check", "eval_prompts"}
     assert small.model_dump(exclude=same) == large.model_dump(exclude=same)
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("gv-data build --recipe p", ["paper", "physics"]),
+        ("gv-data plan --recipe paper --dimensions material,mec", ["material,mechanics"]),
+        ("gv-data plan --recipe paper --dimensions mechanics,mec", []),
+    ],
+)
+def test_the_shell_completes_recipes_and_dimensions(words: str, completions: list[str]) -> None:
+    env = {"_GV_DATA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert CliRunner().invoke(app, env=env, prog_name="gv-data").stdout.split() == completions
 
 
 PLAN = """
 import json
 from pathlib import Path
 from gigavideo_data.plan import plan
-from gigavideo_data.recipe import load, shipped
+from gigavideo_data.recipe_loading import load, shipped
 from gigavideo_data.store import Store
 plans = {(name, size): plan(load(name, size.split()), Store(Path("nowhere")))
-         for name in shipped() for size in (["", "like=small"] if "like" in shipped()[name].read_text() else [""])}
+         for name in shipped() if name not in ("paper", "small")
+         for size in (["", "extends=small"] if name != "quickstart" else [""])}
+plans |= {(name, ""): plan(load(name, dimensions=["mechanics"]), Store(Path("nowhere"))) for name in ("paper", "small")}
 print(json.dumps([[*key, each] for key, each in plans.items()]))
 """
 
@@ -57,8 +75,10 @@ def test_every_recipe_plans_without_a_network_a_store_or_a_model(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
     rows = {key: {line["stage"]: line["rows"] for line in each["stages"]} for key, each in plans.items()}
     assert rows["physics", ""]["synthesize"] == 3 * 560
+    assert rows["paper", ""]["synthesize"] == 560
+    assert rows["small", ""]["synthesize"] == 4
     assert rows["all", ""]["synthesize"] == 17 * 560  # the paper's 9.5 thousand
-    assert rows["physics", "like=small"]["synthesize"] == 3 * 4
+    assert rows["physics", "extends=small"]["synthesize"] == 3 * 4
     assert "cannot be fetched" in plans["physics", ""]["warnings"][0]
     hours = next(line for line in plans["physics", ""]["stages"] if line["stage"] == "synthesize")["seconds"] / 3600
     assert hours == pytest.approx(3 * 560 * 240 / 3600)

@@ -1,4 +1,4 @@
-"""Clips in and out of MP4."""
+"""Encoding and decoding clips as MP4."""
 
 import gc
 import importlib
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from clip_files import written
 
-import gigavideo_data
-from gigavideo_data import mp4, video
+from gigavideo_data import mp4, resampling, video, video_frames
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import sample_scene
@@ -29,7 +28,7 @@ def test_a_clip_survives_the_round_trip():
     assert np.abs(clip.frames_THWC.astype(int) - smooth).mean() < 3
 
 
-def test_the_index_stands_first():
+def test_the_index_is_at_the_start():
     data = video.encode(FRAMES, 8.0)
     assert data.index(b"moov") < data.index(b"mdat")
 
@@ -38,12 +37,12 @@ def test_equal_frames_give_equal_bytes_whatever_else_is_in_memory():
     rng = np.random.default_rng(0)
     scene = sample_scene("instance_preservation", rng)
     frames_THWC = world.render(scene, rng)
-    made = set()
+    files = set()
     for _ in range(40):
         litter = [rng.integers(0, 255, size, np.uint8) for size in rng.integers(1000, 100_000, 5)]
-        made.add(video.encode(frames_THWC, 8.0))
+        files.add(video.encode(frames_THWC, 8.0))
         del litter
-    assert len(made) == 1
+    assert len(files) == 1
 
 
 @pytest.mark.parametrize("frames", [FRAMES.astype(float), FRAMES[0], FRAMES[:, :31]])
@@ -68,18 +67,18 @@ def test_what_is_no_video_is_refused(data):
 
 @pytest.mark.parametrize("read", [video.decode, video.measure])
 @pytest.mark.parametrize(
-    ("limit", "value", "message"),
+    ("module", "limit", "value", "message"),
     [
-        ("MAX_FRAMES", 4, "at most 4 frames"),
-        ("MAX_PIXELS", 32 * 48 - 1, "at most 1535 px"),
-        ("MAX_FRAME_BYTES", 32 * 48 * 3 // 2 - 1, "in the decoder"),
-        ("MAX_PACKETS", 3, "more than 3 packets"),
-        ("MAX_DECODE_S", -1, "decoding takes more than"),
+        (video, "MAX_FRAMES", 4, "at most 4 frames"),
+        (video_frames, "MAX_PIXELS", 32 * 48 - 1, "at most 1535 px"),
+        (video, "MAX_FRAME_BYTES", 32 * 48 * 3 // 2 - 1, "in the decoder"),
+        (video_frames, "MAX_PACKETS", 3, "more than 3 packets"),
+        (video_frames, "MAX_DECODE_S", -1, "decoding takes more than"),
     ],
 )
-def test_a_clip_above_a_limit_is_refused(monkeypatch, read, limit, value, message):
+def test_a_clip_above_a_limit_is_refused(monkeypatch, read, module, limit, value, message):
     data = video.encode(FRAMES, 8.0)
-    monkeypatch.setattr(video, limit, value)
+    monkeypatch.setattr(module, limit, value)
     with pytest.raises(DatasetError, match=message):
         read(data)
 
@@ -99,13 +98,13 @@ def test_the_size_of_all_frames_together_is_limited_and_the_limit_can_be_set(mon
 
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-1", "nan", "inf"])
-def test_a_limit_that_is_no_size_is_refused_by_name(monkeypatch, text):
+def test_an_invalid_limit_is_refused_by_name(monkeypatch, text):
     monkeypatch.setenv(video.MAX_CLIP_VARIABLE, text)
     with pytest.raises(RecipeError, match=f"GIGAVIDEO_MAX_CLIP_GIB={text}: must be"):
         video.decode(b"")
 
 
-def test_a_fragmented_file_that_promises_no_number_of_frames_is_limited_too(monkeypatch):
+def test_a_fragmented_file_without_a_number_of_frames_is_limited_too(monkeypatch):
     data = written(FRAMES, "mp4", movflags="frag_every_frame+empty_moov")
     assert len(video.decode(data).frames_THWC) == len(FRAMES)
     monkeypatch.setattr(video, "MAX_FRAMES", 4)
@@ -113,7 +112,7 @@ def test_a_fragmented_file_that_promises_no_number_of_frames_is_limited_too(monk
         video.decode(data)
 
 
-def test_what_is_measured_is_what_is_decoded_and_nothing_is_kept():
+def test_measuring_gives_the_facts_of_decoding_and_keeps_no_frame():
     data = video.encode(np.zeros((64, 256, 256, 3), np.uint8), 8.0)
     tracemalloc.start()
     measured = video.measure(data)
@@ -123,20 +122,14 @@ def test_what_is_measured_is_what_is_decoded_and_nothing_is_kept():
     assert peak < 1e6  # of 12.6 MB decoded
 
 
-def test_a_poster_is_a_jpeg():
-    assert video.poster(FRAMES)[:2] == b"\xff\xd8"
-
-
 def test_the_arithmetic_works_without_pyav_and_opencv(monkeypatch):
-    for module in ("av", "cv2"):
-        monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "gigavideo_data.video")
-    monkeypatch.setattr(gigavideo_data, "video", video)  # so that the first module is put back afterwards
-    alone = importlib.import_module("gigavideo_data.video")
-    assert alone is not video
-    assert alone.fitting(80, 4) == 77
+    for package in ("av", "cv2"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for module in (video, resampling):
+        importlib.reload(module)
+    assert resampling.valid_num_frames(80, 4) == 77
     with pytest.raises(ImportError):
-        alone.decode(b"")
+        video.decode(b"")
 
 
 def test_a_clip_of_a_set_has_a_constant_frame_rate():
@@ -161,8 +154,8 @@ def test_no_frame_waits_for_the_garbage_collector():
     assert sum(frame.width > 2 for frame in left) == before
 
 
-def promising(data: bytes, num_samples: int) -> bytes:
-    """An MP4 whose tables promise other numbers of samples of one byte each."""
+def claiming(data: bytes, num_samples: int) -> bytes:
+    """An MP4 whose tables claim another number of samples, of one byte each."""
     changed = bytearray(data)
     for box, at, values in (("stsz", 4, (1, num_samples)), ("stts", 8, (num_samples,)), ("stsc", 12, (num_samples,))):
         place = data.index(box.encode()) + 4 + at
@@ -170,18 +163,18 @@ def promising(data: bytes, num_samples: int) -> bytes:
     return bytes(changed)
 
 
-def test_a_file_that_promises_millions_of_frames_is_refused_before_it_is_opened(monkeypatch):
-    data = promising(video.encode(FRAMES, 8.0), 2_000_000)
+def test_a_file_that_claims_millions_of_frames_is_refused_before_it_is_opened(monkeypatch):
+    data = claiming(video.encode(FRAMES, 8.0), 2_000_000)
     monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("it was opened"))
-    with pytest.raises(DatasetError, match="promises more than 100000 packets"):
+    with pytest.raises(DatasetError, match="more than 100000 packets"):
         video.decode(data)
 
 
-def test_the_samples_of_an_mp4_are_counted_wherever_its_tables_stand():
+def test_the_samples_of_all_tables_of_an_mp4_are_counted():
     whole = video.encode(FRAMES, 8.0)
     fragmented = written(FRAMES, "mp4", movflags="frag_every_frame+empty_moov")
     assert [mp4.num_samples(io.BytesIO(data), 100) for data in (whole, fragmented, whole + whole)] == [5, 5, 10]
-    assert mp4.num_samples(io.BytesIO(promising(whole, 2**32 - 1)), 100) == 101
+    assert mp4.num_samples(io.BytesIO(claiming(whole, 2**32 - 1)), 100) == 101
     assert mp4.num_samples(io.BytesIO(struct.pack(">I4s", 8, b"free") * 101), 100) == 101
     assert mp4.num_samples(io.BytesIO(struct.pack(">I4sI4s", 16, b"moov", 8, b"cmov")), 100) == 101
 

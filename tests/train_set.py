@@ -12,6 +12,7 @@ from rows import FPS, make_row, write_set
 from gigavideo_data import video
 from gigavideo_data.miniature.grammar import describe, sample_scene
 from gigavideo_data.miniature.world import render
+from gigavideo_data.resampling import resize_and_crop
 
 REWARDS = (0.9, 0.7, 0.3, 0.95, None, 0.8, 0.6)  # of the synthetic rows; pairs have 0.75
 
@@ -25,7 +26,7 @@ def _rendered(seed: int, num_frames: int, size: tuple[int, int] = SIZE) -> tuple
     scene = sample_scene("mechanics", rng)
     frames_THWC = render(scene, rng)[:num_frames]
     if size != SIZE:
-        frames_THWC = video.filling(frames_THWC, *size)
+        frames_THWC = resize_and_crop(frames_THWC, *size)
     return describe(scene, full=True), video.encode(frames_THWC, FPS)
 
 

@@ -1,8 +1,8 @@
-"""The weaknesses a recipe can name: one YAML file each, beside this module, named as in VBench-2.0.
+"""The dimensions that a recipe can target: one YAML file each, beside this module, named as in VBench-2.0.
 
-To add a dimension, add its file; nothing else has to know. One of your own goes into a folder `dimensions` beside the
-recipe that names it, or where the command runs. Seeds are our own phrases: a benchmark's test prompts must never become
-training prompts.
+To add a dimension, add its file; no code changes. A user's own dimension is a file in a folder `dimensions` beside the
+recipe, or in the working directory. Seeds are phrases of our own: a benchmark's test prompts must never become training
+prompts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.typed_yaml import read, suggest, validate
 
 FOLDER = Path(__file__).parent
-OWN = "dimensions"  # folder of a user's dimensions
+OWN = "dimensions"  # name of a folder with a user's own dimensions
 
-_own_folders = [Path(OWN)]  # where the command runs, and beside its recipe (`look_beside`)
+_own_folders = [Path(OWN)]  # in the working directory, and beside the recipe (`look_beside`)
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class Dimension(BaseModel):
-    """One thing a video can get right or wrong.
+    """One ability that a video can show or lack.
 
-    `combine` says how the questions of one video become one reward (see `rewards.score`); `scorer` who answers them
-    best: the multimodal judge (qa), or a specialist that a recipe may name. `shows` are the other dimensions that its
-    videos are asked about where a recipe has them too; null is any.
+    `combine` is the rule that turns the answers about one video into one reward (see `rewards.score`). `scorer` is the
+    best judge: the multimodal judge (qa), or a specialist that a recipe may enable. `shows` lists the other dimensions
+    that its videos are scored on if the recipe targets them; null means all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -47,12 +47,12 @@ class Dimension(BaseModel):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Dimension:
         if len({seed.casefold() for seed in self.seeds}) != len(self.seeds):
-            raise ValueError("seeds: two are equal; keep one")
+            raise ValueError("seeds: two are equal; remove one")
         return self
 
 
 def look_beside(recipe: Path) -> None:
-    """From now on, take dimensions from the folder beside a recipe too, instead of from that of a recipe before."""
+    """Use the folder `dimensions` beside this recipe from now on, and no longer that of an earlier recipe."""
     _own_folders[1:] = [recipe.parent / OWN]
     load_dimension.cache_clear()
 
@@ -66,13 +66,13 @@ def hint(name: str, options: Iterable[str] | None = None) -> str:
     """Return the end of an "unknown dimension" message: the members of a group, the nearest option, or all options.
 
     Args:
-        name: what is no dimension.
-        options: names that it could be; None is all dimensions.
+        name: the unknown name.
+        options: valid names; None means all dimensions.
     """
     options = sorted(names() if options is None else options)
     members = [option for option in options if option in names() and load_dimension(option).group == name]
     if members:
-        return f"it is a group of dimensions: name {', '.join(members)}, or some of them"
+        return f"it is a group: write {','.join(members)}, or some of them"
     return suggest(name, options)
 
 
@@ -81,7 +81,7 @@ def load_dimension(name: str) -> Dimension:
     """Return one dimension.
 
     Raises:
-        RecipeError: there is none of that name, there are two, or its file is not valid.
+        RecipeError: there is no dimension of this name, there are two, or its file is not valid.
     """
     if name not in names():
         raise RecipeError(f"unknown dimension {name!r}; {hint(name)}")
@@ -90,9 +90,9 @@ def load_dimension(name: str) -> Dimension:
     path, *others = [shipped, *own] if shipped.exists() else own
     for other in others:
         if not other.samefile(path) and path == shipped:
-            raise RecipeError(f"{other}: a dimension of that name comes along; give yours another name")
+            raise RecipeError(f"{other}: a shipped dimension has this name; give yours another name")
         if other.read_bytes() != path.read_bytes():
-            raise RecipeError(f"{other}: {path} is another dimension of that name; keep one of the two files")
+            raise RecipeError(f"{other}: {path} is a different dimension of the same name; remove one of the two files")
     dimension = validate(Dimension, read(path))
     if dimension.name != name:
         raise RecipeError(f"{path}: name is {dimension.name!r}; it must be the file name, {name!r}")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import transformers
 
-from gigavideo_data import video
+from gigavideo_data.resampling import resize_and_crop, valid_num_frames
 
 
 def load(folder: Path) -> Any:
@@ -33,9 +33,9 @@ def pixels(frames_THWC: np.ndarray, stride: int, multiple: int, vae: torch.nn.Mo
     Cut to what the model can hold, as its pipeline rounds what it is asked for: to one frame more than a multiple of
     `stride`, and to sides (px) that are multiples of `multiple`.
     """
-    frames_THWC = frames_THWC[: video.fitting(len(frames_THWC), stride)]
+    frames_THWC = frames_THWC[: valid_num_frames(len(frames_THWC), stride)]
     height, width = (side // multiple * multiple for side in frames_THWC.shape[1:3])
     if (height, width) != frames_THWC.shape[1:3]:
-        frames_THWC = video.filling(frames_THWC, height, width)
+        frames_THWC = resize_and_crop(frames_THWC, height, width)
     video_1CTHW = torch.from_numpy(frames_THWC).to(vae.device).permute(3, 0, 1, 2)[None]
     return (video_1CTHW.float() / 127.5 - 1).to(vae.dtype)
