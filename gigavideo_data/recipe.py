@@ -30,6 +30,7 @@ from gigavideo_data import plugins
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.reasons import PixelFlaw
+from gigavideo_data.typed_yaml import suggest
 
 # Keys that had another name in the manifests of format 1.0: (part, old name) -> name.
 RENAMED_KEYS = {("prompts", "likeness"): "dedup_threshold", ("prompts", "sift"): "drop_infeasible"}

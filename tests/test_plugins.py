@@ -13,7 +13,8 @@ from gigavideo_data import doctor, plugins
 from gigavideo_data.engines import generator_engine, judge_engine, load_engine
 from gigavideo_data.errors import RecipeError, RunError
 from gigavideo_data.evaluate import read_setting
-from gigavideo_data.recipe import Generator, Judge, PluginSettings, load
+from gigavideo_data.recipe import Generator, Judge, PluginSettings
+from gigavideo_data.recipe_loading import load
 from gigavideo_data.remake import withhold
 from gigavideo_data.verify import verify_folder
 from gigavideo_train.config import TrainConfig
