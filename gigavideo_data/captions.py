@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.reasons import NotWanted
+from gigavideo_data.reasons import Reason
 from gigavideo_data.texts import flaw_of
 
 # What a column may be called, the first one found counts.
@@ -56,7 +56,7 @@ def choose(
     min_suitability: float | None,
     *,
     needs_dimension: bool = False,
-) -> tuple[list[Captioned], list[tuple[str, NotWanted]]]:
+) -> tuple[list[Captioned], list[tuple[str, Reason]]]:
     """The first `count` rows that can be used.
 
     Args:
@@ -74,7 +74,7 @@ def choose(
         RecipeError: the table cannot be read, a column that is needed is missing, or a cell of it is no text.
     """
     chosen: list[Captioned] = []
-    fallen: list[tuple[str, NotWanted]] = []
+    fallen: list[tuple[str, Reason]] = []
     needed = [CAPTION, CLIP, *([SUITABILITY] if min_suitability is not None else [])]
     for row in _rows(table, [*needed, *([DIMENSION] if needs_dimension else [])]):
         if len(chosen) == count:
@@ -87,25 +87,25 @@ def choose(
     return chosen, fallen
 
 
-def _read(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | NotWanted:
+def _read(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | Reason:
     """The row, or why it falls."""
     caption, clip = " ".join((row.get(CAPTION) or "").split()), row.get(CLIP) or ""
     if flaw_of(caption):
-        return "no_caption"
+        return Reason.NO_CAPTION
     if not BARE_NAME.fullmatch(clip) or not clip.isprintable():
-        return "bad_name"  # a bare name: the folder is said elsewhere, and nothing leads out of it
+        return Reason.BAD_NAME  # a bare name: the folder is said elsewhere, and nothing leads out of it
     times = row.get(TIMES)
     if times is None:
         start_s = end_s = None
     else:
         span = _span(times)
         if span is None:
-            return "bad_times"
+            return Reason.BAD_TIMES
         start_s, end_s = span
         if end_s - start_s > max_seconds:
-            return "too_long"
+            return Reason.TOO_LONG
     if min_suitability is not None and not (_float(row.get(SUITABILITY)) or 0.0) >= min_suitability:
-        return "low_suitability"
+        return Reason.LOW_SUITABILITY
     return Captioned(caption, clip, start_s, end_s, row.get(DIMENSION))
 
 

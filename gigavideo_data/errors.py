@@ -37,15 +37,18 @@ class RunError(GigaVideoError):
 class RowError(Exception):
     """One row cannot be finished; it is rejected with the reason, and the run goes on."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: str, detail: str) -> None:
         """Create the error.
 
         Args:
-            reason: counted in the rows per stage.
+            reason: a `Reason`, or its word; counted in the rows per stage.
             detail: what was wrong with this row.
+
+        Raises:
+            ValueError: there is no such reason.
         """
         super().__init__(reason, detail)  # both, so that it can be pickled
-        self.reason: Reason = reason
+        self.reason = Reason(reason)
         self.detail = detail
 
 

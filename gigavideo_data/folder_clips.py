@@ -16,6 +16,7 @@ import numpy as np
 from gigavideo_data import video
 from gigavideo_data.clip_files import ClipFiles
 from gigavideo_data.errors import DatasetError, RowError
+from gigavideo_data.reasons import Reason
 from gigavideo_data.stream_copy import stream_copied
 
 
@@ -48,7 +49,7 @@ class FolderClips:
         frames_THWC = video.read(file, **wanted, start_s=span[0], end_s=span[1])
         num_frames = video.fitting(len(frames_THWC), shape["stride"])
         if num_frames <= shape["stride"]:
-            raise RowError("too_short", f"{clip}: {len(frames_THWC)} frames at {shape['fps']:g} Hz")
+            raise RowError(Reason.TOO_SHORT, f"{clip}: {len(frames_THWC)} frames at {shape['fps']:g} Hz")
         origin = {"dataset": shape["dataset"], "clip": clip, "start_s": start_s, "end_s": end_s}
         frames_THWC = frames_THWC[:num_frames]
         data = self._as_it_is(file, frames_THWC) if span == (0.0, math.inf) else None

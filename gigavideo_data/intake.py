@@ -22,13 +22,13 @@ from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import writer_engine
 from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.generators.models import profile_of, warnings_for
+from gigavideo_data.hashing import content_key
 from gigavideo_data.prompts import Seen
-from gigavideo_data.reasons import NotWanted
+from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe import Imported, Recipe
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record, rejection
-from gigavideo_data.store import content_key
 
 EVAL_SPLITS = ("dev", "test")
 
@@ -55,7 +55,7 @@ class Table:
     folder: Path
     chosen: list[Captioned]
     lacking: list[tuple[Captioned, Record]]
-    passed_over: list[tuple[str, NotWanted]]
+    passed_over: list[tuple[str, Reason]]
 
     @property
     def num_rows(self) -> int:
@@ -233,7 +233,7 @@ def _imported(wanted: Imported, table: Table, recipe: Recipe, runner: Runner) ->
     for one in table.chosen:
         if one.dimension not in recipe.dimensions:
             detail = f"{one.clip}: {one.dimension} is no dimension of the recipe"
-            yield Row("synthetic", one.caption), rejection("other_dimension", detail)
+            yield Row("synthetic", one.caption), rejection(Reason.OTHER_DIMENSION, detail)
     samples = Counter[str]()
     items = [_clip(one, table, recipe) for one in wanted_here]
     for one, item, record in zip(wanted_here, items, runner.records(items, "import"), strict=True):
@@ -274,7 +274,7 @@ def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
     return Item("caption", settings, work, {"load": str(table.folder)})
 
 
-def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[NotWanted | None]:
+def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> Iterator[Reason | None]:
     """Why each prompt falls, if it does: evaluation prompts come first, and what they say, training may not."""
     evaluated, written = Seen(likeness), Seen(likeness)
     clips: set[tuple[str, str, int]] = set()
@@ -282,7 +282,7 @@ def _separate(rows: list[Row], likeness: float | None, blocklist: Blocklist) -> 
         text = row.base_prompt
         if row.prompt:  # it came with a clip: twin and real one share a caption, samples a prompt
             name = (row.source, text, row.sample)
-            reason = "duplicate" if name in clips else evaluated.double(text)
+            reason = Reason.DUPLICATE if name in clips else evaluated.double(text)
             clips.add(name)
         else:
             reason = written.double(text)

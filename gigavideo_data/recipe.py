@@ -10,7 +10,6 @@ names.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.hashing import canonical
 from gigavideo_data.reasons import PixelFlaw
 from gigavideo_data.typed_yaml import Document, override, read, suggest, upon, validate
 
@@ -358,8 +358,7 @@ def hash_of(resolved: dict[str, Any]) -> str:
     plain |= {
         name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge") if name in plain
     }
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(plain)).hexdigest()[:16]
 
 
 def judge_of(dimension: str, judge: Judge, specialists: Specialists) -> AnyJudge:

@@ -25,6 +25,7 @@ import numpy as np
 
 from gigavideo_data.errors import DatasetError, RecipeError, RowError, RunError
 from gigavideo_data.mp4 import num_samples
+from gigavideo_data.reasons import Reason
 
 Taken = TypeVar("Taken")
 
@@ -151,7 +152,9 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[_Frame], Taken
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
         if num_samples(file, MAX_PACKETS) > MAX_PACKETS:
-            raise RowError("broken_clip", f"its index promises more than {MAX_PACKETS} packets or cannot be counted")
+            raise RowError(
+                Reason.BROKEN_CLIP, f"its index promises more than {MAX_PACKETS} packets or cannot be counted"
+            )
         with _opened(file, format="mp4") as (container, stream):
             promised, fps = stream.frames, float(stream.average_rate or 0)
             _check_stream(stream)
@@ -164,7 +167,7 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[_Frame], Taken
                     _check_time(len(taken), frame.decoded.time - zero_s, fps)
                 taken.append(take(frame))
         if not taken or (promised and len(taken) != promised):
-            raise RowError("broken_clip", f"{len(taken)} of {promised} frames decode, the file is truncated")
+            raise RowError(Reason.BROKEN_CLIP, f"{len(taken)} of {promised} frames decode, the file is truncated")
     except RowError as error:
         raise DatasetError(f"{where}: {error.detail}. Make the clip again.") from error
     return taken, fps
@@ -173,12 +176,12 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[_Frame], Taken
 def _check_stream(stream: Any) -> None:
     codec = stream.codec_context
     if codec.name not in CODECS:
-        raise RowError("broken_clip", f"codec {codec.name} is not accepted, only {', '.join(CODECS)}")
+        raise RowError(Reason.BROKEN_CLIP, f"codec {codec.name} is not accepted, only {', '.join(CODECS)}")
     frame_bytes = codec.width * codec.height * (codec.format.padded_bits_per_pixel if codec.format else 12) // 8
     if frame_bytes > MAX_FRAME_BYTES:
         what = f"frames of {codec.width} x {codec.height} px in {codec.pix_fmt}"
         allowed = f"{frame_bytes >> 20} MiB each in the decoder, at most {MAX_FRAME_BYTES >> 20} are"
-        raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+        raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted: {allowed}")
 
 
 def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
@@ -186,17 +189,17 @@ def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
     num_bytes = num_frames * size.width * size.height * 3
     what = f"{num_frames} frames of {size.width} x {size.height} px"
     if num_frames > MAX_FRAMES:
-        raise RowError("broken_clip", f"{what} are not accepted, at most {MAX_FRAMES} frames are")
+        raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted, at most {MAX_FRAMES} frames are")
     if num_bytes > max_bytes:
         allowed = f"{num_bytes / 2**30:.3g} GiB decoded, {MAX_CLIP_VARIABLE} allows {max_bytes / 2**30:.3g}"
-        raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+        raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted: {allowed}")
 
 
 def _check_time(number: int, at_s: float, fps: float) -> None:
     """Refuse a frame that a player shows more than half a frame from where its number says it stands."""
     if abs(at_s - number / fps) > 0.5 / fps:
         told = f"frame {number} is shown at {at_s:.3g} s, at {fps:g} Hz it would be at {number / fps:.3g} s"
-        raise RowError("broken_clip", f"its frames are not shown at a constant rate: {told}")
+        raise RowError(Reason.BROKEN_CLIP, f"its frames are not shown at a constant rate: {told}")
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,9 @@ def _turn(frame: Any) -> _Turn:
     (a, b, _), (c, d, _), _ = np.frombuffer(bytes(side), np.int32).reshape(3, 3).astype(float)
     straight, across = max(abs(a), abs(d)), max(abs(b), abs(c))
     if min(straight, across) > 0.01 * max(straight, across):
-        raise RowError("broken_clip", "its pictures are to be turned by no multiple of 90 degrees; turn them first")
+        raise RowError(
+            Reason.BROKEN_CLIP, "its pictures are to be turned by no multiple of 90 degrees; turn them first"
+        )
     return _Turn(True, b < 0, c < 0) if across > straight else _Turn(False, d < 0, a < 0)
 
 
@@ -255,7 +260,7 @@ def _check_colours(frame: Any) -> None:
     """Refuse what would come out pale: colours that a screen of the usual range cannot show are not mapped here."""
     if frame.color_trc in HDR_TRANSFERS or frame.color_primaries == BT2020:
         transfer = HDR_TRANSFERS.get(frame.color_trc, "BT.2020 colours")
-        raise RowError("hdr", f"the video is HDR ({transfer}); map it to BT.709 first, as ffmpeg's tonemap does")
+        raise RowError(Reason.HDR, f"the video is HDR ({transfer}); map it to BT.709 first, as ffmpeg's tonemap does")
 
 
 @contextmanager
@@ -272,15 +277,15 @@ def _opened(source: Any, **how: Any) -> Iterator[tuple[Any, Any]]:
         with av.open(source, options=limits, **how) as container:
             stream = container.streams.best("video")
             if stream is None:
-                raise RowError("broken_clip", "no video stream in the file")
+                raise RowError(Reason.BROKEN_CLIP, "no video stream in the file")
             codec = stream.codec_context
             if codec.width * codec.height > MAX_PIXELS:
                 size = f"{codec.width} x {codec.height}"
-                raise RowError("broken_clip", f"frames of {size} px are not accepted, at most {MAX_PIXELS} px are")
+                raise RowError(Reason.BROKEN_CLIP, f"frames of {size} px are not accepted, at most {MAX_PIXELS} px are")
             codec.thread_count, codec.options = 1, limits
             yield container, stream
     except (av.error.FFmpegError, EOFError) as error:
-        raise RowError("broken_clip", f"cannot be decoded ({error}), the file is broken") from error
+        raise RowError(Reason.BROKEN_CLIP, f"cannot be decoded ({error}), the file is broken") from error
 
 
 def _frames(container: Any, stream: Any) -> Iterator[_Frame]:
@@ -293,7 +298,7 @@ def _frames(container: Any, stream: Any) -> Iterator[_Frame]:
     aspect, turn, look = float(stream.sample_aspect_ratio or 1), _Turn(), ""
     for number, packet in enumerate(container.demux()):  # of all streams: those of others take time too
         if number >= MAX_PACKETS:
-            raise RowError("broken_clip", f"more than {MAX_PACKETS} packets, which one clip may not have")
+            raise RowError(Reason.BROKEN_CLIP, f"more than {MAX_PACKETS} packets, which one clip may not have")
         for frame in packet.decode() if packet.stream_index == stream.index else ():
             _check_colours(frame)
             here = f"{frame.width} x {frame.height} px" + (f", turned by {frame.rotation}" if frame.rotation else "")
@@ -301,10 +306,10 @@ def _frames(container: Any, stream: Any) -> Iterator[_Frame]:
                 turn, look = _turn(frame), here
             if here != look:
                 told = f"its pictures change from {look} to {here}"
-                raise RowError("size_changes", f"{told}; cut the video where they change")
+                raise RowError(Reason.SIZE_CHANGES, f"{told}; cut the video where they change")
             yield _Frame(frame, turn, 1 / aspect if turn.exchanged else aspect)
         if time.thread_time() > end_s:
-            raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
+            raise RowError(Reason.BROKEN_CLIP, f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
 
 
 def read(
@@ -346,7 +351,7 @@ def read(
     except RowError as error:
         raise RowError(error.reason, f"{file.name}: {error.detail}") from error
     if not count:
-        raise RowError("broken_clip", f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
+        raise RowError(Reason.BROKEN_CLIP, f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
     return frames_THWC[:count]
 
 
@@ -356,7 +361,7 @@ def _filled(frame: _Frame, height: int, width: int) -> np.ndarray:
     ratio = own_width * frame.aspect / own_height / (width / height)
     if not 1 / MAX_CUT <= ratio <= MAX_CUT:
         told = f"of pictures of {own_width} x {own_height} px"
-        raise RowError("broken_clip", f"{told}, less than 1/{MAX_CUT} would fit {width} x {height} px")
+        raise RowError(Reason.BROKEN_CLIP, f"{told}, less than 1/{MAX_CUT} would fit {width} x {height} px")
     return filling(frame.pixels()[None], height, width, frame.aspect)[0]
 
 
@@ -400,7 +405,7 @@ def _spans(container: Any, stream: Any) -> Iterator[tuple[float, float, _Frame]]
         if waiting:
             if begin_s < waiting[0] - STAMP_S:
                 told = f"the time stamps go back from {waiting[0]:g} s to {begin_s:g} s"
-                raise RowError("broken_clip", f"{told}; write the video again with stamps that grow")
+                raise RowError(Reason.BROKEN_CLIP, f"{told}; write the video again with stamps that grow")
             usual_s = begin_s - waiting[0]
             yield waiting[0], begin_s, waiting[1]
         waiting = begin_s, frame

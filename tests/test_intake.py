@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from gigavideo_data.build import build
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.intake import intake
-from gigavideo_data.pipeline import build
-from gigavideo_data.plan import Look, plan
+from gigavideo_data.plan import DryRunRunner, plan
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe, load
 from gigavideo_data.store import Store
@@ -43,7 +43,7 @@ def test_a_plan_says_which_clips_are_missing_and_which_rows_will_fall(tmp_path):
 def test_a_row_that_falls_names_its_clip_and_what_was_looked_for(tmp_path):
     rows = ["two fall,c_1,mechanics", "it turns,b,composition", "a ball falls,a,mechanics"]
     recipe = importing(tmp_path, "\n".join(["prompt,file,dimension", *rows]))
-    fell = [record for _, record in intake(recipe, Look(Store(tmp_path / "store"))) if record]
+    fell = [record for _, record in intake(recipe, DryRunRunner(Store(tmp_path / "store"))) if record]
     assert [(record["rejected"], record.get("detail")) for record in fell] == [
         ("no_clip", "no file c_1, as it stands or with .mp4, .webm, .mkv, .mov"),
         ("other_dimension", "b: composition is no dimension of the recipe"),
@@ -51,7 +51,7 @@ def test_a_row_that_falls_names_its_clip_and_what_was_looked_for(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, Look(store))])
+@pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, DryRunRunner(store))])
 def test_a_missing_column_or_folder_is_said_before_anything_is_made(tmp_path, work):
     recipe = importing(tmp_path, "prompt,file\na ball falls,a\n")
     with pytest.raises(RecipeError, match=r"elsewhere\.csv: no column dimension; it has prompt, file"):

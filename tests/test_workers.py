@@ -11,12 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gigavideo_data import execute
+from gigavideo_data import ray_session
 from gigavideo_data.engines import ENGINES, judge_engine, writer_engine
 from gigavideo_data.errors import RunError
-from gigavideo_data.execute import Worker, placed, socket_folders
+from gigavideo_data.execute import placed
+from gigavideo_data.ray_session import socket_folders
 from gigavideo_data.recipe import Judge, Place, Writer
 from gigavideo_data.store import Store
+from gigavideo_data.worker import Worker
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_workers_share_out_the_gpus_or_else_the_cores(place, there, workers):
 
 
 def test_fewer_gpus_than_one_worker_is_to_have_are_told_with_the_key_to_change():
-    with pytest.raises(RunError, match=r"scale\.judge\.gpus: 4 asked for, 2 here"):
+    with pytest.raises(RunError, match=r"scale\.judge\.gpus: 4 requested, 2 available"):
         placed(Place(gpus=4), 2, 4, "scale.judge.gpus")
 
 
@@ -54,10 +56,10 @@ def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, st
     store = Store(tmp_path)
     store.create()
     work = json.dumps({"engine": engine[0] | engine[1] | {"gpus": 0}, "inputs": {}})
-    told = Worker(stage, str(tmp_path), "run", 3)({"key": np.array(["ab"]), "work": np.array([work])})
-    (outcome,) = told["outcome"]
-    assert outcome.startswith("fatal: vllm cannot be loaded: ")
-    assert "pip install 'gigavideo[vllm]'" in outcome
+    outcome = Worker(stage, str(tmp_path), "run", 3)({"key": np.array(["ab"]), "work": np.array([work])})
+    assert outcome["kind"] == ["fatal"]
+    assert outcome["message"][0].startswith("vllm cannot be loaded: ")
+    assert "pip install 'gigavideo[vllm]'" in outcome["message"][0]
     assert store.get(stage, "ab") is None  # the row is not to blame
 
 
@@ -78,10 +80,10 @@ def scripted_writer(monkeypatch):
     return doing
 
 
-def extend(folder, *prompts: str) -> list[str]:
+def extend(folder, *prompts: str) -> dict[str, list[str]]:
     work = [json.dumps({"engine": {"backend": "http"}, "inputs": {"prompt": prompt}}) for prompt in prompts]
     batch = {"key": np.array([f"{prompt}-key" for prompt in prompts]), "work": np.array(work)}
-    return Worker("extend", str(folder), "run", 3)(batch)["outcome"]
+    return Worker("extend", str(folder), "run", 3)(batch)
 
 
 def test_a_dead_endpoint_ends_the_batch_without_waiting_for_requests_that_hang(tmp_path, scripted_writer):
@@ -97,7 +99,8 @@ def test_a_dead_endpoint_ends_the_batch_without_waiting_for_requests_that_hang(t
     scripted_writer |= {"dead": refuses, "hung": hangs}
     outcomes = extend(tmp_path, "hung", "dead")
     assert not ended.is_set()
-    assert outcomes == ["fatal: the endpoint cannot be reached"] * 2
+    assert outcomes["kind"] == ["fatal"] * 2
+    assert outcomes["message"] == ["the endpoint cannot be reached"] * 2
     ended.set()
 
 
@@ -113,7 +116,7 @@ def test_rows_that_are_answered_at_once_come_back_in_order(tmp_path, scripted_wr
         raise ValueError("odd")
 
     scripted_writer |= {"first": first, "odd": odd, "last": lambda: "last"}
-    assert extend(tmp_path, "first", "odd", "last") == ["done", "rejected", "done"]
+    assert extend(tmp_path, "first", "odd", "last")["kind"] == ["done", "rejected", "done"]
 
 
 def test_sockets_go_to_a_short_folder_where_that_for_temporary_files_has_a_long_name(monkeypatch):
@@ -124,7 +127,7 @@ def test_sockets_go_to_a_short_folder_where_that_for_temporary_files_has_a_long_
     assert socket_folders({"TMPDIR": long, "RAY_TMPDIR": "/ours"}) == {"VLLM_RPC_BASE_PATH": "/tmp"}
     with pytest.raises(RunError, match=r"RAY_TMPDIR has 117 bytes.*a folder whose name has at most \d\d, such as /tmp"):
         socket_folders({"RAY_TMPDIR": long})
-    monkeypatch.setattr(execute, "SHORT_FOLDER", "/nowhere")
+    monkeypatch.setattr(ray_session, "SHORT_FOLDER", "/nowhere")
     with pytest.raises(RunError, match=r"TMPDIR has 117 bytes.*Set RAY_TMPDIR to a folder"):
         socket_folders({"TMPDIR": long})
 
@@ -133,9 +136,9 @@ def test_ray_starts_with_a_long_name_for_temporary_files(tmp_path):
     folder = tmp_path / ("x" * (117 - len(str(tmp_path))))
     folder.mkdir()
     code = (
-        "from pathlib import Path; import ray; from gigavideo_data.execute import Ray; "
-        "from gigavideo_data.recipe import Limits, Scale; "
-        "ours = Ray(Limits(replicas=1), Scale()); ours._start(Path('.').resolve()); print(ray.is_initialized())"
+        "from pathlib import Path; import ray; from gigavideo_data.ray_session import RaySession; "
+        "from gigavideo_data.recipe import Limits; "
+        "RaySession(Limits(replicas=1)).start(Path('.').resolve()); print(ray.is_initialized())"
     )
     env = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
     done = subprocess.run(

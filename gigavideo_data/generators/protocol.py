@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.reasons import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -42,16 +43,18 @@ def checked(made: Generated, shape: Shape) -> Generated:
     frames, expected = made.frames_THWC, (shape.num_frames, shape.height, shape.width, 3)
     if frames.dtype != np.uint8 or frames.shape != expected:
         raise RowError(
-            "bad_video", f"the generator returned frames {frames.dtype} {frames.shape}, expected uint8 {expected}"
+            Reason.BAD_VIDEO, f"the generator returned frames {frames.dtype} {frames.shape}, expected uint8 {expected}"
         )
     if not isfinite(made.fps) or abs(made.fps - shape.fps) > 1e-3:
-        raise RowError("bad_video", f"the generator returned {made.fps:g} Hz, expected {shape.fps:g} Hz")
+        raise RowError(Reason.BAD_VIDEO, f"the generator returned {made.fps:g} Hz, expected {shape.fps:g} Hz")
     latents = made.latents_CFHW
     if latents.ndim != 4 or 0 in latents.shape:
-        raise RowError("bad_latents", f"the generator returned latents {tuple(latents.shape)}, expected (C, F, H, W)")
+        raise RowError(
+            Reason.BAD_LATENTS, f"the generator returned latents {tuple(latents.shape)}, expected (C, F, H, W)"
+        )
     num_odd = int((~latents.isfinite()).sum())
     if num_odd:
-        raise RowError("bad_latents", f"{num_odd} of {latents.numel()} values of the latents are not finite")
+        raise RowError(Reason.BAD_LATENTS, f"{num_odd} of {latents.numel()} values of the latents are not finite")
     return made
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.reasons import Reason
 
 ROUNDING = 0.01  # how far above 1 a sum of probabilities may be, and above 0 a logarithm of one
 
@@ -40,15 +41,15 @@ def checked(answers: Sequence[Answer], asked: Sequence[str]) -> list[Answer]:
         RowError: the judge gave something else (bad_answer).
     """
     if len(answers) != len(asked):
-        raise RowError("bad_answer", f"the judge gave {len(answers)} answers to {len(asked)} questions")
+        raise RowError(Reason.BAD_ANSWER, f"the judge gave {len(answers)} answers to {len(asked)} questions")
     for answer, question in zip(answers, asked, strict=True):
         least, mass = min(answer.p_yes, answer.p_no), answer.p_yes + answer.p_no
         if not (least >= 0 and mass <= 1 + ROUNDING):  # NaN is not either
             told = f"P(yes) = {answer.p_yes}, P(no) = {answer.p_no}"
-            raise RowError("bad_answer", f"{told}, expected two probabilities: {question}")
+            raise RowError(Reason.BAD_ANSWER, f"{told}, expected two probabilities: {question}")
         for name, values in answer.readings.items():
             if not all(map(isfinite, values)):
-                raise RowError("bad_answer", f"{name} is {values}, expected finite numbers: {question}")
+                raise RowError(Reason.BAD_ANSWER, f"{name} is {values}, expected finite numbers: {question}")
     return [replace(answer, p_yes=min(answer.p_yes, 1.0), p_no=min(answer.p_no, 1.0)) for answer in answers]
 
 

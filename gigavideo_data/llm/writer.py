@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from gigavideo_data import extension, prompts, questions
 from gigavideo_data.errors import RowError
+from gigavideo_data.hashing import content_key
 from gigavideo_data.llm.protocol import Completion, Message, TextModel
 from gigavideo_data.prompts import Draft
 from gigavideo_data.reasons import Reason
-from gigavideo_data.store import content_key
 from gigavideo_data.texts import flaw_of
 
 MODELS = {"http": ("gigavideo_data.llm.http", "HttpModel"), "vllm": ("gigavideo_data.llm.vllm", "VllmModel")}
@@ -88,7 +88,7 @@ class LanguageWriter:
                     seen.add(draft.prompt)
             if rules["sift"]:
                 fresh, impossible = self._sift(asking, about, fresh)
-                dropped += [{"prompt": draft.prompt, "reason": "impossible"} for draft in impossible]
+                dropped += [{"prompt": draft.prompt, "reason": Reason.IMPOSSIBLE} for draft in impossible]
             without = 0 if fresh else without + 1
             found += fresh[: count - len(found)]
         written = [draft.model_dump() for draft in found]
@@ -108,7 +108,7 @@ class LanguageWriter:
             lost = extension.lost_facts(prompt, answer.prompt, objects)
             return [f"the extension lost {' and '.join(lost)}"] if lost else []
 
-        extended = asking.ask(extension.ask(prompt, family, variant), extension.Extended, flaws, "lost_facts")
+        extended = asking.ask(extension.ask(prompt, family, variant), extension.Extended, flaws, Reason.LOST_FACTS)
         return {"prompt": " ".join(extended.prompt.split()), "tokens": asking.tokens}
 
     def questions(self, prompt: str, dimension: str, about: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class LanguageWriter:
             questions.ask(prompt, about),
             questions.Questions,
             lambda answer: questions.flaws(answer.questions, about["combine"]),
-            "bad_questions",
+            Reason.BAD_QUESTIONS,
         )
         return {"questions": [question.model_dump() for question in asked.questions], "tokens": asking.tokens}
 
@@ -152,7 +152,7 @@ class _Asking:
         messages: list[Message],
         shape: type[Shape],
         flaws: Callable[[Shape], Sequence[str]],
-        reason: Reason = "bad_answer",
+        reason: Reason = Reason.BAD_ANSWER,
     ) -> Shape:
         """An answer of a shape without flaws, at the second attempt at the latest.
 
@@ -165,7 +165,7 @@ class _Asking:
                 answer = shape.model_validate_json(completion.text)
                 wrong, why = "; ".join(flaws(answer)), reason
             except ValidationError as error:
-                wrong, why = _first(error), "bad_form"
+                wrong, why = _first(error), Reason.BAD_FORM
             if not wrong:
                 return answer
             if last:
