@@ -132,16 +132,43 @@ def test_sockets_go_to_a_short_folder_where_that_for_temporary_files_has_a_long_
         socket_folders({"TMPDIR": long})
 
 
-def test_ray_starts_with_a_long_name_for_temporary_files(tmp_path):
+FAILING_BLOCK = """
+import sys
+from pathlib import Path
+import ray
+from gigavideo_data.ray_session import RaySession
+from gigavideo_data.recipe import Limits
+from gigavideo_data.run_log import run_log
+
+def fails(batch):
+    print("printed by a worker", file=sys.stderr, flush=True)
+    raise ValueError("raised by a worker")
+
+with run_log(Path("log.txt")):
+    session = RaySession(Limits(replicas=1))
+    session.start(Path(".").resolve())
+    print(ray.is_initialized())
+    list(ray.data.range(1).map_batches(fails, batch_size=None).iter_batches())
+    session.log_worker_errors()
+    session.close()
+"""
+
+
+def test_ray_starts_with_a_long_name_for_temporary_files_and_its_errors_reach_the_log(tmp_path):
     folder = tmp_path / ("x" * (117 - len(str(tmp_path))))
     folder.mkdir()
-    code = (
-        "from pathlib import Path; import ray; from gigavideo_data.ray_session import RaySession; "
-        "from gigavideo_data.recipe import Limits; "
-        "RaySession(Limits(replicas=1)).start(Path('.').resolve()); print(ray.is_initialized())"
-    )
     env = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        [sys.executable, "-c", FAILING_BLOCK],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.stdout.split() == ["True"], done.stderr
+    assert "raised by a worker" not in done.stderr
+    text = (tmp_path / "log.txt").read_text()
+    assert "ValueError: raised by a worker" in text
+    assert "printed by a worker" in text
