@@ -1,4 +1,4 @@
-"""The runner of a build: unexpected exceptions of rows reach the log and the terminal, and a store of before is used."""
+"""The runner of a build: unexpected exceptions of rows reach the log and the terminal, and no row is lost."""
 
 import io
 from types import SimpleNamespace
