@@ -1,8 +1,9 @@
-"""Can the judge tell? Found out without labels, in every build.
+"""The judge sanity check of every build, which needs no labels.
 
-Videos are asked another prompt's questions and the negated twins of their own. A judge that sees scores own questions
-above foreign ones on real clips, which do show what their captions say; on generated videos the same figure also falls
-when the generator fails, so both are given. One that says yes to everything says it to a question and to its negation.
+The judge answers, about one video, its own questions, their negations, and the questions of another prompt (foreign
+ones). A good judge gives real clips higher scores on their own questions, since they show what their captions say. On
+generated videos a weak generator lowers the same AUC, so both are reported. A judge that says yes to everything says
+yes to a question and to its negation.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ class Trial:
 
     @property
     def asked(self) -> list[str]:
-        """The texts for the judge: own questions, their negated twins, foreign ones."""
+        """The texts for the judge: own questions, their negations, foreign questions."""
         texts = [q["question"] for q in self.own] + [q["negated"] for q in self.own]
         return texts + [q["question"] for q in self.foreign]
 
 
 def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: int) -> list[Trial]:
-    """Choose up to `videos` generated and as many real clips per dimension, and find foreign questions for each."""
+    """Choose up to `videos` generated videos and as many real clips per dimension, with foreign questions for each."""
     trials = []
     for dimension in dimensions:
         for rows in (made, real):
@@ -49,12 +50,12 @@ def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: in
 def summary(
     trials: list[Trial], records: list[dict[str, Any]], dimensions: Sequence[str], min_mass: float
 ) -> list[dict[str, Any]]:
-    """Sum up the judge's answers.
+    """Compute the statistics of the judge's answers.
 
     Returns:
         One dict per dimension: videos, auc_foreign (generated clips), yes_bias (mean P(yes) over questions and their
-        negations, less a half), inconsistency (mean |P(yes) + P(yes to the negation) - 1|), real_videos, auc_real,
-        real_score (mean own score of real clips). A value is None where there was nothing to compare.
+        negations, minus 0.5), inconsistency (mean |P(yes) + P(yes to the negation) - 1|), real_videos, auc_real,
+        real_score (mean score of real clips on their own questions). None where there was nothing to compare.
     """
     results = []
     for dimension in dimensions:
@@ -68,16 +69,16 @@ def summary(
 
 
 def _foreign(at: int, rows: list[Row], dimension: str) -> list[Question]:
-    """The questions of another prompt, the next one that promises nothing the same; none if there is no such prompt."""
-    promised = _promises(rows[at].asks[dimension])
+    """The questions of the next prompt that expects "yes" to none of the same questions; empty if there is none."""
+    expected = _expected_yes(rows[at].asks[dimension])
     for other in rows[at + 1 :] + rows[:at]:
-        if not promised & _promises(other.asks[dimension]):
+        if not expected & _expected_yes(other.asks[dimension]):
             return other.asks[dimension]
     return []
 
 
-def _promises(questions: list[Question]) -> set[tuple[str, str]]:
-    return {(q["question"], q["expected"]) for q in questions if q["expected"] == "yes"}
+def _expected_yes(questions: list[Question]) -> set[str]:
+    return {q["question"] for q in questions if q["expected"] == "yes"}
 
 
 def _reading(trial: Trial, answers: list[dict[str, Any]], min_mass: float) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _reading(trial: Trial, answers: list[dict[str, Any]], min_mass: float) -> di
     scores = []
     for questions, given in ((trial.own, answers[:n]), (trial.foreign, answers[2 * n :])):
         outcome = score([{**q, **a} for q, a in zip(questions, given, strict=True)], combine, min_mass)
-        # A closed gate means "cannot be told" for a reward; here it means that nothing of the promise was seen.
+        # A failed gate question makes a reward unscorable; here it means that nothing of the prompt was seen.
         scores.append(0.0 if (outcome.reason or "").startswith("gate_failed") else outcome.value)
     yes = [_p_yes(a) + _p_yes(b) for a, b in zip(answers[:n], answers[n : 2 * n], strict=True)]
     return {"real": trial.real, "own": scores[0], "foreign": scores[1], "yes": yes}
