@@ -59,8 +59,8 @@ def evaluate(
             raise RecipeError(
                 f"--adapter {candidate.adapter}: no such folder; gv-train writes one with --set tune=lora"
             )
-    hidden = endpoint_hosts(setting.judge)
-    with store_runner(out, store_root, progress, Limits(), setting.scale, hidden=hidden) as runner:
+    hosts = endpoint_hosts(setting.judge)
+    with store_runner(out, store_root, progress, Limits(), setting.scale, hosts=hosts) as runner:
         results = [_results(candidate, setting, runner) for candidate in (base, tuned)]
         facts = _facts(base, tuned, setting, results)
         _write_clips(facts["clips"], runner.store, out)

@@ -103,7 +103,7 @@ def republish(
     cost, rejects = stored.cost, stored.rejects
     if stage:
         manifest |= {"code_version": version("gigavideo"), "ledger": [*manifest["ledger"], *stage.counts]}
-        cost |= {"stages": [*cost["stages"], *stage.cost]}
+        cost = cost | {"stages": [*cost["stages"], *stage.cost]}
         rejects = [*rejects, *(dict(each) for each in stage.rejects)]
     manifest["rewards"] = reward_summaries(rows, manifest["dimensions"])
     write_dataset(

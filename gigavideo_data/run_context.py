@@ -44,9 +44,9 @@ def open_run(
     """
     check_out(out)
     recipe = pinned(recipe)
-    hidden = endpoint_hosts(recipe.writer, recipe.judge)
+    hosts = endpoint_hosts(recipe.writer, recipe.judge)
     with store_runner(
-        out, store_root, progress, recipe.limits, recipe.scale, hidden=hidden, retry_rejected=retry_rejected
+        out, store_root, progress, recipe.limits, recipe.scale, hosts=hosts, retry_rejected=retry_rejected
     ) as runner:
         if warning := key_warning(recipe):
             progress.note(warning)

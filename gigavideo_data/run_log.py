@@ -1,6 +1,6 @@
 """The log file of a run: tracebacks of unexpected exceptions, and errors that libraries report.
 
-    with run_log(Path("runs/quickstart/log.txt"), hidden=["judge.example.org"]) as path:
+    with run_log(Path("runs/quickstart/log.txt"), hosts=["judge.example.org"]) as path:
         ...
 
 Everything that the loggers below `gigavideo_data` and `gigavideo_train` are given from level WARNING on goes into the
@@ -32,37 +32,39 @@ _TOKEN = re.compile(r"\b(?:hf_|sk-)[\w-]{8,}|(?<=Bearer )[^\s'\"]+")
 _HOST = re.compile(r"(?<=://)(?:[^\s/'\"<>@]*@)?[^\s/'\"<>?#]+")
 
 
-def without_secrets(text: str, hidden: Iterable[str] = ()) -> str:
-    """A text without tokens, keys and the hosts of URLs.
+def without_secrets(text: str, hosts: Iterable[str] = ()) -> str:
+    """A text without tokens, keys and hosts.
 
     Args:
         text: of a log.
-        hidden: further strings to be replaced, such as the host of an endpoint, which also stands outside of URLs.
+        hosts: of endpoints, which also stand outside of URLs, as whole words.
     """
     text = _HOST.sub("<host>", _TOKEN.sub("<token>", text))
-    values = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)}
-    secrets = {value for value in values if len(value) >= MIN_SECRET_LETTERS} | {value for value in hidden if value}
+    for host in filter(None, hosts):
+        text = re.sub(rf"(?<!\w){re.escape(host)}(?!\w)", "<host>", text)
+    secrets = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)}
     for secret in sorted(secrets, key=len, reverse=True):  # a longer one may contain a shorter one
-        text = text.replace(secret, "<hidden>")
+        if len(secret) >= MIN_SECRET_LETTERS:
+            text = text.replace(secret, "<key>")
     return text
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, hidden: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._hidden = frozenset(hidden)
+        self._hosts = frozenset(hosts)
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record), self._hidden)
+        return without_secrets(super().format(record), self._hosts)
 
 
 @contextmanager
-def run_log(path: Path, hidden: Iterable[str] = ()) -> Iterator[Path]:
+def run_log(path: Path, hosts: Iterable[str] = ()) -> Iterator[Path]:
     """Write the log of a run to `path`, and the traceback of what ends the run.
 
     Args:
         path: of the file, in a folder that exists; a run that goes on appends to it.
-        hidden: strings that are written nowhere, besides keys, tokens and hosts of URLs.
+        hosts: of endpoints, to be replaced also outside of URLs.
 
     Yields:
         `path`.
@@ -75,7 +77,7 @@ def run_log(path: Path, hidden: Iterable[str] = ()) -> Iterator[Path]:
         path, maxBytes=MAX_FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8", errors="backslashreplace", delay=True
     )
     handler.setLevel(logging.WARNING)
-    handler.setFormatter(_Formatter(hidden))
+    handler.setFormatter(_Formatter(hosts))
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)

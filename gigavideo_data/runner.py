@@ -133,7 +133,7 @@ def store_runner(
     limits: Limits,
     scale: Scale,
     *,
-    hidden: Sequence[str] = (),
+    hosts: Sequence[str] = (),
     retry_rejected: bool = False,
 ) -> Iterator[StoreRunner]:
     """A runner for one run: its store, its Ray, and its log in `out`, which no other run uses meanwhile.
@@ -144,7 +144,7 @@ def store_runner(
         progress: where to show it.
         limits: of the recipe.
         scale: of the recipe.
-        hidden: strings that the log must not contain, such as hosts of endpoints.
+        hosts: of endpoints, which the log must not contain.
         retry_rejected: process rejected rows of the store again.
 
     Raises:
@@ -155,7 +155,7 @@ def store_runner(
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     store = Store(store_root)
     try:
-        with FileLock(lock_file, timeout=0), run_log(out / "log.txt", hidden) as log_path:
+        with FileLock(lock_file, timeout=0), run_log(out / "log.txt", hosts) as log_path:
             store.create()
             with ray_executor(limits, scale) as executor:
                 yield StoreRunner(store, executor, progress, log_path, retry_rejected=retry_rejected)

@@ -32,7 +32,7 @@ def test_an_error_for_the_user_is_passed_on_and_its_cause_is_logged(tmp_path):
 def test_no_key_token_or_endpoint_host_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("GIGAVIDEO_JUDGE_API_KEY", "planted-key-0123")
     secrets = ["planted-key-0123", "hf_PlantedToken0123", "sk-planted-0123", "planted.bearer", "judge.planted.example"]
-    with run_log(tmp_path / "log.txt", hidden=["judge.planted.example"]):
+    with run_log(tmp_path / "log.txt", hosts=["judge.planted.example"]):
         log.warning("host='judge.planted.example', key %s, %s", *secrets[:2])
         log.error("Authorization: Bearer planted.bearer and %s", secrets[2])
         try:
