@@ -1,23 +1,24 @@
-"""From rows that went through the stages to rows with the columns of the contract."""
+"""Rows that went through all stages, with the columns of the contract."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from gigavideo_data import pixels
+from gigavideo_data.atomic import Blob
+from gigavideo_data.hashing import seed_of
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.rewards import CAPTIONS, mean_sem, reward_group, row_outcome
 from gigavideo_data.row import Row
 from gigavideo_data.schema import prompt_id, split_of
-from gigavideo_data.store import Store, content_key
+from gigavideo_data.store import Store
 
 VIDEO_FACTS = ("video_sha256", "num_frames", "height", "width", "fps")
 
 
 def judge_id(engine: dict[str, Any]) -> str:
-    """Key into a row's `judges`: what was loaded, and the rule where answers are made from what it sees."""
+    """The id of a judge in a row's `judges`: the model, its revision, and the rule of a specialist."""
     name = f"{engine['model']}@{engine['revision']}" if engine["revision"] else str(engine["model"])
     return f"{name}+{engine['rule']}" if engine.get("rule") else name
 
@@ -26,10 +27,10 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
     """One video with the columns of `schema.ROW_SCHEMA`.
 
     Args:
-        row: one that has its clip, and unless it is real, its answers and rewards.
-        recipe: the build's.
+        row: with its clip, and unless it is real, its answers and rewards.
+        recipe: of the build.
         judges: settings of all judges of the build.
-        store: where the clip lies.
+        store: that holds the clip.
     """
     assert row.clip is not None
     real = row.source == "real"
@@ -43,7 +44,7 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         "dimension": row.dimension,
         "base_prompt": row.base_prompt,
         "prompt": row.prompt,
-        "video": {"bytes": store.on_disk(row.clip["blobs"]["video.mp4"]), "path": f"{row.id}.mp4"},
+        "video": video_column(row.id, store.on_disk(row.clip["blobs"]["video.mp4"])),
         **{name: row.clip[name] for name in VIDEO_FACTS},
         **scores(row, recipe.dimensions, judges),
         "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
@@ -54,8 +55,13 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
     }
 
 
+def video_column(row_id: str, clip: Blob) -> dict[str, Any]:
+    """The column `video` of a row; its bytes stay on disk until they are written."""
+    return {"bytes": clip, "path": f"{row_id}.mp4"}
+
+
 def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> dict[str, Any]:
-    """The columns that follow from a row's answers and rewards; `judges` holds the settings of all that were there."""
+    """The columns that follow from a row's answers and rewards; `judges` are the settings of all judges of the run."""
     outcome = None if row.source == "real" else row_outcome(row.rewards, row.dimension, targets)
     return {
         "status": outcome.status if outcome else "not_scored",
@@ -69,13 +75,13 @@ def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> di
 
 
 def judged_by(judges: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
-    """Those of the judges (settings) that answered about a row or measured it, as its column `judges` names them."""
+    """The column `judges` of a row: those of the given judges (settings) that answered about it or measured it."""
     named = {one["judge"] for one in (*row.answers, *row.measurements)}
     return [_judged_by(judge, row) for judge in (*judges, pixels.JUDGE) if judge_id(judge) in named]
 
 
 def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
-    """A judge, and what it was shown of this video: its decode settings belong to the score."""
+    """A judge and the frames of this video that it was shown, which belong to the score."""
     assert row.clip is not None
     num_frames = row.clip["num_frames"]
     num_shown = min(judge.get("frames", num_frames), num_frames)
@@ -100,12 +106,12 @@ def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
         "prompt": row.prompt,
         "split": row.eval_split,
         "questions": questions(row),
-        "seeds": [int(content_key(["eval", recipe.seed, row.prompt, number])[:8], 16) >> 1 for number in seeds],
+        "seeds": [seed_of(["eval", recipe.seed, row.prompt, number]) for number in seeds],
     }
 
 
 def questions(row: Row) -> list[dict[str, Any]]:
-    """What is asked about a row, as the column `questions` of evaluation prompts holds it."""
+    """The column `questions` of an evaluation prompt."""
     return [
         {"dimension": dimension, **{name: question[name] for name in ("question", "expected", "gate")}}
         for dimension, asked in row.asks.items()
@@ -113,25 +119,8 @@ def questions(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of one stage: what came in is what was left and what fell.
-
-    Args:
-        stage: its name.
-        left: the source of each row that goes on.
-        fallen: the rejects.
-    """
-    out, reasons = Counter(left), Counter((one["source"], one["reason"]) for one in fallen)
-    lines = []
-    for source in sorted({*out, *(source for source, _ in reasons)}):
-        rejected = {reason: number for (of, reason), number in sorted(reasons.items()) if of == source}
-        came = out[source] + sum(rejected.values())
-        lines.append({"stage": stage, "source": source, "in": came, "out": out[source], "rejected": rejected})
-    return lines
-
-
 def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The column `reward` summed up: for each dimension over the rows written for it, under CAPTIONS over the twins.
+    """Statistics of the column `reward`: of the rows written for each dimension, and under CAPTIONS of the twins.
 
     Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
     """

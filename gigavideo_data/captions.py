@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.reasons import NotWanted
+from gigavideo_data.reasons import Reason
 from gigavideo_data.texts import flaw_of
 
 # The names that each column may have; the first one found is used.
@@ -71,7 +71,7 @@ def choose(
     min_suitability: float | None,
     *,
     needs_dimension: bool = False,
-) -> tuple[list[Captioned], list[tuple[str, NotWanted]]]:
+) -> tuple[list[Captioned], list[tuple[str, Reason]]]:
     """Return the first `count` usable rows, and the rows rejected before them.
 
     Args:
@@ -89,7 +89,7 @@ def choose(
         RecipeError: the table cannot be read, a required column is missing, or a cell is not text.
     """
     usable: list[Captioned] = []
-    rejected: list[tuple[str, NotWanted]] = []
+    rejected: list[tuple[str, Reason]] = []
     optional = {"suitability": min_suitability is not None, "dimension": needs_dimension}
     for row in _rows(table, ["caption", "clip", *(name for name, needed in optional.items() if needed)]):
         if len(usable) == count:
@@ -102,24 +102,24 @@ def choose(
     return usable, rejected
 
 
-def _checked(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | NotWanted:
+def _checked(row: Cells, max_seconds: float, min_suitability: float | None) -> Captioned | Reason:
     """The row, or why it is rejected."""
     caption, clip = " ".join((row.caption or "").split()), row.clip or ""
     if flaw_of(caption):
-        return "no_caption"
+        return Reason.NO_CAPTION
     if not BARE_NAME.fullmatch(clip) or not clip.isprintable():
-        return "bad_name"  # anything else could lead out of the folder
+        return Reason.BAD_NAME  # anything else could lead out of the folder
     if row.times is None:
         start_s = end_s = None
     else:
         span = _span(row.times)
         if span is None:
-            return "bad_times"
+            return Reason.BAD_TIMES
         start_s, end_s = span
         if end_s - start_s > max_seconds:
-            return "too_long"
+            return Reason.TOO_LONG
     if min_suitability is not None and not (_float(row.suitability) or 0.0) >= min_suitability:
-        return "low_suitability"
+        return Reason.LOW_SUITABILITY
     return Captioned(caption, clip, start_s, end_s, row.dimension)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from huggingface_hub import DatasetCardData
 
-from gigavideo_data.judge_check import LEAST_VIDEOS, verdict
+from gigavideo_data.judge_verdict import LEAST_VIDEOS, verdict
 from gigavideo_data.schema import configs_of
 
 VERSIONS = "## Versions"  # the last section of a card on the Hub

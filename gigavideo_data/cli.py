@@ -114,13 +114,13 @@ def build(
         place = hub_write.preflight(push, private=private, tag=tag, out=out)
         ahead = hub_write.Ahead(place)
 
-    from gigavideo_data import pipeline
+    from gigavideo_data.build import build as build_dataset
 
     console = _console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
     try:
         with Progress(console) as progress:
-            result = pipeline.build(
+            result = build_dataset(
                 resolved, out, store, progress, retry_rejected=retry_rejected, ahead=ahead, with_latents=latents
             )
     except KeyboardInterrupt:
@@ -339,10 +339,6 @@ def score(
         facts = rescore.recompute(folder, written, min_mass=min_mass, combine=rules)
         if not as_json:
             rescore.show(facts, console)
-        if written:
-            from gigavideo_data.report import write_report
-
-            write_report(written)
     _say(console, f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
     if place and written:
         facts |= _push(written, place, tag, console, verified=True)
@@ -379,15 +375,14 @@ def remake(
     folder, console = _existing(dataset), _console()
 
     from gigavideo_data.folder_read import read_manifest
-    from gigavideo_data.pipeline import at_work
     from gigavideo_data.progress import Progress
     from gigavideo_data.recipe_loading import load
     from gigavideo_data.remake import remake as make_again
 
     recipe = load(None, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Progress(console) as progress, at_work(recipe, out, store, progress) as work:
-        facts = make_again(folder, out, folders, work)
+    with Progress(console) as progress:
+        facts = make_again(folder, out, folders, recipe, store, progress)
     _say(console, f"{facts['made']} videos made again, {facts['others']} of them others, {facts['fell']} fell; {out}")
     _data(facts, as_json)
 
@@ -403,10 +398,8 @@ def merge(
         raise RecipeError("merge: name at least two datasets")
 
     from gigavideo_data import merge as merging
-    from gigavideo_data.report import write_report
 
     told = merging.merge([_existing(dataset) for dataset in datasets], out)
-    write_report(out)
     fell = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in told["fell"].items())
     _say(_console(), f"{told['rows']} rows in {out}; fell: {fell or 'none'}")
     _data(told, as_json)
@@ -438,21 +431,21 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Compare a tuned model with its base: same prompts, same seeds, every dimension."""
-    from gigavideo_data import evaluate
+    from gigavideo_data import evaluate, evaluate_models, evaluate_output, evaluate_setting
     from gigavideo_data.progress import Progress
 
     prompts = prompts if prompts.is_file() else _existing(prompts)
     console = _console()
-    setting = evaluate.read_setting(prompts, split, overrides or [], judge_endpoint=judge_endpoint)
-    first, second = evaluate.contenders(base, tuned, adapter, setting)
-    if note := evaluate.base_note(first, second):
+    setting = evaluate_setting.read_setting(prompts, split, overrides or [], judge_endpoint=judge_endpoint)
+    first, second = evaluate_models.candidates(base, tuned, adapter, setting)
+    if note := evaluate_models.base_note(first, second):
         _say(console, note)
     out = out or Path("runs/eval") / (adapter.name if adapter else second.name)
     with Progress(console) as progress:
         facts = evaluate.evaluate(first, second, setting, out, store, progress)
     if not as_json:
-        evaluate.show(facts, console)
-    evaluate.write_scores(adapter or Path(tuned), facts)
+        evaluate_output.show(facts, console)
+    evaluate_output.write_scores(adapter or Path(tuned), facts)
     _say(console, f"written to {out / 'eval.json'}")
     if prompts.is_dir():
         from gigavideo_data.report import write_report

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.reasons import Reason
 
 ENDINGS = (".mp4", ".webm", ".mkv", ".mov")
 
@@ -37,11 +38,11 @@ class ClipFiles:
         for name in names:
             files = self._files_of(name)
             if len(files) > 1:
-                raise RowError("no_clip", f"{name} can be {' or '.join(files)}: give its exact ending")
+                raise RowError(Reason.NO_CLIP, f"{name} can be {' or '.join(files)}: give its exact ending")
             if files:
                 return self.folder / files[0], name == clip
         missing = " and no source ".join(names)
-        raise RowError("no_clip", f"no file {missing}, as written or with {', '.join(ENDINGS)}")
+        raise RowError(Reason.NO_CLIP, f"no file {missing}, as written or with {', '.join(ENDINGS)}")
 
     def _files_of(self, name: str) -> list[str]:
         if name in self._names:

@@ -15,7 +15,7 @@ from typing import Any
 from gigavideo_data import tables
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.prompts import Seen, normalised
-from gigavideo_data.reasons import NotWanted
+from gigavideo_data.reasons import Reason
 
 GRAM = 5  # words in a sequence; the whole of a blocked prompt that is shorter
 MIN_WORDS = 3  # a shorter blocked prompt ("a dog") is part of many prompts, so only equal prompts are rejected for it
@@ -43,19 +43,19 @@ class Blocklist:
                 self._holders[gram].append(number)
         self._sizes = sorted({len(gram) for gram in self._holders})
 
-    def reason(self, prompt: str) -> NotWanted | None:
+    def reason(self, prompt: str) -> Reason | None:
         """Why a prompt is rejected: blocked, blocked_words or blocked_near; None if it is not."""
         double = self._seen.double(prompt)
-        if double == "duplicate":
-            return "blocked"
+        if double == Reason.DUPLICATE:
+            return Reason.BLOCKED
         words = normalised(prompt).split()
         shared: Counter[int] = Counter()
         for size in self._sizes:
             for gram in _grams(words, size):
                 shared.update(self._holders.get(gram, ()))
         if any(count >= CONTAINED * self._num_grams[number] for number, count in shared.items()):
-            return "blocked_words"
-        return "blocked_near" if double else None
+            return Reason.BLOCKED_WORDS
+        return Reason.BLOCKED_NEAR if double else None
 
 
 def read(path: Path) -> list[str]:

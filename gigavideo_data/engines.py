@@ -16,9 +16,9 @@ from gigavideo_data import plugins
 from gigavideo_data.api_keys import shared_key_warning
 from gigavideo_data.engine_spec import EngineSpec
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.hashing import content_key
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, Writer, published_name
 from gigavideo_data.schema import ROW_SCHEMA
-from gigavideo_data.store import content_key
 
 Kind = Literal["writer", "captions", "generator", "judge", "soft judge"]
 Name = tuple[str, str]  # module, and a name in it

@@ -1,7 +1,7 @@
-"""Errors a user can act on: each message says what went wrong, where, and the next step.
+"""Errors that a user can act on: each message says what went wrong, where, and the next step.
 
-Every class carries the exit code the command lines end with, so that no caller maps types to numbers. Programmer
-mistakes are not here: they stay plain exceptions with a traceback.
+Every class carries the exit code of the command line, so that no caller maps types to numbers. Faults of the program
+stay plain exceptions; a run writes their tracebacks to its log (see `run_log`).
 """
 
 import sys
@@ -29,23 +29,26 @@ class DatasetError(GigaVideoError):
 
 
 class RunError(GigaVideoError):
-    """A build could not go on: a folder, a lock, a worker."""
+    """A run cannot go on, because of a folder, a lock, or a worker."""
 
     exit_code = 1
 
 
 class RowError(Exception):
-    """A row cannot be made, for a reason of its own; it becomes a reject with that reason, and the run goes on."""
+    """One row cannot be finished; it is rejected with the reason, and the run goes on."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        """Name it.
+    def __init__(self, reason: str, detail: str) -> None:
+        """Create the error.
 
         Args:
-            reason: one word, counted in the ledger.
-            detail: the case at hand.
+            reason: a `Reason`, or its word; counted in the rows per stage.
+            detail: what was wrong with this row.
+
+        Raises:
+            ValueError: there is no such reason.
         """
         super().__init__(reason, detail)  # both, so that it can be pickled
-        self.reason: Reason = reason
+        self.reason = Reason(reason)
         self.detail = detail
 
 
@@ -55,6 +58,12 @@ class RejectedError(GigaVideoError):
     exit_code = 3
 
 
+class UnexpectedError(GigaVideoError):
+    """An exception that is a fault of the program; its traceback is in the log that the message names."""
+
+    exit_code = 1
+
+
 class HubError(GigaVideoError):
     """The Hub refused, or could not be reached."""
 
@@ -62,14 +71,13 @@ class HubError(GigaVideoError):
 
 
 def run_and_exit(app: Callable[[], object]) -> None:
-    """Run a command line; what goes wrong is said in one line on stderr and ends with its exit code."""
+    """Run a command line; an error is printed in one line on stderr and ends the process with its exit code."""
     try:
         app()
     except GigaVideoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        said = f"{error.strerror or error}{place}; once that is mended, the same command goes on"
-        print(f"error: {said}", file=sys.stderr)
+        path = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{path}; fix it, then run the same command again", file=sys.stderr)
         sys.exit(1)

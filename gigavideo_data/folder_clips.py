@@ -18,6 +18,7 @@ import numpy as np
 from gigavideo_data import resampling, video
 from gigavideo_data.clip_files import ClipFiles
 from gigavideo_data.errors import DatasetError, RowError
+from gigavideo_data.reasons import Reason
 from gigavideo_data.stream_copy import stream_copied
 
 
@@ -75,7 +76,7 @@ class FolderClips:
         frames_THWC = resampling.read(file, **asdict(self.target), start_s=span[0], end_s=span[1])
         num_frames = resampling.valid_num_frames(len(frames_THWC), self.stride)
         if num_frames <= self.stride:
-            raise RowError("too_short", f"{clip}: {len(frames_THWC)} frames at {self.target.fps:g} Hz")
+            raise RowError(Reason.TOO_SHORT, f"{clip}: {len(frames_THWC)} frames at {self.target.fps:g} Hz")
         origin = Origin(dataset=self.dataset, clip=clip, start_s=start_s, end_s=end_s)
         frames_THWC = frames_THWC[:num_frames]
         data = self._unchanged(file, frames_THWC) if span == (0.0, math.inf) else None

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.hashing import sha256_of
 from gigavideo_data.recipe import current_keys
 from gigavideo_data.schema import FILE_NAME, MAX_PROBLEMS, ROW_SCHEMA, check_format, completed
-from gigavideo_data.sums import sha256_of
 
 BATCH_ROWS = 64  # clips are large: few at a time
 MAX_GROUP_BYTES = 1 << 30  # of a row group; refused before it is read

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import HubError, RecipeError
+from gigavideo_data.hashing import is_damaged
 from gigavideo_data.hub_edge import may_pass, refusal
-from gigavideo_data.sums import is_damaged
 
 ASK_S = 5.0
 HUB_ID = re.compile(r"(?!runs/)[\w.-]+/[\w.-]+")  # our commands write under runs/: a folder there may be missing

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gigavideo_data import versions
+from gigavideo_data.atomic import write_durably
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import BESIDE, MAX_GROUP_BYTES, read_manifest
+from gigavideo_data.hashing import sha256_of
 from gigavideo_data.hub_edge import ASK_S, READ_S, patiently, silent
 from gigavideo_data.hub_models import intact
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import completed
-from gigavideo_data.store import write_durably
-from gigavideo_data.sums import sha256_of
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")

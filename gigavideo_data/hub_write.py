@@ -25,12 +25,12 @@ from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versio
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
 from gigavideo_data.generators.models import CURVES
+from gigavideo_data.hashing import canonical, pretty_json
 from gigavideo_data.hub_edge import ASK_S
 from gigavideo_data.hub_read import Version
 from gigavideo_data.hub_repo import Local, Place
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import FILE_NAME, LATENTS_FOLDER, ROW_SCHEMA
-from gigavideo_data.store import canonical, legible
 from gigavideo_data.verify import verify_folder
 from gigavideo_data.versions import Changes
 
@@ -148,7 +148,7 @@ def push(
     with TemporaryDirectory() as scratch:
 
         def files(on_hub: OnHub) -> hub_repo.Files:
-            texts = {"README.md": card_text(manifest, on_hub), "manifest.json": legible(manifest)}
+            texts = {"README.md": card_text(manifest, on_hub), "manifest.json": pretty_json(manifest)}
             for name, text in texts.items():
                 (Path(scratch) / name).write_text(text, encoding="utf-8", newline="\n")
             return data | {name: Local(Path(scratch) / name) for name in texts}

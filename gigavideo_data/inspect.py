@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigavideo_data import judge_check, pixels
+from gigavideo_data import judge_verdict, pixels
 from gigavideo_data.folder_read import WITHHELD, Row, read_manifest, read_rows
 from gigavideo_data.rewards import CAPTIONS, mean_sem, reward_group
 
@@ -108,7 +108,7 @@ def reward_facts(rows: list[Row], group: str) -> dict[str, Any]:
 
 def checked(check: dict[str, Any]) -> dict[str, Any]:
     """One line of the judge check with its verdict."""
-    verdict, why = judge_check.verdict(check)
+    verdict, why = judge_verdict.verdict(check)
     return {key: check[key] for key in CHECK_FIELDS} | {"verdict": verdict, "why": why}
 
 

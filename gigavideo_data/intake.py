@@ -21,13 +21,13 @@ from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.engines import writer_engine
 from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.generators.models import profile_of, warnings_for
+from gigavideo_data.hashing import content_key
 from gigavideo_data.prompts import Seen
-from gigavideo_data.reasons import NotWanted
+from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe import Imported, Recipe, original_keys
 from gigavideo_data.row import Row
 from gigavideo_data.runner import Runner
 from gigavideo_data.stages import Item, Record, rejection
-from gigavideo_data.store import content_key
 
 EVAL_SPLITS = ("dev", "test")
 
@@ -54,7 +54,7 @@ class Table:
     folder: Path
     usable: list[Captioned]
     without_clip: list[tuple[Captioned, Record]]
-    rejected: list[tuple[str, NotWanted]]
+    rejected: list[tuple[str, Reason]]
 
     @property
     def num_rows(self) -> int:
@@ -233,7 +233,7 @@ def _imported(part: Imported, table: Table, recipe: Recipe, runner: Runner) -> I
     for one in table.usable:
         if one.dimension not in recipe.dimensions:
             detail = f"{one.clip}: {one.dimension} is no dimension of the recipe"
-            yield Row("synthetic", one.caption), rejection("other_dimension", detail)
+            yield Row("synthetic", one.caption), rejection(Reason.OTHER_DIMENSION, detail)
     samples = Counter[str]()
     items = [_clip(one, table, recipe) for one in targeted]
     for one, item, record in zip(targeted, items, runner.records(items, "import"), strict=True):
@@ -274,7 +274,7 @@ def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
     return Item("caption", settings, work, {"load": str(table.folder)})
 
 
-def _duplicates(rows: list[Row], threshold: float | None, blocklist: Blocklist) -> Iterator[NotWanted | None]:
+def _duplicates(rows: list[Row], threshold: float | None, blocklist: Blocklist) -> Iterator[Reason | None]:
     """Why each prompt is rejected, or None; evaluation prompts come first, and no training prompt may be like them."""
     evaluated, written = Seen(threshold), Seen(threshold)
     clips: set[tuple[str, str, int]] = set()
@@ -282,7 +282,7 @@ def _duplicates(rows: list[Row], threshold: float | None, blocklist: Blocklist) 
         text = row.base_prompt
         if row.prompt:  # it has a clip: a twin and its real clip share a caption, samples share a prompt
             name = (row.source, text, row.sample)
-            reason = "duplicate" if name in clips else evaluated.double(text)
+            reason = Reason.DUPLICATE if name in clips else evaluated.double(text)
             clips.add(name)
         else:
             reason = written.double(text)

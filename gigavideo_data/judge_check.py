@@ -1,25 +1,20 @@
-"""Can the judge tell? Found out without labels, in every build.
+"""The judge sanity check of every build, which needs no labels.
 
-Videos are asked another prompt's questions and the negated twins of their own. A judge that sees scores own questions
-above foreign ones on real clips, which do show what their captions say; on generated videos the same figure also falls
-when the generator fails, so both are given. One that says yes to everything says it to a question and to its negation.
+The judge answers, about one video, its own questions, their negations, and the questions of another prompt (foreign
+ones). A good judge gives real clips higher scores on their own questions, since they show what their captions say. On
+generated videos a weak generator lowers the same AUC, so both are reported. A judge that says yes to everything says
+yes to a question and to its negation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 from gigavideo_data.dimensions.catalogue import load_dimension
 from gigavideo_data.rewards import auc, score
-from gigavideo_data.row import Row
-
-CHANCE_ERRORS = 2.0  # standard errors above 0.5 that an AUC must reach before we say that the judge can tell
-REAL_AUC = 0.75  # and at least this on real clips, which show what their captions say
-CONTROL_SCORE = 0.5  # a judge that scores real clips lower is wrong about them
-LEAST_VIDEOS = 12  # for "cannot tell": with fewer, chance alone may keep a judge of REAL_AUC from passing
+from gigavideo_data.row import Question, Row
 
 
 @dataclass(frozen=True)
@@ -29,18 +24,18 @@ class Trial:
     dimension: str
     real: bool
     row: Row
-    own: list[dict[str, Any]]
-    foreign: list[dict[str, Any]]
+    own: list[Question]
+    foreign: list[Question]
 
     @property
     def asked(self) -> list[str]:
-        """The texts for the judge: own questions, their negated twins, foreign ones."""
+        """The texts for the judge: own questions, their negations, foreign questions."""
         texts = [q["question"] for q in self.own] + [q["negated"] for q in self.own]
         return texts + [q["question"] for q in self.foreign]
 
 
 def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: int) -> list[Trial]:
-    """Choose up to `videos` generated and as many real clips per dimension, and find foreign questions for each."""
+    """Choose up to `videos` generated videos and as many real clips per dimension, with foreign questions for each."""
     trials = []
     for dimension in dimensions:
         for rows in (made, real):
@@ -55,12 +50,12 @@ def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: in
 def summary(
     trials: list[Trial], records: list[dict[str, Any]], dimensions: Sequence[str], min_mass: float
 ) -> list[dict[str, Any]]:
-    """Sum up the judge's answers.
+    """Compute the statistics of the judge's answers.
 
     Returns:
         One dict per dimension: videos, auc_foreign (generated clips), yes_bias (mean P(yes) over questions and their
-        negations, less a half), inconsistency (mean |P(yes) + P(yes to the negation) - 1|), real_videos, auc_real,
-        real_score (mean own score of real clips). A value is None where there was nothing to compare.
+        negations, minus 0.5), inconsistency (mean |P(yes) + P(yes to the negation) - 1|), real_videos, auc_real,
+        real_score (mean score of real clips on their own questions). None where there was nothing to compare.
     """
     results = []
     for dimension in dimensions:
@@ -73,49 +68,17 @@ def summary(
     return results
 
 
-def verdict(check: dict[str, Any]) -> tuple[str, str]:
-    """Say what one line of `summary` means, and why: "can tell", "cannot tell" or "too few videos".
-
-    Real clips decide where there are enough. On generated ones the AUC falls with a weak generator too, whose videos
-    fail their own questions, so there it only has to beat chance. A judge that passes on few videos passes; that it
-    cannot tell is said of `LEAST_VIDEOS` or more.
-    """
-    too_few = []
-    for kind, least, auc_found, num in (
-        ("real", REAL_AUC, check["auc_real"], check["real_videos"]),
-        ("generated", 0.0, check["auc_foreign"], check["videos"]),
-    ):
-        if auc_found is None:
-            continue
-        needed = max(least, _chance(num))
-        why = f"{auc_found:.2f} on {num} {kind} clips, {needed:.2f} needed"
-        wrong = kind == "real" and check["real_score"] is not None and check["real_score"] < CONTROL_SCORE
-        if auc_found >= needed and not wrong:
-            return "can tell", why
-        if wrong and auc_found >= needed:
-            why = f"{num} real clips score only {check['real_score']:.2f}"
-        if num >= LEAST_VIDEOS:
-            return "cannot tell", why
-        too_few.append(f"{why}; {LEAST_VIDEOS} clips or more show that a judge cannot tell")
-    return "too few videos", "; ".join(too_few) or "nothing to compare"
-
-
-def _chance(num: int) -> float:
-    """The AUC that a judge without any skill hardly reaches with `num` own and `num` foreign scores."""
-    return 0.5 + CHANCE_ERRORS * sqrt((2 * num + 1) / (12 * num**2)) if num else 1.0
-
-
-def _foreign(at: int, rows: list[Row], dimension: str) -> list[dict[str, Any]]:
-    """The questions of another prompt, the next one that promises nothing the same; none if there is no such prompt."""
-    promised = _promises(rows[at].asks[dimension])
+def _foreign(at: int, rows: list[Row], dimension: str) -> list[Question]:
+    """The questions of the next prompt that expects "yes" to none of the same questions; empty if there is none."""
+    expected = _expected_yes(rows[at].asks[dimension])
     for other in rows[at + 1 :] + rows[:at]:
-        if not promised & _promises(other.asks[dimension]):
+        if not expected & _expected_yes(other.asks[dimension]):
             return other.asks[dimension]
     return []
 
 
-def _promises(questions: list[dict[str, Any]]) -> set[tuple[str, str]]:
-    return {(q["question"], q["expected"]) for q in questions if q["expected"] == "yes"}
+def _expected_yes(questions: list[Question]) -> set[str]:
+    return {q["question"] for q in questions if q["expected"] == "yes"}
 
 
 def _reading(trial: Trial, answers: list[dict[str, Any]], min_mass: float) -> dict[str, Any]:
@@ -124,7 +87,7 @@ def _reading(trial: Trial, answers: list[dict[str, Any]], min_mass: float) -> di
     scores = []
     for questions, given in ((trial.own, answers[:n]), (trial.foreign, answers[2 * n :])):
         outcome = score([{**q, **a} for q, a in zip(questions, given, strict=True)], combine, min_mass)
-        # A closed gate means "cannot be told" for a reward; here it means that nothing of the promise was seen.
+        # A failed gate question makes a reward unscorable; here it means that nothing of the prompt was seen.
         scores.append(0.0 if (outcome.reason or "").startswith("gate_failed") else outcome.value)
     yes = [_p_yes(a) + _p_yes(b) for a, b in zip(answers[:n], answers[n : 2 * n], strict=True)]
     return {"real": trial.real, "own": scores[0], "foreign": scores[1], "yes": yes}

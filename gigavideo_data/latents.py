@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.atomic import Blob
 from gigavideo_data.folder_read import Row, read_data, read_manifest
 from gigavideo_data.schema import LATENT_SCHEMA, LATENTS_FOLDER
-from gigavideo_data.store import Blob
 
 
 def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:

@@ -1,151 +1,168 @@
-"""Join datasets of one format and one target model into one: `gv-data merge A B --out DIR`.
+"""`gv-data merge A B --out DIR`: join datasets of one format and one target model.
 
-Equal rows become one, and what one set holds back for evaluation the other must not train on. What falls is in the
-rejects with its reason, and the ledger adds up over all sets.
+Equal rows become one, and a prompt that one dataset keeps for evaluation is no training prompt of the joined one.
+Rejected rows are in the rejects with the reason, and the rows per stage add up over all datasets.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import folder_read, latents, versions
-from gigavideo_data.assemble import ledger_lines, reward_summaries
+from gigavideo_data import latents, versions
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row, read_all
-from gigavideo_data.publish import write_dataset
-from gigavideo_data.reasons import NotWanted
-from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
+from gigavideo_data.reasons import Reason
+from gigavideo_data.republish import NewStage, Stored, read_stored, republish
+from gigavideo_data.rewards import rules_of
+from gigavideo_data.row_counts import Reject, reject
+from gigavideo_data.schema import ROW_SCHEMA
+from gigavideo_data.stages import rejection
 
-ALIKE = ("target_model", "license")  # of the manifests; a joined set can say only one of each
+SAME_IN_ALL = ("target_model", "license")  # of the manifests; a joined dataset has only one of each
 
 
 def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Join sets.
+    """Join datasets.
 
     Args:
-        folders: finished datasets; where rows, prompts or latents are equal, those of the earlier one stay.
-        out: folder of the joined set.
+        folders: finished datasets; of equal rows, prompts or latents, those of the first dataset stay.
+        out: folder of the joined dataset.
 
     Returns:
-        JSON-able: rows of each set, rows that fell by reason, and rows of the joined set.
+        JSON-able: rows of each dataset, rejected rows by reason, and rows of the joined dataset.
 
     Raises:
-        DatasetError: one is no finished dataset, they differ in target model or licence, or they give one video
-            different values.
+        DatasetError: one is no finished dataset, they differ in target model or licence, or they have different values
+            for one video.
     """
-    manifests = [folder_read.read_manifest(folder) for folder in folders]
-    for key in ALIKE:
-        if len({manifest[key] for manifest in manifests}) > 1:
-            said = ", ".join(
-                f"{folder.name} has {manifest[key]!r}" for folder, manifest in zip(folders, manifests, strict=True)
-            )
-            raise DatasetError(f"{key} differs ({said}). Sets are joined for one model, under one licence.")
-    if any(_rules(manifest) != _rules(manifests[0]) for manifest in manifests):
+    sets = [read_stored(folder) for folder in folders]
+    _check_mergeable(sets)
+    prompts = _prompts(sets)
+    rows, rejects = _rows(folders, {prompt["prompt_id"] for prompt in prompts})
+    shipped = {one["id"]: one for folder in folders[::-1] for one in latents.carried(folder, rows)}
+    republish(
+        out,
+        _joined(sets),
+        rows,
+        changes={"withheld": True if any(row["video"] is None for row in rows) else None},
+        stage=NewStage("merge", [row["source"] for row in rows], rejects),
+        eval_prompts=prompts,
+        shipped=shipped.values(),
+    )
+    return {
+        "sets": {str(each.folder): sum(each.manifest["rows"].values()) for each in sets},
+        "fell": dict(sorted(Counter(each["reason"] for each in rejects).items())),
+        "rows": len(rows),
+        "out": str(out),
+    }
+
+
+def _check_mergeable(sets: Sequence[Stored]) -> None:
+    """Compare what must be the same in all datasets.
+
+    Raises:
+        DatasetError: it differs.
+    """
+    for key in SAME_IN_ALL:
+        if len({each.manifest[key] for each in sets}) > 1:
+            values = ", ".join(f"{each.folder.name} has {each.manifest[key]!r}" for each in sets)
+            raise DatasetError(f"{key} differs ({values}). Only datasets of one model and one licence can be joined.")
+    if any(rules_of(each.manifest) != rules_of(sets[0].manifest) for each in sets):
         raise DatasetError(
-            "the sets' rewards follow different rules (judge.min_mass, or those of gv-data score --recompute). "
-            "Recompute them alike first."
+            "the datasets' rewards follow different rules (judge.min_mass, or those of gv-data score --recompute). "
+            "Recompute them with the same rules first."
         )
-    prompts = _prompts(folders)
-    rows, fallen = _rows(folders, {prompt["prompt_id"] for prompt in prompts})
-    rejects = [row for folder in folders for row in read_all(folder, REJECT_SCHEMA, "rejects")] + fallen
+
+
+def _joined(sets: Sequence[Stored]) -> Stored:
+    """Everything that the datasets hold beside their rows and prompts, joined."""
+    manifests = [each.manifest for each in sets]
     dimensions = list(dict.fromkeys(name for manifest in manifests for name in manifest["dimensions"]))
-    hashes = [manifest["recipe_hash"] for manifest in manifests]
-    manifest = {
-        **{key: value for key, value in manifests[0].items() if key != "withheld"},
+    hashes = " ".join(manifest["recipe_hash"] for manifest in manifests)
+    manifest = manifests[0] | {
         "name": "+".join(dict.fromkeys(manifest["name"] for manifest in manifests)),
         "recipe": {**manifests[0]["recipe"], "dimensions": dimensions},
-        "recipe_hash": hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16],
+        "recipe_hash": hashlib.sha256(hashes.encode()).hexdigest()[:16],
         "merged": [
             {key: one[key] for key in ("name", "recipe", "recipe_hash")}
             for manifest in manifests
             for one in manifest.get("merged", [manifest])
         ],
         "dimensions": dimensions,
-        "ledger": _ledger(manifests, rows, fallen),
+        "ledger": _summed(line for manifest in manifests for line in manifest["ledger"]),
         "judge_check": [check for manifest in manifests for check in manifest["judge_check"]],
-        "rewards": reward_summaries(rows, dimensions),
-        **({"withheld": True} if any(row["video"] is None for row in rows) else {}),
     }
-    shipped = {one["id"]: one for folder in folders[::-1] for one in latents.carried(folder, rows)}
-    write_dataset(out, rows, prompts, rejects, manifest, _cost(folders), latents=shipped.values())
-    reasons = Counter(row["reason"] for row in fallen)
-    return {
-        "sets": {str(folder): sum(each["rows"].values()) for folder, each in zip(folders, manifests, strict=True)},
-        "fell": dict(sorted(reasons.items())),
-        "rows": len(rows),
-        "out": str(out),
+    cost = {
+        "stages": [stage for each in sets for stage in each.cost["stages"]],
+        "wall_seconds": round(sum(each.cost["wall_seconds"] for each in sets), 3),
     }
+    return Stored(sets[0].folder, manifest, [], [row for each in sets for row in each.rejects], cost)
 
 
-def _rules(manifest: dict[str, Any]) -> tuple[float, dict[str, str]]:
-    """How answers became rewards."""
-    used = manifest.get("rescored", {})
-    return used.get("min_mass", manifest["recipe"]["judge"]["min_mass"]), used.get("combine", {})
+def _summed(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows per stage of all datasets, added up."""
+    totals: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in lines:
+        empty = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
+        total = totals.setdefault((line["stage"], line["source"]), empty)
+        total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
+        total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))
+    return list(totals.values())
 
 
-def _prompts(folders: Iterable[Path]) -> list[Row]:
-    """The evaluation prompts of all sets; each prompt once."""
+def _prompts(sets: Iterable[Stored]) -> list[Row]:
+    """The evaluation prompts of all datasets; each prompt once."""
     found: dict[str, Row] = {}
-    for folder in folders:
-        for prompt in read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"):
+    for each in sets:
+        for prompt in each.eval_prompts:
             found.setdefault(prompt["prompt_id"], prompt)
     return list(found.values())
 
 
-def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[Row]]:
-    """The rows of all sets, and rejects for those that fell."""
+def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[Reject]]:
+    """The rows of all datasets, and those that are rejected.
+
+    Args:
+        folders: of the datasets.
+        held_out: ids of the evaluation prompts of all of them.
+
+    Raises:
+        DatasetError: they have different values for one row, or put one prompt into different splits.
+    """
     rows: dict[str, Row] = {}
     splits: dict[str, str] = {}
-    fallen: list[Row] = []
+    rejects: list[Reject] = []
     for folder in folders:
         for row in read_all(folder, ROW_SCHEMA, "data"):
-            reason: NotWanted | None = (
-                "held_out" if row["prompt_id"] in held_out else "duplicate" if row["id"] in rows else None
-            )
-            group = row["pair_id"] or row["prompt_id"]
-            if reason != "held_out" and splits.setdefault(group, row["split"]) != row["split"]:
+            if row["prompt_id"] in held_out:
+                rejects.append(_reject(row, Reason.HELD_OUT))
+                continue
+            if splits.setdefault(row["pair_id"] or row["prompt_id"], row["split"]) != row["split"]:
                 raise DatasetError(
                     f"{folder}: row {row['id']} is in split {row['split']} there, its prompt in another one elsewhere. "
-                    "Sets are joined that were built with one validation_share."
+                    "Only datasets that were built with the same validation_share can be joined."
                 )
-            if reason == "duplicate" and _values(row) != _values(rows[row["id"]]):
-                raise DatasetError(
-                    f"{folder}: row {row['id']} has other values there. Judge both sets alike first (gv-data score)."
-                )
-            if reason == "duplicate":
-                first = rows[row["id"]]
-                whole = row if first["video"] is None else first  # what one set withholds the other has
-                rows[row["id"]] = whole | {"source_file": first["source_file"] or row["source_file"]}
-            if reason is None:
-                rows[row["id"]] = row
+            first = rows.setdefault(row["id"], row)
+            if first is row:
                 continue
-            reject = {"stage": "merge", "source": row["source"], "id": row["id"], "reason": reason}
-            fallen.append({**reject, "detail": row["prompt"], "attempts": None})
-    return list(rows.values()), fallen
+            if _values(row) != _values(first):
+                raise DatasetError(
+                    f"{folder}: row {row['id']} has other values there. Judge both datasets with the same judge first "
+                    "(gv-data score)."
+                )
+            with_video = row if first["video"] is None else first  # one dataset may withhold what another one has
+            rows[row["id"]] = with_video | {"source_file": first["source_file"] or row["source_file"]}
+            rejects.append(_reject(row, Reason.DUPLICATE))
+    return list(rows.values()), rejects
+
+
+def _reject(row: Row, reason: Reason) -> Reject:
+    return reject("merge", row["source"], row["id"], rejection(reason, row["prompt"]))
 
 
 def _values(row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in versions.PROVENANCE}
-
-
-def _ledger(manifests: list[dict[str, Any]], rows: list[Row], fallen: list[Row]) -> list[dict[str, Any]]:
-    """The lines of all sets added up, and one more stage: rows in, rows out, and those that fell."""
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
-    for line in (line for manifest in manifests for line in manifest["ledger"]):
-        empty = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
-        total = lines.setdefault((line["stage"], line["source"]), empty)
-        total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
-        total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))
-    return [*lines.values(), *ledger_lines("merge", (row["source"] for row in rows), fallen)]
-
-
-def _cost(folders: Iterable[Path]) -> dict[str, Any]:
-    """What the sets cost together."""
-    costs = [json.loads((folder / "cost.json").read_text("utf-8")) for folder in folders]
-    stages = [stage for cost in costs for stage in cost["stages"]]
-    return {"stages": stages, "wall_seconds": round(sum(cost["wall_seconds"] for cost in costs), 3)}

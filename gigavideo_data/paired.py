@@ -1,8 +1,8 @@
-"""Is the tuned model better? Paired differences on the same prompts and seeds, with intervals over prompts.
+"""Paired differences between two models on the same prompts and seeds, with bootstrap intervals over prompts.
 
-A prompt is the unit that is drawn: its seeds share what makes it hard, so they are averaged first. Many dimensions are
-compared at once, and an interval of few prompts is narrow: `better` and `worse` also pass a test that is corrected for
-the number of dimensions.
+The bootstrap resamples prompts: the seeds of a prompt are not independent, so they are averaged first. Many dimensions
+are compared at once, and an interval over few prompts is too narrow, so `better` and `worse` must also pass a test that
+is corrected for the number of dimensions.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """better, worse, or no difference that these prompts can show; perhaps where the interval alone shows it."""
+        """better, worse or unclear; "perhaps better" or "perhaps worse" if only the interval excludes zero."""
         if self.low is None or self.high is None or self.p is None:
             return "too few"
-        found = "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+        result = "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
         passes = self.p <= (1 - COVERAGE) / self.tests
-        return found if passes or found == "unclear" else f"perhaps {found}"
+        return result if passes or result == "unclear" else f"perhaps {result}"
 
 
 def compare(scored: Iterable[Scored]) -> list[Comparison]:
@@ -74,8 +74,10 @@ def compare(scored: Iterable[Scored]) -> list[Comparison]:
     by_dimension: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         by_dimension[one.dimension].append(one)
-    found = [_comparison(dimension, mine, len(by_dimension)) for dimension, mine in by_dimension.items()]
-    return [*found, _mean(list(by_dimension.values()))] if len(found) > 1 else found
+    comparisons = [_comparison(dimension, mine, len(by_dimension)) for dimension, mine in by_dimension.items()]
+    if len(comparisons) > 1:
+        comparisons.append(_mean(list(by_dimension.values())))
+    return comparisons
 
 
 def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
@@ -84,7 +86,7 @@ def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
 
 
 def correction_note(lines: list[dict[str, Any]]) -> str:
-    """Say how the verdicts of `facts` count the number of dimensions."""
+    """Explain how the verdicts of `facts` are corrected for the number of dimensions."""
     num = sum(line["dimension"] != "mean" for line in lines)
     share = 1 - COVERAGE**num
     chance = f", which it does by chance for some dimension in {share:.0%} of comparisons" if num > 1 else ""
@@ -117,7 +119,7 @@ def _comparison(dimension: str, scored: list[Scored], tests: int) -> Comparison:
 
 
 def _mean(groups: list[list[Scored]]) -> Comparison:
-    """The plain mean over dimensions that could be compared; prompts are drawn within each."""
+    """The plain mean over dimensions that could be compared; prompts are resampled within each."""
     pairs = [pair for scored in groups if len((pair := _per_prompt(scored))[0])]
     flat = [one for scored in groups for one in scored]
     differences = [tuned - base for base, tuned in pairs]

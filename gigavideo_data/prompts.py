@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from rapidfuzz import fuzz, process
 
-from gigavideo_data.reasons import Double, NotWanted
+from gigavideo_data.reasons import Reason
 from gigavideo_data.texts import flaw_of
 
 MAX_WORDS = 40
@@ -97,17 +97,17 @@ def ask_possible(about: dict[str, Any], prompts: Sequence[str]) -> list[dict[str
     return [{"role": "user", "content": SIFT.format(definition=about["definition"].strip(), numbered=numbered)}]
 
 
-def flaw(draft: Draft) -> NotWanted | None:
-    """Why a draft is rejected: bad_text, too_long, several_lines or objects_not_named; None if it is not."""
+def flaw(draft: Draft) -> Reason | None:
+    """Why a draft is rejected: bad_text, too_many_words, several_lines or objects_not_named; None if it is not."""
     if flaw_of(draft.prompt):
-        return "bad_text"
+        return Reason.BAD_TEXT
     if len(draft.prompt.split()) > MAX_WORDS:
-        return "too_long"
+        return Reason.TOO_MANY_WORDS
     if len(draft.prompt.strip().splitlines()) != 1:
-        return "several_lines"
+        return Reason.SEVERAL_LINES
     text = normalised(draft.prompt)
     if any(not normalised(thing) or f" {normalised(thing)} " not in f" {text} " for thing in draft.objects):
-        return "objects_not_named"
+        return Reason.OBJECTS_NOT_NAMED
     return None
 
 
@@ -140,17 +140,17 @@ class Seen:
             self._plain.add(plain)
             self._sorted.append(_words_sorted(plain))
 
-    def double(self, text: str) -> Double | None:
+    def double(self, text: str) -> Reason | None:
         """Whether a prompt is a `duplicate` or `near_duplicate` of an earlier one; else None."""
         plain = normalised(text)
         if plain in self._plain:
-            return "duplicate"
+            return Reason.DUPLICATE
         if self.threshold is None:
             return None
         near = process.extractOne(
             _words_sorted(plain), self._sorted, scorer=fuzz.ratio, score_cutoff=self.threshold * 100
         )
-        return "near_duplicate" if near else None
+        return Reason.NEAR_DUPLICATE if near else None
 
 
 def _words_sorted(plain: str) -> str:

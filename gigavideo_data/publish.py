@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from gigavideo_data.atomic import Blob, sync
 from gigavideo_data.card import CARD_TAG, card_text
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.hashing import pretty_json
 from gigavideo_data.hub_write import Ahead
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import (
@@ -35,7 +37,6 @@ from gigavideo_data.schema import (
     in_order,
     to_table,
 )
-from gigavideo_data.store import Blob, legible, sync
 from gigavideo_data.verify import verify_folder
 
 SHARD_BYTES = 500_000_000
@@ -109,8 +110,8 @@ def write_dataset(
     counts = {split: len(chosen) for split, chosen in by_split.items()}
     manifest = {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files}
     _write_text(staging / "README.md", card_text(manifest))
-    _write_text(staging / "cost.json", legible(cost))
-    _write_text(staging / "manifest.json", legible(manifest))
+    _write_text(staging / "cost.json", pretty_json(cost))
+    _write_text(staging / "manifest.json", pretty_json(manifest))
     verify_folder(staging, progress)
     if ahead:
         ahead.wait()

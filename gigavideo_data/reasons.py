@@ -1,68 +1,78 @@
-"""Why rows are rejected: the words that stand in rejects, and whether such a row failed or was not wanted.
+"""Why rows are rejected: one enum, which also says of each reason whether such a row failed or was not wanted.
 
-Only failures count for `limits.max_rejected`, and so for exit code 3. Code that rejects a row names one of these words,
-which mypy checks. Any other reason is the name of an unexpected exception, and a failure.
+Only failures count for `limits.max_rejected`, and so decide exit code 3. A reason cannot be added without saying which
+of the two it is. The reason of an unexpected exception is the name of its class, and such a row failed.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from enum import StrEnum
+from typing import Literal, Self
 
-Double = Literal["duplicate", "near_duplicate"]
-PixelFlaw = Literal["black", "frozen"]
-NotWanted = (
-    Double
-    | PixelFlaw
-    | Literal[
-        # prompts
-        "shows_no_target",
-        "impossible",
-        "bad_text",
-        "several_lines",
-        "objects_not_named",
-        "lost_facts",
-        "blocked",
-        "blocked_words",
-        "blocked_near",
-        # tables and their clips
-        "no_caption",
-        "bad_name",
-        "bad_times",
-        "too_long",
-        "too_short",
-        "hdr",
-        "size_changes",
-        "low_suitability",
-        "no_clip",
-        "other_dimension",
-        # rows of other datasets
-        "made_elsewhere",
-        "held_out",
-    ]
-)
-Failed = Literal[
-    "worker_died",
-    "broken_clip",
-    "bad_video",
-    "bad_latents",
+PixelFlaw = Literal["black", "frozen"]  # of a generated video; named in a recipe's `reject_videos`
+
+FAILED, NOT_WANTED = True, False
+
+
+class Reason(StrEnum):
+    """The word that stands in a dataset's rejects."""
+
+    is_failure: bool
+
+    def __new__(cls, word: str, is_failure: bool | None = None) -> Self:
+        if is_failure is None:
+            raise TypeError(f"{word}: say whether it is FAILED or NOT_WANTED")
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.is_failure = is_failure
+        return member
+
+    # prompts
+    DUPLICATE = "duplicate", NOT_WANTED  # the same text, video or row is there already
+    NEAR_DUPLICATE = "near_duplicate", NOT_WANTED
+    SHOWS_NO_TARGET = "shows_no_target", NOT_WANTED  # its questions are about no target dimension
+    IMPOSSIBLE = "impossible", NOT_WANTED
+    BAD_TEXT = "bad_text", NOT_WANTED
+    TOO_MANY_WORDS = "too_many_words", NOT_WANTED
+    SEVERAL_LINES = "several_lines", NOT_WANTED
+    OBJECTS_NOT_NAMED = "objects_not_named", NOT_WANTED
+    LOST_FACTS = "lost_facts", NOT_WANTED
+    BLOCKED = "blocked", NOT_WANTED
+    BLOCKED_WORDS = "blocked_words", NOT_WANTED
+    BLOCKED_NEAR = "blocked_near", NOT_WANTED
+    # tables of clips, and the clips
+    NO_CAPTION = "no_caption", NOT_WANTED
+    BAD_NAME = "bad_name", NOT_WANTED
+    BAD_TIMES = "bad_times", NOT_WANTED
+    TOO_LONG = "too_long", NOT_WANTED  # a clip of more seconds than the recipe allows
+    TOO_SHORT = "too_short", NOT_WANTED
+    HDR = "hdr", NOT_WANTED
+    SIZE_CHANGES = "size_changes", NOT_WANTED
+    LOW_SUITABILITY = "low_suitability", NOT_WANTED
+    NO_CLIP = "no_clip", NOT_WANTED
+    OTHER_DIMENSION = "other_dimension", NOT_WANTED
+    # generated videos that a recipe rejects
+    BLACK = "black", NOT_WANTED
+    FROZEN = "frozen", NOT_WANTED
+    # rows of other datasets
+    MADE_ELSEWHERE = "made_elsewhere", NOT_WANTED
+    HELD_OUT = "held_out", NOT_WANTED
+    # workers and files
+    WORKER_DIED = "worker_died", FAILED
+    BROKEN_CLIP = "broken_clip", FAILED
+    BAD_VIDEO = "bad_video", FAILED
+    BAD_LATENTS = "bad_latents", FAILED
     # language models and judges
-    "refused",
-    "no_answer",
-    "bad_answer",
-    "bad_form",
-    "bad_questions",
-]
-Reason = NotWanted | Failed
-
-
-def _words(kind: object) -> frozenset[str]:
-    """The words of a Literal, or of several joined by |."""
-    return frozenset().union(*({one} if isinstance(one, str) else _words(one) for one in get_args(kind)))
-
-
-NOT_WANTED, FAILED = _words(NotWanted), _words(Failed)
+    REFUSED = "refused", FAILED
+    NO_ANSWER = "no_answer", FAILED
+    BAD_ANSWER = "bad_answer", FAILED
+    BAD_FORM = "bad_form", FAILED
+    BAD_QUESTIONS = "bad_questions", FAILED
 
 
 def is_failure(reason: str) -> bool:
-    """Whether a row with this reason failed, rather than was not wanted."""
-    return reason not in NOT_WANTED
+    """Whether a row with this reason failed. A word that is no `Reason` is the name of an exception: a failure."""
+    return reason not in _WORDS or Reason(reason).is_failure
+
+
+_WORDS = frozenset(member.value for member in Reason)

@@ -29,6 +29,7 @@ from pydantic import (
 from gigavideo_data import plugins
 from gigavideo_data.dimensions import catalogue
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.hashing import canonical
 from gigavideo_data.reasons import PixelFlaw
 from gigavideo_data.typed_yaml import suggest
 
@@ -457,8 +458,7 @@ def hash_of(resolved: Mapping[str, Any]) -> str:
     plain |= {
         name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge") if name in plain
     }
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(plain)).hexdigest()[:16]
 
 
 def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,38 +1,51 @@
-"""The videos of a dataset, judged again: by another judge, or those that nobody has judged yet.
+"""`gv-data score --recipe R`: judge the videos of a dataset again, by another judge, or those that have no scores yet.
 
     rejudge(Path("runs/quickstart"), load("quickstart", ["judge.readout=text"]), out, store, progress)
 
-Ids, clips and questions stay. Of the recipe only judge, specialists and check are used, and the writer where a row has
-no questions that its new judge understands. What this very judge has answered already is not asked again.
+Ids, clips and questions stay. Only judge, specialists and check of the recipe are used, and the writer where a row has
+no
+questions that its new judge understands. A judge is not asked what it has answered already.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import assemble, inspect, latents
+from gigavideo_data import assemble, inspect, latents, steps
+from gigavideo_data.atomic import Blob
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import WITHHELD, read_all, read_data, read_manifest, read_rows
+from gigavideo_data.folder_read import WITHHELD, read_data, read_rows
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.judges.protocol import negate
-from gigavideo_data.pipeline import Build, at_work, check_rejected
+from gigavideo_data.panel import Panel
 from gigavideo_data.progress import Progress
-from gigavideo_data.publish import write_dataset
 from gigavideo_data.recipe import Judge, Recipe, Specialists, hash_of, judge_of, readout_of
-from gigavideo_data.report import write_report
+from gigavideo_data.republish import NewStage, Stored, read_stored, republish
 from gigavideo_data.rescore import rescored
-from gigavideo_data.row import Row
-from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA
+from gigavideo_data.row import Question, Row
+from gigavideo_data.row_counts import Reject, check_rejected
+from gigavideo_data.run_context import RunContext, open_run
 from gigavideo_data.store import Store
 
-OWN_WORDS = {"camera", "counting"}  # backends that understand only questions of their own; others, any language
-PARTS = ("judge", "specialists", "check")  # of a recipe, what is used here
+OWN_WORDS = {"camera", "counting"}  # backends that understand only their own questions; others understand any language
+PARTS = ("judge", "specialists", "check")  # of the recipe, that go into the dataset's manifest
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What judging came to.
+
+    `rows` are the generated videos by id, with their new columns; `judged` is how many of them a judge was asked about.
+    """
+
+    rows: dict[str, Columns]
+    judged: int
+    held_out: list[Row]
+    check: list[dict[str, Any]]
 
 
 def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress: Progress) -> dict[str, Any]:
@@ -42,74 +55,65 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
         folder: a finished dataset.
         recipe: names the judge, and the writer of questions that are missing.
         out: folder of the dataset with the new rewards; may be the same.
-        store_root: finished work; the clips are put there too.
+        store_root: folder of the store, which gets the clips too.
         progress: where to show it.
 
     Returns:
-        JSON-able: number of rows, how many of them were judged and how many fell, and the hash of the recipe that the
-        dataset has now.
+        JSON-able: number of rows, how many of them were judged and how many were rejected, and the hash of the recipe
+        that the dataset has now.
 
     Raises:
         DatasetError: the folder is no finished dataset, or `out` cannot take one.
         RejectedError: too many rows could not be judged; the dataset is written all the same.
-        RunError: another build works in `out`, or the run cannot go on; finished answers are kept.
+        RunError: another build uses `out`, or the run cannot go on; finished answers are kept.
     """
-    manifest, before = read_manifest(folder), read_rows(folder)
-    if manifest.get("withheld"):
+    stored, before = read_stored(folder), read_rows(folder)
+    if stored.manifest.get("withheld"):
         raise DatasetError(f"{folder}: {WITHHELD}")
-    prompts = read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts")
-    with at_work(_used(recipe, inspect.dimensions(manifest, before)), out, store_root, progress) as work:
-        _keep_clips(folder, work.runner.store, progress, len(before))
-        rows = _with_questions([_row(row, work) for row in before if row["source"] != "real"], work)
-        held_out = _with_questions([_held_out(prompt, manifest, work) for prompt in prompts], work)
-        columns = {row["id"]: row for row in before}
-        settled = {row.id for row in rows if _is_settled(row, columns[row.id], work)}
-        judged = work.reward(work.judge([row for row in rows if row.id not in settled]))
-        check = work.check_judge([row for row in rows if row.id in settled] + judged, _real(before, rows))
-        targets, judges = manifest["dimensions"], [settings for settings, _ in work.engines.values()]
-        new = {row.id: columns[row.id] | assemble.scores(row, targets, judges) for row in judged}
-        new |= {name: rescored(columns[name], targets, work.recipe.judge.min_mass, {}) for name in settled}
-        new |= {row["id"]: row for row in before if row["source"] == "real"}
-        resolved = manifest["recipe"] | {part: work.recipe.resolved()[part] for part in PARTS}
-        after = [row | {"recipe": hash_of(resolved), "video": _video(row, work.runner.store)} for row in new.values()]
-        fallen = [reject | {"stage": "rejudge"} for reject in work.rejects]
-        sources = [*(row["source"] for row in after), *("eval" for _ in held_out)]
-        manifest |= {
-            "recipe": resolved,
-            "recipe_hash": hash_of(resolved),
-            "code_version": version("gigavideo"),
-            "ledger": [*manifest["ledger"], *assemble.ledger_lines("rejudge", sources, fallen)],
-            "judge_check": check,
-            "rewards": assemble.reward_summaries(after, manifest["dimensions"]),
-        }
-        manifest.pop("rescored", None)
-        cost = json.loads((folder / "cost.json").read_text("utf-8"))
-        write_dataset(
+    used = _used(recipe, inspect.dimensions(stored.manifest, before))
+    with open_run(used, out, store_root, progress) as context:
+        store, counts = context.runner.store, context.counts
+        _keep_clips(folder, store, progress, len(before))
+        result = _judge(context, stored, before)
+        resolved = stored.manifest["recipe"] | {part: context.recipe.resolved()[part] for part in PARTS}
+        real = {row["id"]: row for row in before if row["source"] == "real"}
+        after = [
+            row | {"recipe": hash_of(resolved), "video": assemble.video_column(name, _clip(row, store))}
+            for name, row in (result.rows | real).items()
+        ]
+        rejects: list[Reject] = [{**each, "stage": "rejudge"} for each in counts.rejects]
+        sources = [*(row["source"] for row in after), *("eval" for _ in result.held_out)]
+        republish(
             out,
+            stored,
             after,
-            _prompts(prompts, held_out),
-            [*read_all(folder, REJECT_SCHEMA, "rejects"), *fallen],
-            manifest,
-            cost | {"stages": cost["stages"] + work.runner.cost},
-            progress,
-            latents=_latents(folder, after, work.runner.store),
+            changes={
+                "recipe": resolved,
+                "recipe_hash": hash_of(resolved),
+                "judge_check": result.check,
+                "rescored": None,
+            },
+            stage=NewStage("rejudge", sources, rejects, context.runner.cost),
+            eval_prompts=_prompts(stored.eval_prompts, result.held_out),
+            shipped=_latents(folder, after, store),
+            progress=progress,
         )
-        write_report(out)
-        check_rejected(work, len(judged), out)
-    return {"rows": len(after), "judged": len(judged), "fell": len(before) - len(after), "recipe": hash_of(resolved)}
+        check_rejected(counts.rejects, result.judged, context.recipe.limits.max_rejected, out)
+    num_rejected = len(before) - len(after)
+    return {"rows": len(after), "judged": result.judged, "fell": num_rejected, "recipe": hash_of(resolved)}
 
 
 def _used(recipe: Recipe, dimensions: list[str]) -> Recipe:
-    """Only what is used of a recipe: tables and generators that it names are not looked for."""
+    """Only the parts of a recipe that are used: its tables and generators need not exist here."""
     parts = {name: getattr(recipe, name) for name in (*PARTS, "writer", "seed", "scale", "limits")}
     return Recipe(name=recipe.name, dimensions=tuple(dimensions), **parts)
 
 
 def _keep_clips(folder: Path, store: Store, progress: Progress, total: int) -> None:
-    """Put the clips where judges find them.
+    """Put the clips into the store, where judges read them.
 
     Raises:
-        DatasetError: they are withheld, or one is not that whose sum its row gives.
+        DatasetError: they are withheld, or the sum of one differs from that in its row.
     """
     progress.start("clips", total=total)
     for batch in read_data(folder, ["id", "video.bytes", "video_sha256"]):
@@ -123,89 +127,112 @@ def _keep_clips(folder: Path, store: Store, progress: Progress, total: int) -> N
     progress.finish()
 
 
-def _row(columns: Columns, work: Build) -> Row:
-    """A row on its way again, with the questions that its new judge understands."""
-    kinds = {judge["id"]: judge["kind"] for judge in columns["judges"]}
-    asked = [(answer, kinds[answer["judge"]]) for answer in columns["answers"]]
-    return _on_its_way(columns, _understood(asked, work))
+def _judge(context: RunContext, stored: Stored, before: list[Columns]) -> _Judged:
+    """Ask what is missing: questions first, then answers; then compute rewards and check the judge."""
+    rows = [_row(columns, context) for columns in before if columns["source"] != "real"]
+    rows = _with_all_questions(context, rows)
+    prompts = [_held_out(prompt, stored.manifest, context) for prompt in stored.eval_prompts]
+    held_out = _with_all_questions(context, prompts)
+    columns = {row["id"]: row for row in before}
+    answered = [row for row in rows if _is_answered(row, columns[row.id], context.panel)]
+    answered_ids = {row.id for row in answered}
+    judged = steps.judge(context, [row for row in rows if row.id not in answered_ids])
+    judged = steps.reward(context, judged)
+    check = steps.check_judge(context, answered + judged, _real(before, rows))
+    targets, min_mass = stored.manifest["dimensions"], context.recipe.judge.min_mass
+    new = {row.id: columns[row.id] | assemble.scores(row, targets, context.panel.settings) for row in judged}
+    new |= {row.id: rescored(columns[row.id], targets, min_mass, {}) for row in answered}
+    return _Judged(new, len(judged), held_out, check)
 
 
-def _held_out(prompt: Columns, manifest: dict[str, Any], work: Build) -> Row:
-    """An evaluation prompt with the same."""
+def _row(columns: Columns, context: RunContext) -> Row:
+    """A row of the dataset, with the questions that its new judge understands."""
+    backends = {judge["id"]: judge["kind"] for judge in columns["judges"]}
+    asked = [(answer, backends[answer["judge"]]) for answer in columns["answers"]]
+    return _from_columns(columns, _understood(asked, context))
+
+
+def _held_out(prompt: Columns, manifest: dict[str, Any], context: RunContext) -> Row:
+    """An evaluation prompt, with the questions that its new judge understands."""
     specialists = Specialists.model_validate(manifest["recipe"].get("specialists", {}))
-    kinds = [judge_of(question["dimension"], Judge(), specialists).backend for question in prompt["questions"]]
-    asks = _understood(zip(prompt["questions"], kinds, strict=True), work)
+    backends = [judge_of(question["dimension"], Judge(), specialists).backend for question in prompt["questions"]]
     return Row(
         "eval",
         prompt["base_prompt"],
         prompt["dimension"],
         eval_split=prompt["split"],
         prompt=prompt["prompt"],
-        asks=asks,
-        known=_name(prompt),
+        asks=_understood(zip(prompt["questions"], backends, strict=True), context),
+        known_id=_prompt_key(prompt),
     )
 
 
-def _understood(asked: Iterable[tuple[Columns, str]], work: Build) -> dict[str, list[dict[str, Any]]]:
-    """Questions by dimension, empty where none was asked; without dimensions whose new judge wants other words.
+def _understood(asked: Iterable[tuple[Columns, str]], context: RunContext) -> dict[str, list[Question]]:
+    """Questions by dimension; without dimensions whose new judge understands only other questions.
 
     Args:
-        asked: questions with the backend of the judge that they were written for; none: nobody has asked yet.
-        work: names the new judges.
+        asked: questions, each with the backend of the judge that it was written for; empty if there are none yet.
+        context: names the new judges.
     """
-    asks: dict[str, list[dict[str, Any]]] = {}
+    asks: dict[str, list[Question]] = {}
     unfit = set()
     for question, backend in asked:
-        dimension, now = question["dimension"], work.judge_of(question["dimension"]).backend
-        if backend != now and {backend, now} & OWN_WORDS:
+        dimension, new_backend = question["dimension"], context.panel.judge_of(question["dimension"]).backend
+        if backend != new_backend and {backend, new_backend} & OWN_WORDS:
             unfit.add(dimension)
-        kept = {name: question[name] for name in ("question", "expected", "gate")}
-        asks.setdefault(dimension, []).append(kept | {"negated": negate(question["question"])})
-    known = dict.fromkeys((*work.recipe.dimensions, *asks)) if asks else ()
+        kept: Question = {
+            "question": question["question"],
+            "expected": question["expected"],
+            "gate": question["gate"],
+            "negated": negate(question["question"]),
+        }
+        asks.setdefault(dimension, []).append(kept)
+    known = dict.fromkeys((*context.recipe.dimensions, *asks)) if asks else ()
     return {dimension: asks.get(dimension, []) for dimension in known if dimension not in unfit}
 
 
-def _with_questions(rows: list[Row], work: Build) -> list[Row]:
-    """The rows with all their questions, those that lacked some after the others; without those that get none."""
-    lacking = [row for row in rows if not set(work.may_show(row)) <= row.asks.keys()]
-    names = {row.id for row in lacking}
-    whole = [row for row in rows if row.id not in names]
-    asked = [replace(row, asks={d: questions for d, questions in row.asks.items() if questions}) for row in whole]
-    return asked + work.questions(lacking)
+def _with_all_questions(context: RunContext, rows: list[Row]) -> list[Row]:
+    """The rows with all their questions: first those that had them, then the others, without rejected ones."""
+    complete, lacking = [], []
+    for row in rows:
+        if set(steps.possible_dimensions(context.recipe, row)) <= row.asks.keys():
+            complete.append(replace(row, asks={name: questions for name, questions in row.asks.items() if questions}))
+        else:
+            lacking.append(row)
+    return complete + steps.ask(context, lacking)
 
 
-def _is_settled(row: Row, columns: Columns, work: Build) -> bool:
-    """Whether the judge, shown the same frames, has answered the same questions already."""
+def _is_answered(row: Row, columns: Columns, panel: Panel) -> bool:
+    """Whether the same judge, shown the same frames, has answered the same questions already."""
     asked = Counter((dimension, q["question"]) for dimension, questions in row.asks.items() for q in questions)
     if asked != Counter((answer["dimension"], answer["question"]) for answer in row.answers):
         return False
-    if any(answer["readout"] != readout_of(work.judge_of(answer["dimension"])) for answer in row.answers):
+    if any(answer["readout"] != readout_of(panel.judge_of(answer["dimension"])) for answer in row.answers):
         return False
-    judges = assemble.judged_by([work.engines[work.judge_of(dimension)][0] for dimension in row.asks], row)
+    judges = assemble.judged_by([panel.settings_of(panel.judge_of(dimension)) for dimension in row.asks], row)
     shown = ("id", "kind", "frames", "template")
-    now, then = ({tuple(judge[name] for name in shown) for judge in each} for each in (judges, columns["judges"]))
-    return now == then
+    new, old = ({tuple(judge[name] for name in shown) for judge in each} for each in (judges, columns["judges"]))
+    return new == old
 
 
 def _real(before: list[Columns], rows: list[Row]) -> list[Row]:
-    """The real clips with their twins' questions, for the judge check."""
+    """The real clips with the questions of their generated counterparts, for the judge check."""
     asks = {row.pair_id: row.asks for row in rows if row.source == "twin"}
-    real = [row for row in before if row["source"] == "real"]
-    return [_on_its_way(row, asks.get(row["pair_id"], {})) for row in real]
+    return [_from_columns(row, asks.get(row["pair_id"], {})) for row in before if row["source"] == "real"]
 
 
-def _on_its_way(columns: Columns, asks: dict[str, list[dict[str, Any]]]) -> Row:
+def _from_columns(columns: Columns, asks: dict[str, list[Question]]) -> Row:
     names = ("source", "base_prompt", "dimension", "sample", "pair_id", "prompt", "answers", "measurements")
     clip = {name: columns[name] for name in assemble.VIDEO_FACTS}
-    return Row(**{name: columns[name] for name in names}, clip=clip, asks=asks, known=columns["id"])
+    return Row(**{name: columns[name] for name in names}, clip=clip, asks=asks, known_id=columns["id"])
 
 
-def _video(columns: Columns, store: Store) -> dict[str, Any]:
-    return {"bytes": store.on_disk(f"{columns['video_sha256']}.mp4"), "path": f"{columns['id']}.mp4"}
+def _clip(columns: Columns, store: Store) -> Blob:
+    return store.on_disk(f"{columns['video_sha256']}.mp4")
 
 
 def _latents(folder: Path, rows: list[Columns], store: Store) -> list[Columns]:
-    """Those of the rows that stay, put into the store as the clips are: they are larger than memory."""
+    """The latents of the rows that stay. They are put into the store, as the clips: they are larger than memory."""
     return [
         one | {"latents": store.on_disk(store.keep(one["latents"], ".latents"))}
         for one in latents.carried(folder, rows)
@@ -214,10 +241,13 @@ def _latents(folder: Path, rows: list[Columns], store: Store) -> list[Columns]:
 
 def _prompts(prompts: list[Columns], held_out: list[Row]) -> list[Columns]:
     """The evaluation prompts with the questions that they have now."""
-    asked = {row.id: row for row in held_out}
-    kept = [(prompt, asked[_name(prompt)]) for prompt in prompts if _name(prompt) in asked]
-    return [prompt | {"questions": assemble.questions(row)} for prompt, row in kept]
+    rows = {row.id: row for row in held_out}
+    return [
+        prompt | {"questions": assemble.questions(rows[key])}
+        for prompt in prompts
+        if (key := _prompt_key(prompt)) in rows
+    ]
 
 
-def _name(prompt: Columns) -> str:
+def _prompt_key(prompt: Columns) -> str:
     return f"{prompt['prompt_id']} {prompt['dimension']}"

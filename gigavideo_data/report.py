@@ -30,7 +30,7 @@ from markupsafe import Markup
 from gigavideo_data import folder_read, inspect, paired
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
-from gigavideo_data.judge_check import LEAST_VIDEOS
+from gigavideo_data.judge_verdict import LEAST_VIDEOS
 from gigavideo_data.publish import PAGE
 
 EMBED_BYTES = 20_000_000  # of clips as base64 and of the text beside them: what a mail server and a phone still take

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.reasons import Reason
 from gigavideo_data.video_frames import Frame, frames, open_video
 
 Shown = TypeVar("Shown")
@@ -59,7 +60,7 @@ def read(
     except RowError as error:
         raise RowError(error.reason, f"{file.name}: {error.detail}") from error
     if not count:
-        raise RowError("broken_clip", f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
+        raise RowError(Reason.BROKEN_CLIP, f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
     return frames_THWC[:count]
 
 
@@ -117,7 +118,7 @@ def _resized(frame: Frame, height: int, width: int) -> np.ndarray:
     ratio = own_width * frame.aspect / own_height / (width / height)
     if not 1 / MAX_ASPECT <= ratio <= MAX_ASPECT:
         size = f"pictures of {own_width} x {own_height} px"
-        raise RowError("broken_clip", f"of {size}, less than 1/{MAX_ASPECT} would fit {width} x {height} px")
+        raise RowError(Reason.BROKEN_CLIP, f"of {size}, less than 1/{MAX_ASPECT} would fit {width} x {height} px")
     return resize_and_crop(frame.pixels()[None], height, width, frame.aspect)[0]
 
 
@@ -161,7 +162,7 @@ def _spans(container: Any, stream: Any) -> Iterator[tuple[float, float, Frame]]:
         if waiting:
             if begin_s < waiting[0] - STAMP_S:
                 stamps = f"the time stamps go back from {waiting[0]:g} s to {begin_s:g} s"
-                raise RowError("broken_clip", f"{stamps}; write the video again with increasing time stamps")
+                raise RowError(Reason.BROKEN_CLIP, f"{stamps}; write the video again with increasing time stamps")
             usual_s = begin_s - waiting[0]
             yield waiting[0], begin_s, waiting[1]
         waiting = begin_s, frame

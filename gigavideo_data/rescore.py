@@ -1,85 +1,90 @@
-"""New rewards from the answers a dataset stores: no video is decoded, no judge asked.
+"""`gv-data score --recompute`: new rewards from the stored answers; no video is decoded and no judge is asked.
 
-The rules are those of the dimensions and of the recipe, or others given here: what would a stricter mass, or the mean
-instead of the worst answer, have changed? With `out` the result becomes a dataset, under the same ids.
+The rules are those of the dataset, or others given here: what would a stricter `min_mass`, or the mean instead of the
+minimum, have changed? With `out` the result becomes a dataset with the same ids.
 
     moved = recompute(Path("runs/quickstart"), combine={"composition": "mean"});  show(moved, Console())
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
 
-from gigavideo_data import folder_read, inspect, latents, rewards
+from gigavideo_data import folder_read, inspect, rewards
 from gigavideo_data.dimensions.catalogue import Dimension, load_dimension
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.folder_read import Row
-from gigavideo_data.publish import write_dataset
-from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
+from gigavideo_data.republish import read_stored, republish
+from gigavideo_data.rewards import Rules, rules_of
+from gigavideo_data.schema import ROW_SCHEMA
 
-NUM_MOVERS = 5  # named per dimension
-SAME = 1e-5  # stored numbers are float32: a smaller difference is rounding, and the stored reward stays
-RULES = get_args(Dimension.model_fields["combine"].annotation)
+NUM_MOVERS = 5  # rows named per dimension
+SAME = 1e-5  # a smaller difference is rounding of stored float32 numbers, and the stored reward stays
+COMBINE_RULES = get_args(Dimension.model_fields["combine"].annotation)
 
 
 def recompute(
     folder: Path, out: Path | None = None, *, min_mass: float | None = None, combine: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Score every judged video again from its stored answers.
+    """Compute the reward of every judged video again from its stored answers.
 
     Args:
         folder: a finished dataset.
         out: where to write the dataset with the new rewards; the folder itself to replace it; None only to compare.
-        min_mass: least P(yes) + P(no) of an answer; by default what the dataset was made with.
-        combine: rule per dimension, where it is not to be the dimension's own.
+        min_mass: smallest P(yes) + P(no) of an answer; by default that of the dataset.
+        combine: rule per dimension, where it is not the dataset's own.
 
     Returns:
         JSON-able: the rules used, and per dimension the number of rows and of changed rows, mean and counts before and
-        after, and the rows that moved most.
+        after, and the rows whose reward changed most.
 
     Raises:
-        RecipeError: an unknown dimension or rule, or a mass outside [0, 1].
+        RecipeError: an unknown dimension or rule, or a `min_mass` outside [0, 1].
         DatasetError: the folder is no finished dataset of a format we read.
     """
     manifest = folder_read.read_manifest(folder)
-    used = manifest.get("rescored", {})
-    if min_mass is None:
-        min_mass = used.get("min_mass", manifest["recipe"]["judge"]["min_mass"])
-    if not 0 <= min_mass <= 1:
-        raise RecipeError(f"min_mass is {min_mass}; it is the least P(yes) + P(no), so give a number from 0 to 1.")
-    changed_rules = {**used.get("combine", {}), **(combine or {})}
-    for name, rule in changed_rules.items():
-        load_dimension(name)
-        if rule not in RULES:
-            raise RecipeError(f"combine {name}={rule}: no such rule. Choose one of {', '.join(RULES)}.")
+    rules = _new_rules(rules_of(manifest), min_mass, combine or {})
     names = [name for name in ROW_SCHEMA.names if out or name != "video"]
     old = [row for batch in folder_read.read_data(folder, names) for row in batch.to_pylist()]
-    new = [rescored(row, manifest["dimensions"], min_mass, changed_rules) for row in old]
-    dimensions = inspect.dimensions(manifest, old)
+    new = [rescored(row, manifest["dimensions"], rules.min_mass, rules.combine) for row in old]
     if out:
-        groups = inspect.reward_groups(manifest, new)
-        manifest["rewards"] = {name: _summary(inspect.reward_facts(new, name)) for name in groups}
-        if changed_rules or min_mass != manifest["recipe"]["judge"]["min_mass"]:
-            manifest["rescored"] = {"min_mass": min_mass, "combine": changed_rules}
-        else:
-            manifest.pop("rescored", None)
-        _write(folder, out, new, manifest)
+        by_recipe = not rules.combine and rules.min_mass == manifest["recipe"]["judge"]["min_mass"]
+        changes = {"rescored": None if by_recipe else {"min_mass": rules.min_mass, "combine": rules.combine}}
+        republish(out, read_stored(folder), new, changes=changes)
+    dimensions = inspect.dimensions(manifest, old)
     return {
-        "min_mass": min_mass,
-        "combine": {name: changed_rules.get(name) or load_dimension(name).combine for name in dimensions},
+        "min_mass": rules.min_mass,
+        "combine": {name: rules.combine.get(name) or load_dimension(name).combine for name in dimensions},
         "rows": len(old),
         "changed": sum(before is not after for before, after in zip(old, new, strict=True)),
         "dimensions": {name: _moved(old, new, name) for name in dimensions},
     }
 
 
+def _new_rules(used: Rules, min_mass: float | None, combine: Mapping[str, str]) -> Rules:
+    """The rules of a dataset with those changed that are given.
+
+    Raises:
+        RecipeError: an unknown dimension or rule, or a `min_mass` outside [0, 1].
+    """
+    rules = Rules(used.min_mass if min_mass is None else min_mass, {**used.combine, **combine})
+    if not 0 <= rules.min_mass <= 1:
+        raise RecipeError(
+            f"min_mass is {min_mass}; it is the smallest P(yes) + P(no) of an answer, so give a number from 0 to 1."
+        )
+    for name, rule in rules.combine.items():
+        load_dimension(name)
+        if rule not in COMBINE_RULES:
+            raise RecipeError(f"combine {name}={rule}: no such rule. Choose one of {', '.join(COMBINE_RULES)}.")
+    return rules
+
+
 def rescored(row: Row, targets: list[str], min_mass: float, combine: Mapping[str, str]) -> Row:
-    """One row with new rewards, or the very same row if none of them moved."""
+    """One row with new rewards, or the same object if no reward changed."""
     if row["status"] == "not_scored":
         return row
     entries = []
@@ -103,12 +108,8 @@ def _differs(before: Row, after: Row) -> bool:
     return abs(before["value"] - after["value"]) > SAME
 
 
-def _summary(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("scored", "unscorable", "mean", "sem")}
-
-
 def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
-    """The same over every video that was scored on a dimension, whatever its prompt was written for."""
+    """Statistics of every video that was scored on a dimension, whatever its prompt was written for."""
     mine = [entry["value"] for row in rows if (entry := inspect.reward_on(row, dimension))]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **rewards.mean_sem(values)}
@@ -133,23 +134,12 @@ def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, out: Path, rows: list[Row], manifest: dict[str, Any]) -> None:
-    """Publish the rows again with everything else the folder holds."""
-    tables = {
-        name: folder_read.read_all(folder, schema, name)
-        for name, schema in (("eval_prompts", EVAL_PROMPT_SCHEMA), ("rejects", REJECT_SCHEMA))
-    }
-    cost = json.loads((folder / "cost.json").read_text("utf-8"))
-    shipped = list(latents.carried(folder, rows))
-    write_dataset(out, rows, tables["eval_prompts"], tables["rejects"], manifest, cost, latents=shipped)
-
-
 def show(moved: dict[str, Any], console: Console) -> None:
-    """Print what moved as tables."""
-    console.print(f"{moved['changed']} of {moved['rows']} rows changed; least mass {moved['min_mass']:g}")
+    """Print the changes as tables."""
+    console.print(f"{moved['changed']} of {moved['rows']} rows changed; min_mass {moved['min_mass']:g}")
     means = inspect.table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
                           ">after", ">unscorable before", ">after")  # fmt: skip
-    movers = inspect.table("What moved most", "dimension", ">before", ">after", "id", "prompt")
+    movers = inspect.table("Largest changes", "dimension", ">before", ">after", "id", "prompt")
     for name, entry in moved["dimensions"].items():
         before, after = entry["before"], entry["after"]
         inspect.add(means, name, moved["combine"][name], entry["rows"], entry["changed"],

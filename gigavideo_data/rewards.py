@@ -1,7 +1,7 @@
-"""Answers -> rewards: plain arithmetic, so that rewards can be made again at any time from what a dataset stores.
+"""Answers -> rewards: arithmetic, so rewards can be computed again at any time from the answers of a dataset.
 
-p_yes and p_no are the judge's probabilities for the two words; their sum is the *mass*. s = P(expected) / mass is how
-far one question went as the prompt promised. A reward that cannot be known is None with a reason, never 0.
+p_yes and p_no are the judge's probabilities of the two words. A question scores P(expected) / (P(yes) + P(no)).
+A reward that cannot be determined is None with a reason, never 0.
 """
 
 from __future__ import annotations
@@ -12,9 +12,28 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
 
-GATE_THRESHOLD = 0.5  # a gate question that scores less closes the gate
-NO_ANSWER = "no answer: "  # begins the name of a judge's reading that says why its answers have no mass
-CAPTIONS = "captions"  # stands for the dimension of twins, whose prompts were written for none
+GATE_THRESHOLD = 0.5  # a video whose gate question scores less has no reward
+NO_ANSWER = "no answer: "  # begins the name of a judge's reading that says why P(yes) + P(no) is low
+CAPTIONS = "captions"  # instead of a dimension, for rows whose prompts are captions
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a dataset's answers became rewards.
+
+    Attributes:
+        min_mass: smallest P(yes) + P(no) of an answer.
+        combine: rule per dimension, where it is not the dimension's own.
+    """
+
+    min_mass: float
+    combine: dict[str, str]
+
+
+def rules_of(manifest: Mapping[str, Any]) -> Rules:
+    """The rules of a dataset: those of its recipe, or those that it was rescored with."""
+    rescored = manifest.get("rescored", {})
+    return Rules(rescored.get("min_mass", manifest["recipe"]["judge"]["min_mass"]), rescored.get("combine", {}))
 
 
 @dataclass(frozen=True)
@@ -30,11 +49,11 @@ def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float, r
     """Combine the answers about one video in one dimension.
 
     Args:
-        answers: mappings with question, expected ("yes" or "no"), gate, p_yes, p_no; in the order they were asked.
-        combine: "mean"; "all", the worst; "gate", the mean of the others unless a gate question fails; "prefix", for
-            ordered beats, where a beat counts only as far as all beats before it.
-        min_mass: least mass of an answer; one answer below it makes the whole unscorable.
-        readings: names of what the judge measured; one that begins with NO_ANSWER is the reason of a mass that is low.
+        answers: mappings with question, expected ("yes" or "no"), gate, p_yes, p_no; in the order of the questions.
+        combine: "mean"; "all", the minimum; "gate", the mean of the others unless a gate question fails; "prefix", for
+            ordered events, the mean over events of the product of the scores up to each.
+        min_mass: smallest P(yes) + P(no) of an answer; one answer below it makes the video unscorable.
+        readings: names of what the judge measured; one that begins with NO_ANSWER gives the reason.
 
     Raises:
         KeyError: for a rule that does not exist.
@@ -47,21 +66,21 @@ def score(answers: Sequence[Mapping[str, Any]], combine: str, min_mass: float, r
     for answer in answers:
         mass = answer["p_yes"] + answer["p_no"]
         if not (mass > 0 and mass >= min_mass):  # also refuses NaN
-            told = (name.removeprefix(NO_ANSWER) for name in readings if name.startswith(NO_ANSWER))
-            return _unscorable(next(told, "low_mass"))
+            reasons = (name.removeprefix(NO_ANSWER) for name in readings if name.startswith(NO_ANSWER))
+            return _unscorable(next(reasons, "low_mass"))
     for answer in gates:
-        if promise_kept(answer) < GATE_THRESHOLD:
+        if p_expected(answer) < GATE_THRESHOLD:
             return _unscorable(f"gate_failed: {answer['question']}")
-    return Reward(rule([promise_kept(answer) for answer in others]), "scored")
+    return Reward(rule([p_expected(answer) for answer in others]), "scored")
 
 
-def promise_kept(answer: Mapping[str, Any]) -> float:
-    """Return s = P(expected) / (p_yes + p_no) of one answer, in [0, 1]; its mass must not be 0."""
+def p_expected(answer: Mapping[str, Any]) -> float:
+    """Return P(expected) / (p_yes + p_no) of one answer, in [0, 1]; the sum must not be 0."""
     return answer[f"p_{answer['expected']}"] / (answer["p_yes"] + answer["p_no"])
 
 
 def harden(answer: Mapping[str, float]) -> dict[str, float]:
-    """The answer that a judge would have written: all its mass on the likelier word (`readout: text`)."""
+    """The answer as text would give it (`readout: text`): the likelier word gets the whole probability."""
     mass, says_yes = answer["p_yes"] + answer["p_no"], answer["p_yes"] > answer["p_no"]
     return {"p_yes": mass if says_yes else 0.0, "p_no": 0.0 if says_yes else mass}
 
@@ -74,15 +93,15 @@ def as_read(record: dict[str, Any], readout: str) -> dict[str, Any]:
 
 
 def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> Reward:
-    """Sum up a row: the reward on its own dimension; for a caption, which has none, the mean over the targets known.
+    """The reward of a row: that on its own dimension; for a caption, the mean over the target dimensions it has.
 
     Args:
         rewards: mappings with dimension, value, status, reason.
         dimension: what the prompt was written for; None for captions.
         targets: the dimensions of the recipe.
     """
-    wanted = set(targets) if dimension is None else {dimension}
-    mine = [reward for reward in rewards if reward["dimension"] in wanted]
+    dimensions = set(targets) if dimension is None else {dimension}
+    mine = [reward for reward in rewards if reward["dimension"] in dimensions]
     values = [reward["value"] for reward in mine if reward["value"] is not None]
     if values:
         return Reward(sum(values) / len(values), "scored")
@@ -90,20 +109,18 @@ def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, tar
 
 
 def reward_group(row: Mapping[str, Any]) -> str | None:
-    """What a row's `reward` is summed up under: the dimension its prompt was written for, or CAPTIONS for a twin.
+    """The group of a row in statistics: the dimension that its prompt was written for, or CAPTIONS.
 
-    None for a row without a reward of its own: a real clip, or one that nobody has judged.
+    None for a row without a reward of its own: a real clip, or a video that was not judged.
     """
     return None if row["status"] == "not_scored" else row["dimension"] or CAPTIONS
 
 
-def row_reward(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> float | None:
-    """Return the value of `row_outcome`."""
-    return row_outcome(rewards, dimension, targets).value
-
-
 def auc(own: Sequence[float], foreign: Sequence[float]) -> float | None:
-    """Return the chance that an own score beats a foreign one, ties counting half; None if either list is empty."""
+    """Area under the ROC curve: the probability that an own score is above a foreign one, ties counting half.
+
+    None if either list is empty.
+    """
     if not own or not foreign:
         return None
     ranked = sorted(foreign)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.hashing import canonical
 from gigavideo_data.texts import flaw_of
 
 FORMAT_VERSION = "1.1"
@@ -482,6 +483,4 @@ def _columns_differ(found: list[str], expected: list[str]) -> str:
 
 
 def _digest(content: dict) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no spaces, no NaN."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(content, ascii_only=True)).hexdigest()

@@ -1,38 +1,41 @@
-"""The stages of a row's life, and the one adapter through which every row passes.
+"""The stages that need an engine, and the one adapter through which every row passes.
 
-A stage is a function of (engine, inputs, store) that returns a record and blobs. The adapter gives it its promises: a
-finished row is never made twice, an attempt is counted before it is made, and a failed row is data with a reason.
+A stage is a function of (engine, inputs, store) that returns a record and blobs. The adapter guarantees that a finished
+row is never processed twice, that an attempt is counted before it starts, and that a failed row becomes a record with
+the reason.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-from gigavideo_data import pixels, rewards, video
+from gigavideo_data import pixels, video
+from gigavideo_data.engine_spec import EngineSpec
 from gigavideo_data.engines import Kind
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.generators.models import profile_of
 from gigavideo_data.generators.protocol import Shape, VideoGenerator
 from gigavideo_data.generators.protocol import checked as checked_video
+from gigavideo_data.hashing import canonical, content_key
 from gigavideo_data.judges.protocol import Judge
 from gigavideo_data.judges.protocol import checked as checked_answers
 from gigavideo_data.llm.protocol import PromptWriter, QuestionWriter
 from gigavideo_data.reasons import Reason
-from gigavideo_data.store import Store, canonical, content_key
-
-log = logging.getLogger(__name__)
+from gigavideo_data.store import Store
 
 Record = dict[str, Any]
 Blobs = dict[str, bytes]
 
-LATENTS_FILE = "latents.safetensors"  # what is kept of a made video besides its clip
+LATENTS_FILE = "latents.safetensors"  # blob of a generated video, beside its clip
+MAX_TRACEBACK_LETTERS = 20_000  # kept of one; its end names the exception
 
-# Not the row's fault, and no other row would fare better: the run stops and says so.
+# Errors of the disk: every other row would fail too, so the run stops.
 FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES)
 
 
@@ -42,23 +45,28 @@ class Stage:
 
     Attributes:
         version: part of every key; raised when the stage's meaning changes.
-        engine: kind of engine (see `engines.ENGINES`), or None for pure arithmetic.
+        engine: kind of engine (see `engines.ENGINES`).
         run: the work on one row.
-        rows_per_task: rows handed to a worker at once; 1 where a row is dear.
+        rows_per_task: rows handed to a worker at once; 1 where one row takes long.
     """
 
     version: int
-    engine: Kind | None
+    engine: Kind
     run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]]
     rows_per_task: int = 1
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row's work in one stage: settings of the engine and JSON-able inputs, which decide the result.
+    """The work of one stage on one row. Only the first three decide the result, and so make the key.
 
-    `local` says where this machine keeps what the settings name; it decides nothing and is published nowhere. `implied`
-    are inputs that follow from the settings, such as the shape of a model's videos; the key does not name them.
+    Attributes:
+        stage: its name in `STAGES`.
+        engine: settings of the engine.
+        inputs: JSON-able arguments of the stage.
+        local: where this machine has what the settings name; published nowhere.
+        implied: inputs that follow from the settings, such as the shape of a model's videos.
+        row_id: names the row in the log.
     """
 
     stage: str
@@ -66,18 +74,20 @@ class Item:
     inputs: dict[str, Any]
     local: dict[str, Any] = field(default_factory=dict)
     implied: dict[str, Any] = field(default_factory=dict)
+    row_id: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Names everything that decides the result."""
+        """Hash of everything that decides the result; names the record in the store."""
         version = STAGES[self.stage].version
         return content_key({"stage": self.stage, "version": version, "engine": self.engine, "inputs": self.inputs})
 
 
-def synthesis(settings: dict[str, Any], found_at: dict[str, Any], prompt: str, seed: int) -> Item:
-    """One video of a generator, as its `EngineSpec` describes it; a plug-in chooses the shape of its videos."""
-    implied = {"shape": asdict(profile_of(found_at["load"]).video_shape)} if "load" in found_at else {}
-    return Item("synthesize", settings, {"prompt": prompt, "seed": seed}, found_at, implied)
+def synthesis(spec: EngineSpec, prompt: str, seed: int, row_id: str = "") -> Item:
+    """One video of a generator; a plug-in chooses the shape of its videos."""
+    load = spec.location.get("load")
+    implied = {"shape": asdict(profile_of(load).video_shape)} if load else {}
+    return Item("synthesize", spec.identity, {"prompt": prompt, "seed": seed}, spec.location, implied, row_id)
 
 
 def _prompt(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -86,8 +96,8 @@ def _prompt(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple
 
 def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     caption, data, origin = clips.clip(**inputs)
-    told = {"caption": caption, "origin": origin, "source_file": clips.source_file(**inputs)}
-    return {**told, **_video_facts(data)}, {"video.mp4": data}
+    described = {"caption": caption, "origin": origin, "source_file": clips.source_file(**inputs)}
+    return {**described, **_video_facts(data)}, {"video.mp4": data}
 
 
 def _extend(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -112,7 +122,7 @@ def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store)
     data = video.encode(made.frames_THWC, made.fps)
     blobs = {"video.mp4": data}
     if made.latents_CFHW is not None:
-        from safetensors.torch import save  # torch loads only where latents are made
+        from safetensors.torch import save  # torch is imported only where there are latents
 
         blobs[LATENTS_FILE] = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
     return _video_facts(data), blobs
@@ -126,13 +136,8 @@ def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, 
     return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": a.readings} for a in answers]}, {}
 
 
-def _reward(engine: None, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    outcome = rewards.score(**inputs)
-    return {"value": outcome.value, "status": outcome.status, "reason": outcome.reason}, {}
-
-
 def _video_facts(data: bytes) -> Record:
-    clip = video.decode(data)  # what was written is read back before it counts as made
+    clip = video.decode(data)  # the encoded file is read back before it counts as finished
     num_frames, height, width, _ = clip.frames_THWC.shape
     sha256 = hashlib.sha256(data).hexdigest()
     shape = {"num_frames": num_frames, "height": height, "width": width, "fps": clip.fps}
@@ -146,60 +151,56 @@ STAGES: dict[str, Stage] = {
     "questions": Stage(2, "writer", _questions, rows_per_task=64),
     "synthesize": Stage(2, "generator", _synthesize),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
-    "reward": Stage(1, None, _reward, rows_per_task=256),
 }
 
 
-def rejection(reason: Reason, detail: str) -> Record:
-    """The record of a row that is rejected: its detail is the case at hand."""
-    return {"rejected": reason, "detail": detail}
+def rejection(reason: str, detail: str) -> Record:
+    """The record of a rejected row.
+
+    Args:
+        reason: a `Reason`, or its word.
+        detail: what was wrong with this row.
+
+    Raises:
+        ValueError: there is no such reason.
+    """
+    return {"rejected": Reason(reason).value, "detail": detail}
 
 
 def run_row(
     stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
 ) -> str:
-    """Make one row durable, or its rejection.
+    """Process one row, and write its record or its rejection durably.
 
     Returns:
-        "done", "rejected", or "kept" when the store had it already.
+        "done", "rejected", or "kept" when the store had the record already.
 
     Raises:
-        RunError: the row is not to blame: the store cannot be written (the disk is full, read-only or broken), or the
-            engine says that no row would fare better.
+        RunError: every other row would fail too: the store cannot be written (the disk is full, read-only or broken),
+            or the engine says so.
     """
-    stage = STAGES[stage_name]
     try:
         if store.get(stage_name, key) is not None:
             return "kept"
-        while True:
-            attempt = store.begin_attempt(stage_name, key, run_id, limit)
-            if attempt is None:
-                died = rejection("worker_died", "its worker died at every attempt") | {"attempts": limit}
-                store.put(stage_name, key, died)
-                return "rejected"
+        while (attempt := store.begin_attempt(stage_name, key, run_id, limit)) is not None:
             try:
-                record, blobs = stage.run(engine, inputs, store)
-                canonical(record)  # a record that cannot be written is the row's fault, such as NaN in it
+                record, blobs = STAGES[stage_name].run(engine, inputs, store)
+                canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
             except RunError:
-                store.forget(stage_name, key)  # the attempt was not the row's: ten such runs must not give it up
+                store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
                 raise
-            except (ConnectionError, TimeoutError) as error:
-                if attempt < limit:
-                    continue
-                store.put(stage_name, key, _of_error(error, attempt))
-                return "rejected"
-            except OSError as error:
-                if error.errno in FATAL_ERRNOS:
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
                     raise
-                store.put(stage_name, key, _of_error(error, attempt))
-                return "rejected"
-            except Exception as error:  # noqa: BLE001 - the row adapter: whatever a row does, it becomes data with a reason
-                if not isinstance(error, RowError):
-                    store.keep_traceback(stage_name, key, error)
-                store.put(stage_name, key, _of_error(error, attempt))
+                if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
+                    continue
+                store.put(stage_name, key, _failure(error, attempt))
                 return "rejected"
             store.put(stage_name, key, record, blobs)
             return "done"
+        died = rejection(Reason.WORKER_DIED, "its worker died at every attempt")
+        store.put(stage_name, key, died | {"attempts": limit})
+        return "rejected"
     except OSError as error:
         raise RunError(
             f"the store cannot be written ({error.strerror or error}). Free space or name another --store, then run "
@@ -207,12 +208,26 @@ def run_row(
         ) from error
 
 
-def _of_error(error: Exception, attempts: int) -> Record:
-    """The reason that a row error names, else its kind; the message is kept short and free of newlines."""
-    reason, detail = type(error).__name__, str(error)
-    if isinstance(error, OSError) and error.filename:
-        detail = error.strerror or ""  # the path is this machine's own
+def _failure(error: Exception, attempts: int) -> Record:
+    """The record of a row that raised `error`: its own reason, or else the exception's name and traceback."""
     if isinstance(error, RowError):
-        reason, detail = error.reason, error.detail
-    detail = " ".join(detail.encode(errors="replace").decode().split())[:300]  # no lone surrogates: not UTF-8
-    return {"rejected": reason, "detail": detail, "attempts": attempts}
+        return {"rejected": error.reason.value, "detail": _one_line(error.detail), "attempts": attempts}
+    detail = str(error)
+    if isinstance(error, OSError) and error.filename:
+        detail = error.strerror or ""  # rejects are published, and the path is one of this machine
+    lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
+    return {
+        "rejected": type(error).__name__,
+        "detail": _one_line(detail),
+        "attempts": attempts,
+        "traceback": _encodable(lines),
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_encodable(text).split())[:300]
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which UTF-8 cannot encode."""
+    return text.encode(errors="replace").decode()

@@ -3,101 +3,34 @@
     store/<stage>/<ab>/<key>.json     the record, written after its blobs: its existence means the row is done
     store/blobs/<ab>/<sha256>.<ext>   videos and latents
     store/attempts/<stage>/<key>      one line per attempt, written before the attempt
-    store/tracebacks/<stage>/<key>    of the unexpected exception that rejected a row; it is published nowhere
 
-Keys name everything that decides a result, so builds may share a store and even run at once: whoever finishes first
-writes, and the other one finds the same bytes.
+Keys name everything that decides a result, so several builds may use one store, also at the same time: the first one to
+finish a row writes it, and the others find the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import traceback
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.atomic import Blob, write_durably
 from gigavideo_data.errors import RunError
+from gigavideo_data.hashing import canonical
 
-ATTEMPTS_OVER_ALL_RUNS = 10  # a row that outlives this many attempts, runs included that were killed, is given up
-
-
-def canonical(value: Any) -> bytes:
-    """One spelling of a JSON value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
-
-
-def legible(value: dict[str, Any]) -> str:
-    """The same for people: indented, with a newline at the end."""
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def content_key(value: Any) -> str:
-    """sha256 (hex, 32 digits) of the canonical JSON of whatever decides a result."""
-    return hashlib.sha256(canonical(value)).hexdigest()[:32]
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a whole file or none: temporary file, fsync, rename, fsync of the folder.
-
-    Raises:
-        OSError: the disk is full, read-only or gone; nothing is left behind under the final name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a full disk does not say which file
-        raise
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the entries of a folder, outlive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@dataclass(frozen=True)
-class Blob:
-    """Bytes that stay on disk until they are asked for: the videos of a set are larger than memory.
-
-    They are those of a file from `start` on.
-    """
-
-    file: Path
-    start: int = 0
-
-    def __len__(self) -> int:
-        return self.file.stat().st_size - self.start
-
-    def read(self) -> bytes:
-        """All of them."""
-        with self.file.open("rb") as file:
-            file.seek(self.start)
-            return file.read()
+ATTEMPTS_OVER_ALL_RUNS = 10  # of one row, killed runs included; then the row is rejected
 
 
 @dataclass(frozen=True)
 class Store:
-    """A store folder. Cheap to make, so that every worker has its own."""
+    """A store folder. Creating the object costs nothing, so every worker has its own."""
 
     root: Path
 
     def create(self) -> None:
-        """Make the folder and prove that it can be written.
+        """Create the folder and check that it can be written.
 
         Raises:
             RunError: it cannot.
@@ -118,10 +51,10 @@ class Store:
     def get(self, stage: str, key: str) -> dict[str, Any] | None:
         """The record of a finished row, or None. A record whose blobs are gone or damaged counts as not finished."""
         record = self.peek(stage, key)
-        return record if record and all(map(self._whole, record.get("blobs", {}).values())) else None
+        return record if record and all(map(self._is_intact, record.get("blobs", {}).values())) else None
 
     def peek(self, stage: str, key: str) -> dict[str, Any] | None:
-        """The record of a finished row, or None; its blobs are not looked at."""
+        """The record of a finished row, or None; its blobs are not checked."""
         try:
             return json.loads(self._record(stage, key).read_bytes())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -133,11 +66,11 @@ class Store:
         return file.stat().st_size if file and file.is_file() else 0
 
     def has_record(self, stage: str, key: str) -> bool:
-        """Whether a record was once written, be its blobs whole or not."""
+        """Whether a record was written once, even if its blobs are damaged now."""
         return self._record(stage, key).exists()
 
     def put(self, stage: str, key: str, record: dict[str, Any], blobs: dict[str, bytes] | None = None) -> None:
-        """Make a row durable: blobs first (named by their content), the record last.
+        """Write a row durably: blobs first (named by their content), the record last.
 
         Args:
             stage: name of the stage.
@@ -153,28 +86,18 @@ class Store:
         self._attempts(stage, key).unlink(missing_ok=True)
 
     def keep(self, data: bytes, suffix: str) -> str:
-        """Make a blob durable; its name, by its content.
+        """Write a blob durably; return its name, which is the hash of its content.
 
         Raises:
             OSError: as `write_durably`.
         """
         name = hashlib.sha256(data).hexdigest() + suffix
-        if not self._whole(name):
+        if not self._is_intact(name):
             write_durably(self._blob(name), data)
         return name
 
-    def keep_traceback(self, stage: str, key: str, error: BaseException) -> Path:
-        """Write the traceback of an unexpected exception; the file.
-
-        Raises:
-            OSError: as `write_durably`.
-        """
-        path = self.root / "tracebacks" / stage / key
-        write_durably(path, "".join(traceback.format_exception(error)).encode(errors="replace"))
-        return path
-
     def forget(self, stage: str, key: str) -> None:
-        """Remove a record and its count of attempts, so that its row is made again."""
+        """Remove a record and its count of attempts, so that its row is processed again."""
         self._record(stage, key).unlink(missing_ok=True)
         self._attempts(stage, key).unlink(missing_ok=True)
 
@@ -183,10 +106,10 @@ class Store:
         return self._blob(name).read_bytes()
 
     def on_disk(self, name: str) -> Blob:
-        """The same, not read yet."""
+        """The bytes of a blob, not read yet."""
         return Blob(self._blob(name))
 
-    def _whole(self, name: str) -> bool:
+    def _is_intact(self, name: str) -> bool:
         try:
             return hashlib.sha256(self.blob(name)).hexdigest() == Path(name).stem
         except FileNotFoundError:
@@ -196,16 +119,16 @@ class Store:
         return self.root / "attempts" / stage / key
 
     def begin_attempt(self, stage: str, key: str, run_id: str, limit: int) -> int | None:
-        """Count an attempt on disk before it is made, so that one that kills its worker is seen.
+        """Count an attempt on disk before it starts, so that an attempt that kills its worker is counted.
 
         Args:
             stage: name of the stage.
             key: the row's key.
-            run_id: names this build; what killed an earlier build whole is not this row's fault, up to a point.
-            limit: attempts that one build may make.
+            run_id: names this run; an earlier run may have been killed for another reason than this row.
+            limit: attempts that one run may make.
 
         Returns:
-            The number of this attempt within the build, from 1; None if there are no more.
+            The number of this attempt within the run, from 1; None if none is left.
         """
         path = self._attempts(stage, key)
         earlier = path.read_text().split() if path.exists() else []

@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from gigavideo_data.errors import DatasetError, RecipeError, RowError, RunError
+from gigavideo_data.reasons import Reason
 from gigavideo_data.video_frames import MAX_PIXELS, Frame, frames, open_mp4
 
 Taken = TypeVar("Taken")
@@ -149,7 +150,7 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[Frame], Taken]
                     _check_time(len(taken), frame.decoded.time - zero_s, fps)
                 taken.append(take(frame))
         if not taken or (expected and len(taken) != expected):
-            raise RowError("broken_clip", f"{len(taken)} of {expected} frames decode, the file is truncated")
+            raise RowError(Reason.BROKEN_CLIP, f"{len(taken)} of {expected} frames decode, the file is truncated")
     except RowError as error:
         raise DatasetError(f"{where}: {error.detail}. Create the clip again.") from error
     return taken, fps
@@ -158,12 +159,12 @@ def _decoded(data: bytes | IO[bytes], where: str, take: Callable[[Frame], Taken]
 def _check_stream(stream: Any) -> None:
     codec = stream.codec_context
     if codec.name not in CODECS:
-        raise RowError("broken_clip", f"codec {codec.name} is not accepted, only {', '.join(CODECS)}")
+        raise RowError(Reason.BROKEN_CLIP, f"codec {codec.name} is not accepted, only {', '.join(CODECS)}")
     frame_bytes = codec.width * codec.height * (codec.format.padded_bits_per_pixel if codec.format else 12) // 8
     if frame_bytes > MAX_FRAME_BYTES:
         what = f"frames of {codec.width} x {codec.height} px in {codec.pix_fmt}"
         allowed = f"{frame_bytes >> 20} MiB each in the decoder, at most {MAX_FRAME_BYTES >> 20} are"
-        raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+        raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted: {allowed}")
 
 
 def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
@@ -171,17 +172,17 @@ def _check_size(num_frames: int, size: Any, max_bytes: int) -> None:
     num_bytes = num_frames * size.width * size.height * 3
     what = f"{num_frames} frames of {size.width} x {size.height} px"
     if num_frames > MAX_FRAMES:
-        raise RowError("broken_clip", f"{what} are not accepted, at most {MAX_FRAMES} frames are")
+        raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted, at most {MAX_FRAMES} frames are")
     if num_bytes > max_bytes:
         allowed = f"{num_bytes / 2**30:.3g} GiB decoded, {MAX_CLIP_VARIABLE} allows {max_bytes / 2**30:.3g}"
-        raise RowError("broken_clip", f"{what} are not accepted: {allowed}")
+        raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted: {allowed}")
 
 
 def _check_time(number: int, at_s: float, fps: float) -> None:
     """Refuse a frame that is shown more than half a frame away from the time of its number."""
     if abs(at_s - number / fps) > 0.5 / fps:
         times = f"frame {number} is shown at {at_s:.3g} s, at {fps:g} Hz it would be at {number / fps:.3g} s"
-        raise RowError("broken_clip", f"its frames are not shown at a constant rate: {times}")
+        raise RowError(Reason.BROKEN_CLIP, f"its frames are not shown at a constant rate: {times}")
 
 
 def check_installed(what: str) -> None:

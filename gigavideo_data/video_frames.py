@@ -16,6 +16,7 @@ import numpy as np
 
 from gigavideo_data.errors import RowError
 from gigavideo_data.mp4 import num_samples
+from gigavideo_data.reasons import Reason
 
 MAX_PIXELS = 4096 * 4096  # per frame
 MAX_PACKETS = 100_000  # per file
@@ -64,7 +65,7 @@ def open_mp4(file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
         RowError: as `open_video`, or its index has too many packets.
     """
     if num_samples(file, MAX_PACKETS) > MAX_PACKETS:
-        raise RowError("broken_clip", f"its index has more than {MAX_PACKETS} packets, or cannot be counted")
+        raise RowError(Reason.BROKEN_CLIP, f"its index has more than {MAX_PACKETS} packets, or cannot be counted")
     with open_video(file, format="mp4") as opened:
         yield opened
 
@@ -83,15 +84,15 @@ def open_video(source: Any, **options: Any) -> Iterator[tuple[Any, Any]]:
         with av.open(source, options=limits, **options) as container:
             stream = container.streams.best("video")
             if stream is None:
-                raise RowError("broken_clip", "no video stream in the file")
+                raise RowError(Reason.BROKEN_CLIP, "no video stream in the file")
             codec = stream.codec_context
             if codec.width * codec.height > MAX_PIXELS:
                 size = f"{codec.width} x {codec.height}"
-                raise RowError("broken_clip", f"frames of {size} px are not accepted, at most {MAX_PIXELS} px are")
+                raise RowError(Reason.BROKEN_CLIP, f"frames of {size} px are not accepted, at most {MAX_PIXELS} px are")
             codec.thread_count, codec.options = 1, limits
             yield container, stream
     except (av.error.FFmpegError, EOFError) as error:
-        raise RowError("broken_clip", f"cannot be decoded ({error}), the file is broken") from error
+        raise RowError(Reason.BROKEN_CLIP, f"cannot be decoded ({error}), the file is broken") from error
 
 
 def frames(container: Any, stream: Any) -> Iterator[Frame]:
@@ -105,7 +106,7 @@ def frames(container: Any, stream: Any) -> Iterator[Frame]:
     aspect, orientation, first = float(stream.sample_aspect_ratio or 1), Orientation(), ""
     for number, packet in enumerate(container.demux()):  # of all streams, since the others take time too
         if number >= MAX_PACKETS:
-            raise RowError("broken_clip", f"more than {MAX_PACKETS} packets, which one clip may not have")
+            raise RowError(Reason.BROKEN_CLIP, f"more than {MAX_PACKETS} packets, which one clip may not have")
         for frame in packet.decode() if packet.stream_index == stream.index else ():
             _check_colors(frame)
             size = f"{frame.width} x {frame.height} px" + (f", turned by {frame.rotation}" if frame.rotation else "")
@@ -113,17 +114,17 @@ def frames(container: Any, stream: Any) -> Iterator[Frame]:
                 orientation, first = _orientation(frame), size
             if size != first:
                 changes = f"its pictures change from {first} to {size}"
-                raise RowError("size_changes", f"{changes}; cut the video where they change")
+                raise RowError(Reason.SIZE_CHANGES, f"{changes}; cut the video where they change")
             yield Frame(frame, orientation, 1 / aspect if orientation.swapped else aspect)
         if time.thread_time() > end_s:
-            raise RowError("broken_clip", f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
+            raise RowError(Reason.BROKEN_CLIP, f"decoding takes more than the {MAX_DECODE_S} s that one clip may take")
 
 
 def _check_colors(frame: Any) -> None:
     """Refuse HDR: without tone mapping, its frames would come out pale."""
     if frame.color_trc in HDR_TRANSFERS or frame.color_primaries == BT2020:
         transfer = HDR_TRANSFERS.get(frame.color_trc, "BT.2020 colours")
-        raise RowError("hdr", f"the video is HDR ({transfer}); map it to BT.709 first, as ffmpeg's tonemap does")
+        raise RowError(Reason.HDR, f"the video is HDR ({transfer}); map it to BT.709 first, as ffmpeg's tonemap does")
 
 
 def _orientation(frame: Any) -> Orientation:
@@ -142,5 +143,5 @@ def _orientation(frame: Any) -> Orientation:
     (a, b, _), (c, d, _), _ = np.frombuffer(bytes(side), np.int32).reshape(3, 3).astype(float)
     straight, across = max(abs(a), abs(d)), max(abs(b), abs(c))
     if min(straight, across) > 0.01 * max(straight, across):
-        raise RowError("broken_clip", "its pictures are rotated by no multiple of 90 degrees; rotate them first")
+        raise RowError(Reason.BROKEN_CLIP, "its pictures are rotated by no multiple of 90 degrees; rotate them first")
     return Orientation(True, b < 0, c < 0) if across > straight else Orientation(False, d < 0, a < 0)

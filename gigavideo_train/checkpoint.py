@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from gigavideo_data.atomic import sync
 from gigavideo_data.errors import RunError
-from gigavideo_data.store import sync
 from gigavideo_train.disk import writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from gigavideo_data.store import write_durably
+from gigavideo_data.atomic import write_durably
 from gigavideo_train.disk import writing
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from gigavideo_data import video
+from gigavideo_data.atomic import write_durably
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.progress import Progress
-from gigavideo_data.store import write_durably
 from gigavideo_train import dataset, verdicts
 from gigavideo_train.distributed import World
 from gigavideo_train.encode import Tensors

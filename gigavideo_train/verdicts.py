@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from gigavideo_data import video
+from gigavideo_data.atomic import write_durably
 from gigavideo_data.engines import load_engine
 from gigavideo_data.eval_reward import own_questions, reward_of
-from gigavideo_data.store import write_durably
 from gigavideo_train.scoring import Row, SampleJudge
 
 

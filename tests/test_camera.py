@@ -2,8 +2,6 @@
 
 from dataclasses import asdict, replace
 from functools import cache
-from types import SimpleNamespace
-from typing import cast
 
 import cv2
 import numpy as np
@@ -21,10 +19,11 @@ from gigavideo_data.judges.camera import (
     motion,
 )
 from gigavideo_data.miniature.world import CAMERAS, Scene, Thing, render
-from gigavideo_data.pipeline import Build
-from gigavideo_data.recipe import Camera
-from gigavideo_data.rewards import score
-from gigavideo_data.row import Row
+from gigavideo_data.plan import DryRunRunner
+from gigavideo_data.recipe import Camera, Recipe
+from gigavideo_data.row import Measurement, Row
+from gigavideo_data.steps import Context, reward
+from gigavideo_data.store import Store
 
 H, W, T = 120, 208, 17
 NUMBERS = [  # dx, dy, log_scale, agreement, border, cover
@@ -198,20 +197,17 @@ def test_an_unknown_label_is_no_score():
     assert replace(Motion(0, 0, 0, 0, 1, 1, 1), dx=1.0).score({"pan left"}) > 0.9
 
 
-def test_the_reason_reaches_the_reward_of_a_row_and_of_an_evaluation():
+def test_the_reason_reaches_the_reward_of_a_row_and_of_an_evaluation(tmp_path):
     (asked,) = CameraQuestions({}).questions(prompt="The camera pans left over a harbour.")["questions"]
     (silent,) = CameraJudge({"revision": RULE}).answer(cut(), 8.0, [asked["question"]])
     prompt = {"dimension": "camera_motion", "questions": [asked | {"dimension": "camera_motion"}]}
     assert reward_of(prompt, [asdict(silent)], Camera(), 0.5).reason == "cut"
 
-    named = [{"dimension": "camera_motion", "name": name, "values": [8.0], "judge": "j"} for name in silent.readings]
+    named: list[Measurement] = [
+        {"dimension": "camera_motion", "name": name, "values": [8.0], "judge": "j"} for name in silent.readings
+    ]
     row = Row("synthetic", "A pan.", "camera_motion", measurements=named, asks={"camera_motion": [asked]})
     row = replace(row, answers=[asked | {"dimension": "camera_motion", "p_yes": 0.0, "p_no": 0.0}])
-    rewarded: list[Row] = []
-    build = SimpleNamespace(
-        recipe=SimpleNamespace(judge=SimpleNamespace(min_mass=0.5)),
-        runner=SimpleNamespace(records=lambda items: [asdict(score(**item.inputs)) for item in items]),
-        pass_on=lambda *arguments: rewarded.extend(arguments[-1]),
-    )
-    Build.reward(cast("Build", build), [row])
+    recipe = Recipe(name="r", dimensions=("camera_motion",))
+    rewarded = reward(Context(recipe, DryRunRunner(Store(tmp_path))), [row])
     assert [one.rewards[0]["reason"] for one in rewarded] == ["cut"]

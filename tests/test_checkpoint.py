@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from gigavideo_data.atomic import write_durably
 from gigavideo_data.errors import RunError
-from gigavideo_data.store import write_durably
 from gigavideo_train.checkpoint import Done, changes, latest, load, state
 from gigavideo_train.checkpoint import save as save_checkpoint
 from gigavideo_train.latents import Cache

@@ -52,14 +52,14 @@ def test_a_store_that_a_node_does_not_see_ends_the_build(cluster, tmp_path):
     import ray
 
     from gigavideo_data.errors import RunError
-    from gigavideo_data.execute import _check_shared
+    from gigavideo_data.ray_session import check_shared
 
     ray.init(address=cluster.address, log_to_driver=False)
     try:
         (tmp_path / "format").write_text("1\n")
-        _check_shared(tmp_path)
-        with pytest.raises(RunError, match="storage that they share"):
-            _check_shared(tmp_path / "elsewhere")
+        check_shared(tmp_path)
+        with pytest.raises(RunError, match="shared storage"):
+            check_shared(tmp_path / "elsewhere")
     finally:
         ray.shutdown()
         os.environ.pop("RAY_ADDRESS", None)

@@ -12,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from gigavideo_data import video
+from gigavideo_data.engine_spec import EngineSpec
 from gigavideo_data.engines import generator_engine, load_engine
 from gigavideo_data.errors import RunError
 from gigavideo_data.generators import models
@@ -153,7 +154,7 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
     name, folder = tiny
     profile, store = tiny_pipelines.PROFILES[name], Store(tmp_path)
     engine = load(folder)
-    item = synthesis(engine.settings, {"load": str(folder)}, PROMPT, SEED)
+    item = synthesis(EngineSpec(engine.settings, {"load": str(folder)}), PROMPT, SEED)
     assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
     record = store.get("synthesize", "key")
     assert record is not None, "its blobs are there and whole"
@@ -166,9 +167,9 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
 
 
 def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
-    generator, store = Generator(steps=2), Store(tmp_path)
-    engine = load_engine("generator", generator_engine(generator).settings)
-    item = synthesis(engine.settings, generator_engine(generator).location, PROMPT, SEED)
+    spec, store = generator_engine(Generator(steps=2)), Store(tmp_path)
+    engine = load_engine("generator", spec.settings)
+    item = synthesis(spec, PROMPT, SEED)
     assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
     record = store.get("synthesize", "key")
     assert record is not None

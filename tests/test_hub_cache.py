@@ -13,8 +13,8 @@ from test_hub_read import put
 from train_set import training_set
 
 from gigavideo_data.errors import HubError
+from gigavideo_data.hashing import is_damaged, sha256_of
 from gigavideo_data.hub_models import file_of, folder_of
-from gigavideo_data.sums import is_damaged, sha256_of
 
 FILES = {"model_index.json": b"{}", "vae/config.json": b"{ }", "vae/weights.safetensors": b"weights" * 1000}
 COMMIT = "1" * 40

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rows import DIMENSION, make_row, make_rows, write_set
 
-from gigavideo_data import inspect, judge_check
+from gigavideo_data import inspect, judge_verdict
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.rewards import CAPTIONS
 
@@ -135,10 +135,10 @@ def test_flipped_byte_in_a_shard_is_refused(tmp_path):
 
 
 def test_too_few_videos_for_the_judge_check_are_named_with_their_number():
-    verdict, why = judge_check.verdict(CHECK | {"videos": 4, "auc_foreign": 0.5})
+    verdict, why = judge_verdict.verdict(CHECK | {"videos": 4, "auc_foreign": 0.5})
     assert verdict == "too few videos"
     assert why.startswith("0.50 on 4 generated clips, 0.93 needed; 12 clips or more")
     enough = [
-        CHECK | {"auc_foreign": judge_check.REAL_AUC, "videos": judge_check.LEAST_VIDEOS - less} for less in (0, 1)
+        CHECK | {"auc_foreign": judge_verdict.REAL_AUC, "videos": judge_verdict.LEAST_VIDEOS - less} for less in (0, 1)
     ]
-    assert [judge_check.verdict(check)[0] for check in enough] == ["can tell", "too few videos"]
+    assert [judge_verdict.verdict(check)[0] for check in enough] == ["can tell", "too few videos"]

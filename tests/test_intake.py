@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from gigavideo_data.build import build
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.intake import intake
-from gigavideo_data.pipeline import build
-from gigavideo_data.plan import Look, plan
+from gigavideo_data.plan import DryRunRunner, plan
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.recipe_loading import load
@@ -44,7 +44,7 @@ def test_a_plan_names_missing_clips_and_counts_unusable_rows(tmp_path):
 def test_a_rejected_row_names_its_clip_and_the_files_that_were_tried(tmp_path):
     rows = ["two fall,c_1,mechanics", "it turns,b,composition", "a ball falls,a,mechanics"]
     recipe = importing(tmp_path, "\n".join(["prompt,file,dimension", *rows]))
-    rejects = [record for _, record in intake(recipe, Look(Store(tmp_path / "store"))) if record]
+    rejects = [record for _, record in intake(recipe, DryRunRunner(Store(tmp_path / "store"))) if record]
     assert [(record["rejected"], record.get("detail")) for record in rejects] == [
         ("no_clip", "no file c_1, as written or with .mp4, .webm, .mkv, .mov"),
         ("other_dimension", "b: composition is no dimension of the recipe"),
@@ -52,7 +52,7 @@ def test_a_rejected_row_names_its_clip_and_the_files_that_were_tried(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, Look(store))])
+@pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, DryRunRunner(store))])
 def test_a_missing_column_or_folder_is_an_error_before_any_work(tmp_path, work):
     recipe = importing(tmp_path, "prompt,file\na ball falls,a\n")
     with pytest.raises(RecipeError, match=r"elsewhere\.csv: no column dimension; it has prompt, file"):

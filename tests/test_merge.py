@@ -28,6 +28,7 @@ def test_two_sets_become_one_that_verifies_and_equal_rows_are_there_once(tmp_pat
     assert told["rows"] == len(shared) + len(more)
     assert set(ids(tmp_path / "joined")) == {row["id"] for row in (*shared, *more)}
     verify_folder(tmp_path / "joined")
+    assert (tmp_path / "joined" / "report.html").exists()
     manifest = json.loads((tmp_path / "joined" / "manifest.json").read_text())
     assert [one["name"] for one in manifest["merged"]] == ["tiny", "tiny"]
     ends = {line["source"]: line for line in manifest["ledger"] if line["stage"] == "merge"}

@@ -11,10 +11,11 @@ from rows import DIMENSION, make_row, write_set
 
 from gigavideo_data import inspect, pixels, video
 from gigavideo_data.generators.protocol import Generated, Shape
-from gigavideo_data.pipeline import Build
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.row import Row
 from gigavideo_data.stages import run_row
+from gigavideo_data.steps import Context
+from gigavideo_data.steps import synthesize as synthesize_rows
 from gigavideo_data.store import Store
 
 SHAPE = Shape(num_frames=5, height=48, width=48, fps=8.0)
@@ -80,7 +81,7 @@ def test_a_small_thing_that_moves_is_not_frozen():
 
 
 class Records:
-    """Stands where a build's runner does: every video is this record."""
+    """A runner whose every record is the same."""
 
     def __init__(self, record: dict) -> None:
         self.record = record
@@ -93,14 +94,15 @@ class Records:
 def test_a_recipe_may_reject_black_videos_and_else_they_are_kept_with_their_levels(reject_videos):
     record = {"video_sha256": "0" * 64, "pixels": pixels.measure(BLACK_THWC)}
     recipe = Recipe(name="r", dimensions=(DIMENSION,), reject_videos=reject_videos)
-    build = Build(recipe, Records(record))  # type: ignore[arg-type]
-    kept = build.synthesize([Row("synthetic", "a ball falls", DIMENSION, prompt="a ball falls", asks={DIMENSION: []})])
+    context = Context(recipe, Records(record))  # type: ignore[arg-type]
+    row = Row("synthetic", "a ball falls", DIMENSION, prompt="a ball falls", asks={DIMENSION: []})
+    kept = synthesize_rows(context, [row])
     if reject_videos == ("black",):
-        (reject,) = build.rejects
+        (reject,) = context.counts.rejects
         assert (kept, reject["reason"]) == ([], "black")
-        assert "brightest level 0 of 255" in reject["detail"]
+        assert "brightest level 0 of 255" in str(reject["detail"])
     else:
-        assert build.rejects == []
+        assert context.counts.rejects == []
         levels = {one["name"]: one["values"] for one in kept[0].measurements}
         assert levels == {pixels.BRIGHTEST: [0.0], pixels.CHANGE: [0.0]}
 

@@ -12,7 +12,7 @@ from workspace import FAULTS, Workspace
 from gigavideo_data import doctor, plugins
 from gigavideo_data.engines import generator_engine, judge_engine, load_engine
 from gigavideo_data.errors import RecipeError, RunError
-from gigavideo_data.evaluate import read_setting
+from gigavideo_data.evaluate_setting import read_setting
 from gigavideo_data.recipe import Generator, Judge, PluginSettings
 from gigavideo_data.recipe_loading import load
 from gigavideo_data.remake import withhold

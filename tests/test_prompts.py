@@ -25,7 +25,7 @@ from gigavideo_data.questions import Question, flaws
         ("A cat leaps.\nA dog barks.", ["cat"], "several_lines"),
         (" ", ["cat"], "bad_text"),
         ("A cat\0leaps.", ["cat"], "bad_text"),
-        ("very " * 40 + "long cat", ["cat"], "too_long"),
+        ("very " * 40 + "long cat", ["cat"], "too_many_words"),
     ],
 )
 def test_a_draft_is_taken_or_falls_for_a_reason(prompt, objects, reason):

@@ -50,6 +50,7 @@ def test_rewriting_unmoved_rewards_gives_the_same_bytes(tmp_path):
     folder = write_set(tmp_path / "a", honest_rows())
     rescore.recompute(folder, tmp_path / "b")
     assert shards(tmp_path / "b") == shards(folder)
+    assert (tmp_path / "b" / "report.html").exists()
 
 
 def test_wrong_rewards_are_put_right_in_place(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gigavideo_data.rewards import Reward, auc, harden, row_outcome, row_reward, score
+from gigavideo_data.rewards import Reward, auc, harden, row_outcome, score
 
 
 def answer(p_yes: float, p_no: float, expected: str = "yes", gate: bool = False, question: str = "q") -> dict[str, Any]:
@@ -81,16 +81,16 @@ def test_an_unknown_rule_is_a_mistake() -> None:
 
 def test_a_row_is_summed_up_on_its_own_dimension() -> None:
     rewards = [entry("a", 0.2), entry("b", 0.8), entry("c", None, "low_mass")]
-    assert row_reward(rewards, "b", ["a", "b"]) == 0.8
+    assert row_outcome(rewards, "b", ["a", "b"]).value == 0.8
     assert row_outcome(rewards, "c", ["a", "c"]) == Reward(None, "unscorable", "low_mass")
     assert row_outcome([], "c", ["c"]) == Reward(None, "unscorable", "no_questions")
 
 
 def test_a_caption_is_summed_up_over_the_targets_known() -> None:
     rewards = [entry("a", 0.2), entry("b", 0.8), entry("c", None, "low_mass"), entry("other", 0.0)]
-    assert row_reward(rewards, None, ["a", "b", "c"]) == pytest.approx(0.5)
+    assert row_outcome(rewards, None, ["a", "b", "c"]).value == pytest.approx(0.5)
     assert row_outcome(rewards, None, ["c"]).reason == "low_mass"
-    assert row_reward([entry("a", 0.0)], None, ["a"]) == 0.0
+    assert row_outcome([entry("a", 0.0)], None, ["a"]).value == 0.0
 
 
 def test_auc_counts_pairs_and_halves_ties() -> None:

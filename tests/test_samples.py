@@ -17,7 +17,7 @@ from train_set import row, training_set
 from gigavideo_data import video
 from gigavideo_data.engines import ENGINES, Engine
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.evaluate import read_setting, reward_of
+from gigavideo_data.evaluate_setting import read_setting
 from gigavideo_data.judges.protocol import Answer
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.recipe import Camera, Judge
@@ -153,7 +153,7 @@ def test_samples_are_scored_as_an_evaluation_would_score_them(judged_set: Path, 
             made = video.decode((judged / "samples" / f"step-{step:08}" / f"{at}.mp4").read_bytes(), "clip")
             answers = eye.answer(made.frames_THWC, made.fps, [each["question"] for each in prompt["questions"]])
             record = {"answers": [{"p_yes": answer.p_yes, "p_no": answer.p_no} for answer in answers]}
-            assert found[prompt["prompt"]]["reward"] == reward_of(prompt, record, setting)
+            assert found[prompt["prompt"]]["reward"] == setting.reward_of(prompt, record)
         assert found["a kite falls"] == {"reward": None, "reason": "low_mass"}
         known = [each["reward"] for each in found.values() if each["reward"] is not None]
         mean, number = means(judged)[step]

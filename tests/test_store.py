@@ -3,7 +3,8 @@
 import pytest
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.store import ATTEMPTS_OVER_ALL_RUNS, Store, content_key
+from gigavideo_data.hashing import content_key
+from gigavideo_data.store import ATTEMPTS_OVER_ALL_RUNS, Store
 
 
 def test_a_record_comes_back_with_its_blobs(tmp_path):

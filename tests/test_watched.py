@@ -10,12 +10,12 @@ from openai_server import serving
 from gigavideo_data import video
 from gigavideo_data.engines import judge_engine
 from gigavideo_data.errors import RunError
-from gigavideo_data.execute import Worker
 from gigavideo_data.judges import asking
 from gigavideo_data.judges.protocol import Answer
 from gigavideo_data.judges.watched import CONTROL, WatchedJudge
 from gigavideo_data.recipe import Judge
 from gigavideo_data.store import Store
+from gigavideo_data.worker import Worker
 
 FRAMES_THWC = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(np.uint8)
 
@@ -76,12 +76,13 @@ def test_an_endpoint_that_thinks_stops_the_stage_unless_written_answers_are_read
         settings, found_at = judge_engine(Judge(backend="http", model="m", endpoint=server.endpoint, readout=readout))
         work = json.dumps({"engine": settings | found_at, "inputs": inputs})
         batch = {"key": np.array(["one", "two"]), "work": np.array([work, work])}
-        outcomes = Worker("judge", str(tmp_path), "run", 3)(batch)["outcome"]
+        outcomes = Worker("judge", str(tmp_path), "run", 3)(batch)
     if readout == "text":
-        assert outcomes == ["done", "done"]
+        assert outcomes["kind"] == ["done", "done"]
         assert [answer["p_no"] for answer in (store.get("judge", "one") or {})["answers"]] == [1.0]
     else:
-        assert all(outcome.startswith("fatal: the judge m does not answer with yes or no") for outcome in outcomes)
+        assert outcomes["kind"] == ["fatal", "fatal"]
+        assert all(text.startswith("the judge m does not answer with yes or no") for text in outcomes["message"])
         assert not any(store.has_record("judge", key) for key in ("one", "two"))
 
 

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gigavideo_data import execute
+from gigavideo_data import ray_session
 from gigavideo_data.engines import ENGINES, judge_engine, writer_engine
 from gigavideo_data.errors import RunError
-from gigavideo_data.execute import Worker, placed, socket_folders
+from gigavideo_data.execute import placed
+from gigavideo_data.ray_session import socket_folders
 from gigavideo_data.recipe import Judge, Place, Writer
 from gigavideo_data.store import Store
+from gigavideo_data.worker import Worker
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_workers_share_out_the_gpus_or_else_the_cores(place, there, workers):
 
 
 def test_fewer_gpus_than_one_worker_is_to_have_are_told_with_the_key_to_change():
-    with pytest.raises(RunError, match=r"scale\.judge\.gpus: 4 asked for, 2 here"):
+    with pytest.raises(RunError, match=r"scale\.judge\.gpus: 4 requested, 2 available"):
         placed(Place(gpus=4), 2, 4, "scale.judge.gpus")
 
 
@@ -55,10 +57,10 @@ def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, st
     store = Store(tmp_path)
     store.create()
     work = json.dumps({"engine": engine[0] | engine[1] | {"gpus": 0}, "inputs": {}})
-    told = Worker(stage, str(tmp_path), "run", 3)({"key": np.array(["ab"]), "work": np.array([work])})
-    (outcome,) = told["outcome"]
-    assert outcome.startswith("fatal: vllm cannot be loaded: ")
-    assert "pip install 'gigavideo[vllm]'" in outcome
+    outcome = Worker(stage, str(tmp_path), "run", 3)({"key": np.array(["ab"]), "work": np.array([work])})
+    assert outcome["kind"] == ["fatal"]
+    assert outcome["message"][0].startswith("vllm cannot be loaded: ")
+    assert "pip install 'gigavideo[vllm]'" in outcome["message"][0]
     assert store.get(stage, "ab") is None  # the row is not to blame
 
 
@@ -79,10 +81,10 @@ def scripted_writer(monkeypatch):
     return doing
 
 
-def extend(folder, *prompts: str) -> list[str]:
+def extend(folder, *prompts: str) -> dict[str, list[str]]:
     work = [json.dumps({"engine": {"backend": "http"}, "inputs": {"prompt": prompt}}) for prompt in prompts]
     batch = {"key": np.array([f"{prompt}-key" for prompt in prompts]), "work": np.array(work)}
-    return Worker("extend", str(folder), "run", 3)(batch)["outcome"]
+    return Worker("extend", str(folder), "run", 3)(batch)
 
 
 def test_a_dead_endpoint_ends_the_batch_without_waiting_for_requests_that_hang(tmp_path, scripted_writer):
@@ -98,7 +100,8 @@ def test_a_dead_endpoint_ends_the_batch_without_waiting_for_requests_that_hang(t
     scripted_writer |= {"dead": refuses, "hung": hangs}
     outcomes = extend(tmp_path, "hung", "dead")
     assert not ended.is_set()
-    assert outcomes == ["fatal: the endpoint cannot be reached"] * 2
+    assert outcomes["kind"] == ["fatal"] * 2
+    assert outcomes["message"] == ["the endpoint cannot be reached"] * 2
     ended.set()
 
 
@@ -114,7 +117,7 @@ def test_rows_that_are_answered_at_once_come_back_in_order(tmp_path, scripted_wr
         raise ValueError("odd")
 
     scripted_writer |= {"first": first, "odd": odd, "last": lambda: "last"}
-    assert extend(tmp_path, "first", "odd", "last") == ["done", "rejected", "done"]
+    assert extend(tmp_path, "first", "odd", "last")["kind"] == ["done", "rejected", "done"]
 
 
 def test_sockets_go_to_a_short_folder_where_that_for_temporary_files_has_a_long_name(monkeypatch):
@@ -125,21 +128,48 @@ def test_sockets_go_to_a_short_folder_where_that_for_temporary_files_has_a_long_
     assert socket_folders({"TMPDIR": long, "RAY_TMPDIR": "/ours"}) == {"VLLM_RPC_BASE_PATH": "/tmp"}
     with pytest.raises(RunError, match=r"RAY_TMPDIR has 117 bytes.*a folder whose name has at most \d\d, such as /tmp"):
         socket_folders({"RAY_TMPDIR": long})
-    monkeypatch.setattr(execute, "SHORT_FOLDER", "/nowhere")
+    monkeypatch.setattr(ray_session, "SHORT_FOLDER", "/nowhere")
     with pytest.raises(RunError, match=r"TMPDIR has 117 bytes.*Set RAY_TMPDIR to a folder"):
         socket_folders({"TMPDIR": long})
 
 
-def test_ray_starts_with_a_long_name_for_temporary_files(tmp_path):
+FAILING_BLOCK = """
+import sys
+from pathlib import Path
+import ray
+from gigavideo_data.ray_session import RaySession
+from gigavideo_data.recipe import Limits
+from gigavideo_data.run_log import run_log
+
+def fails(batch):
+    print("printed by a worker", file=sys.stderr, flush=True)
+    raise ValueError("raised by a worker")
+
+with run_log(Path("log.txt")):
+    session = RaySession(Limits(replicas=1))
+    session.start(Path(".").resolve())
+    print(ray.is_initialized())
+    list(ray.data.range(1).map_batches(fails, batch_size=None).iter_batches())
+    session.log_worker_errors()
+    session.close()
+"""
+
+
+def test_ray_starts_with_a_long_name_for_temporary_files_and_its_errors_reach_the_log(tmp_path):
     folder = tmp_path / ("x" * (117 - len(str(tmp_path))))
     folder.mkdir()
-    code = (
-        "from pathlib import Path; import ray; from gigavideo_data.execute import Ray; "
-        "from gigavideo_data.recipe import Limits, Scale; "
-        "ours = Ray(Limits(replicas=1), Scale()); ours._start(Path('.').resolve()); print(ray.is_initialized())"
-    )
     env = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        [sys.executable, "-c", FAILING_BLOCK],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.stdout.split() == ["True"], done.stderr
+    assert "raised by a worker" not in done.stderr
+    text = (tmp_path / "log.txt").read_text()
+    assert "ValueError: raised by a worker" in text
+    assert "printed by a worker" in text

@@ -62,9 +62,13 @@ class Workspace:
         return len(list((self.folder / "store" / stage).glob("*/*.json")))
 
     def files(self, out: str = "out") -> dict[str, str]:
-        """Sums of everything written but cost.json, which holds calls and times."""
+        """Sums of everything written but cost.json, which holds calls and times, and the log."""
         folder = self.folder / out
-        paths = [p for p in folder.rglob("*") if p.is_file() and ".gv" not in p.parts and p.name != "cost.json"]
+        paths = [
+            p
+            for p in folder.rglob("*")
+            if p.is_file() and ".gv" not in p.parts and p.name not in ("cost.json", "log.txt")
+        ]
         return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
     def manifest(self, out: str = "out") -> dict:

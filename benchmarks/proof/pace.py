@@ -17,8 +17,8 @@ from rich.console import Console
 
 from benchmarks.proof.runs import LR, OFFLINE, ONLINE
 from benchmarks.proof.work import ALONE
+from gigavideo_data.atomic import write_durably
 from gigavideo_data.progress import Progress
-from gigavideo_data.store import write_durably
 from gigavideo_train import dataset
 from gigavideo_train import plan as planning
 from gigavideo_train.train import train

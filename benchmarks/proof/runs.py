@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data.rewards import row_reward
+from gigavideo_data.rewards import row_outcome
 
 Row = dict[str, Any]
 
@@ -153,7 +153,7 @@ def corrupt(rows: list[Row], share: float, seed: int) -> list[Row]:
         rng.shuffle(values)
         for reward, value in zip(chosen, values, strict=True):
             reward["value"] = value
-    return [row | {"reward": row_reward(row["rewards"], row["dimension"], _scored_on(row))} for row in made]
+    return [row | {"reward": row_outcome(row["rewards"], row["dimension"], _scored_on(row)).value} for row in made]
 
 
 def _scored_on(row: Row) -> set[str]:

@@ -28,13 +28,13 @@ from safetensors.torch import load_file
 
 from benchmarks.proof.runs import SETS, Run, result_file, rows_for
 from gigavideo_data import video
+from gigavideo_data.atomic import write_durably
 from gigavideo_data.engines import generator_engine, judge_engine, load_engine
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.evaluate import Setting, read_setting, reward_of
+from gigavideo_data.evaluate_setting import Setting, read_setting
 from gigavideo_data.generators.diffusers import DiffusersGenerator
 from gigavideo_data.generators.models import model_folder
 from gigavideo_data.progress import Progress
-from gigavideo_data.store import write_durably
 from gigavideo_train import dataset as training_set
 from gigavideo_train import plan as planning
 from gigavideo_train.distributed import World
@@ -142,7 +142,7 @@ class Lab:
             answers = self.judge.answer(clip.frames_THWC, clip.fps, [q["question"] for q in prompt["questions"]])
             record = {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no} for a in answers]}
             names = {"dimension": prompt["dimension"], "prompt_id": prompt["prompt_id"], "seed": seed}
-            found.append({**names, "reward": reward_of(prompt, record, self.setting)})
+            found.append({**names, "reward": self.setting.reward_of(prompt, record)})
         return found
 
     def asked(self, run: Run | None) -> list[Asked]:

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.generators.models import model_folder, profile_of
 from gigavideo_data.generators.protocol import Generated
+from gigavideo_data.reasons import Reason
 
 FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; fixed, since the profile's name stands for it
 # The adapter's name in PEFT's names of parameters: blocks.0.attn1.to_q.lora_A.default_0.weight
@@ -173,7 +174,7 @@ class DiffusersGenerator:
             **({"frame_rate": profile.fps} if self.family.fps else {}),
         ).frames
         if not np.isfinite(frames_1THWC).all():
-            raise RowError("bad_video", "the decoded video has values that are not finite")
+            raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
         frames_THWC = (frames_1THWC[0] * 255).round().astype(np.uint8)
         size = profile.height, profile.width
         latents_CFHW = self.family.unpack(last[0], pipeline, profile.num_frames, size)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.reasons import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -69,17 +70,19 @@ def checked(video: Generated, shape: Shape | None) -> Generated:
     fits = frames.shape == expected if shape else frames.ndim == 4 and frames.shape[3] == 3 and frames.size > 0
     if frames.dtype != np.uint8 or not fits:
         raise RowError(
-            "bad_video", f"the generator returned frames {frames.dtype} {frames.shape}, expected uint8 {expected}"
+            Reason.BAD_VIDEO, f"the generator returned frames {frames.dtype} {frames.shape}, expected uint8 {expected}"
         )
     if not (isfinite(video.fps) and video.fps > 0) or (shape and abs(video.fps - shape.fps) > 1e-3):
         rate = f"{shape.fps:g} Hz" if shape else "a positive number"
-        raise RowError("bad_video", f"the generator returned {video.fps:g} Hz, expected {rate}")
+        raise RowError(Reason.BAD_VIDEO, f"the generator returned {video.fps:g} Hz, expected {rate}")
     latents = video.latents_CFHW
     if latents is None:
         return video
     if latents.ndim != 4 or 0 in latents.shape:
-        raise RowError("bad_latents", f"the generator returned latents {tuple(latents.shape)}, expected (C, F, H, W)")
+        raise RowError(
+            Reason.BAD_LATENTS, f"the generator returned latents {tuple(latents.shape)}, expected (C, F, H, W)"
+        )
     num_odd = int((~latents.isfinite()).sum())
     if num_odd:
-        raise RowError("bad_latents", f"{num_odd} of {latents.numel()} values of the latents are not finite")
+        raise RowError(Reason.BAD_LATENTS, f"{num_odd} of {latents.numel()} values of the latents are not finite")
     return video

@@ -16,9 +16,10 @@ import numpy as np
 
 from gigavideo_data.engine_spec import EngineSpec, loaded_from
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.hashing import content_key
 from gigavideo_data.judges.protocol import ROUNDING, Answer
+from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe import Judge
-from gigavideo_data.store import content_key
 
 QUESTION = "{question}\nAnswer with one word, yes or no."
 TIMED_QUESTION = (
@@ -121,7 +122,7 @@ def read_logprobs(first_token: Iterable[tuple[str, float]]) -> Answer:
     sums, likeliest = dict.fromkeys(WORDS, 0.0), ("", float("-inf"))
     for text, logprob in first_token:
         if not isinstance(logprob, int | float) or not logprob <= ROUNDING:  # also refuses NaN
-            raise RowError("bad_answer", f"the log-probability of {text!r} is {logprob!r}, expected at most 0")
+            raise RowError(Reason.BAD_ANSWER, f"the log-probability of {text!r} is {logprob!r}, expected at most 0")
         word = text.strip(" \n\t▁Ġ").casefold()
         if word in sums:
             sums[word] += exp(logprob)

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.reasons import Reason
 
 ROUNDING = 0.01  # how far above 1 a sum of probabilities may be, and above 0 a logarithm of one
 
@@ -65,17 +66,17 @@ def checked(answers: Sequence[Answer], questions: Sequence[str]) -> list[Answer]
         RowError: the judge returned something else (bad_answer).
     """
     if len(answers) != len(questions):
-        raise RowError("bad_answer", f"the judge gave {len(answers)} answers to {len(questions)} questions")
+        raise RowError(Reason.BAD_ANSWER, f"the judge gave {len(answers)} answers to {len(questions)} questions")
     for answer, question in zip(answers, questions, strict=True):
         least, total = min(answer.p_yes, answer.p_no), answer.p_yes + answer.p_no
         if not (least >= 0 and total <= 1 + ROUNDING):  # also false for NaN
             raise RowError(
-                "bad_answer",
+                Reason.BAD_ANSWER,
                 f"P(yes) = {answer.p_yes}, P(no) = {answer.p_no}, expected two probabilities: {question}",
             )
         for name, values in answer.readings.items():
             if not all(map(isfinite, values)):
-                raise RowError("bad_answer", f"{name} is {values}, expected finite numbers: {question}")
+                raise RowError(Reason.BAD_ANSWER, f"{name} is {values}, expected finite numbers: {question}")
     return [replace(answer, p_yes=min(answer.p_yes, 1.0), p_no=min(answer.p_no, 1.0)) for answer in answers]
 
 

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from gigavideo_data.api_keys import SHARED, VARIABLES, Part, api_key
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.reasons import Reason
 
 try:
     import httpx2
@@ -66,10 +67,10 @@ class Endpoint:
                 "`endpoint` to the base URL of an OpenAI-compatible server, such as http://localhost:8000/v1"
             )
         if not response.choices:
-            raise RowError("no_answer", "the endpoint answered without a choice")
+            raise RowError(Reason.NO_ANSWER, "the endpoint answered without a choice")
         message: Any = response.choices[0].message
         if message is None or not isinstance(message.content, str | None):
-            raise RowError("bad_answer", f"the endpoint answered with the message {_short(message)}")
+            raise RowError(Reason.BAD_ANSWER, f"the endpoint answered with the message {_short(message)}")
         return response
 
     @contextmanager
@@ -94,9 +95,11 @@ class Endpoint:
         except (openai.RateLimitError, openai.InternalServerError) as error:
             raise TimeoutError(f"the endpoint was too busy or failed ({error.status_code}){self._via_proxy}") from error
         except openai.APIStatusError as error:
-            raise RowError("refused", f"{error.status_code}: {_message_of(error)}") from error
+            raise RowError(Reason.REFUSED, f"{error.status_code}: {_message_of(error)}") from error
         except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
-            raise RowError("bad_answer", f"the endpoint's answer is no JSON of a chat completion: {error}") from error
+            raise RowError(
+                Reason.BAD_ANSWER, f"the endpoint's answer is no JSON of a chat completion: {error}"
+            ) from error
 
 
 def _is_local(url: str) -> bool:

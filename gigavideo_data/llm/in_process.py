@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.reasons import Reason
 
 # One process: no other one is left that holds an accelerator, and batches are scheduled the same each time.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -60,7 +61,7 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except (VLLMClientError, ValueError) as error:
-        raise RowError("refused", " ".join(str(error).split())[:200]) from error
+        raise RowError(Reason.REFUSED, " ".join(str(error).split())[:200]) from error
     except (VLLMServerError, RuntimeError) as error:
         message = " ".join(str(error).split())[:200]
         raise RunError(f"vLLM failed ({message}). Run the same command again: finished rows are kept.") from error

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 from gigavideo_data import extension, prompts, questions
 from gigavideo_data.engine_spec import EngineSpec, loaded_from
 from gigavideo_data.errors import RowError
+from gigavideo_data.hashing import content_key
 from gigavideo_data.llm.protocol import Completion, Message, TextModel
 from gigavideo_data.prompts import Draft
 from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe import Writer
-from gigavideo_data.store import content_key
 from gigavideo_data.texts import flaw_of
 
 MODELS = {"http": ("gigavideo_data.llm.http", "HttpModel"), "vllm": ("gigavideo_data.llm.vllm", "VllmModel")}
@@ -103,7 +103,7 @@ class LanguageWriter:
                     seen.add(draft.prompt)
             if rules["sift"]:
                 fresh, impossible = self._drop_impossible(conversation, about, fresh)
-                dropped += [{"prompt": draft.prompt, "reason": "impossible"} for draft in impossible]
+                dropped += [{"prompt": draft.prompt, "reason": Reason.IMPOSSIBLE} for draft in impossible]
             num_empty = 0 if fresh else num_empty + 1
             accepted += fresh[: count - len(accepted)]
         records = [draft.model_dump() for draft in accepted]
@@ -123,7 +123,9 @@ class LanguageWriter:
             lost = extension.lost_facts(prompt, answer.prompt, objects)
             return [f"the extension lost {' and '.join(lost)}"] if lost else []
 
-        extended = conversation.ask(extension.ask(prompt, family, variant), extension.Extended, flaws, "lost_facts")
+        extended = conversation.ask(
+            extension.ask(prompt, family, variant), extension.Extended, flaws, Reason.LOST_FACTS
+        )
         return {"prompt": " ".join(extended.prompt.split()), "tokens": conversation.tokens}
 
     def questions(self, prompt: str, dimension: str, about: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class LanguageWriter:
             questions.ask(prompt, about),
             questions.Questions,
             lambda written: questions.flaws(written.questions, about["combine"]),
-            "bad_questions",
+            Reason.BAD_QUESTIONS,
         )
         return {"questions": [question.model_dump() for question in answer.questions], "tokens": conversation.tokens}
 
@@ -170,7 +172,7 @@ class _Conversation:
         messages: list[Message],
         form: type[Form],
         flaws: Callable[[Form], Sequence[str]],
-        reason: Reason = "bad_answer",
+        reason: Reason = Reason.BAD_ANSWER,
     ) -> Form:
         """An answer in the given form and without flaws, at the second attempt at the latest.
 
@@ -183,7 +185,7 @@ class _Conversation:
                 answer = form.model_validate_json(completion.text)
                 problem, kind = "; ".join(flaws(answer)), reason
             except ValidationError as error:
-                problem, kind = _first(error), "bad_form"
+                problem, kind = _first(error), Reason.BAD_FORM
             if not problem:
                 return answer
             if last:
