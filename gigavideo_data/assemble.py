@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gigavideo_data import pixels
+from gigavideo_data.manifest import LedgerLine, RewardSummary
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.rewards import CAPTIONS, mean_sem, reward_group, row_outcome
 from gigavideo_data.row import Row
@@ -113,7 +114,7 @@ def questions(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any]]) -> list[LedgerLine]:
     """The lines of one stage: what came in is what was left and what fell.
 
     Args:
@@ -122,7 +123,7 @@ def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any
         fallen: the rejects.
     """
     out, reasons = Counter(left), Counter((one["source"], one["reason"]) for one in fallen)
-    lines = []
+    lines: list[LedgerLine] = []
     for source in sorted({*out, *(source for source, _ in reasons)}):
         rejected = {reason: number for (of, reason), number in sorted(reasons.items()) if of == source}
         came = out[source] + sum(rejected.values())
@@ -130,7 +131,7 @@ def ledger_lines(stage: str, left: Iterable[str], fallen: Iterable[dict[str, Any
     return lines
 
 
-def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, dict[str, Any]]:
+def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
     """The column `reward` summed up: for each dimension over the rows written for it, under CAPTIONS over the twins.
 
     Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
@@ -139,7 +140,7 @@ def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> d
     return {name: _reward_summary(rows, name) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
 
 
-def _reward_summary(rows: list[dict[str, Any]], group: str) -> dict[str, Any]:
+def _reward_summary(rows: list[dict[str, Any]], group: str) -> RewardSummary:
     mine = [row["reward"] for row in rows if reward_group(row) == group]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}

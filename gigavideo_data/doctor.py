@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from gigavideo_data import inspect, video
+from gigavideo_data import terminal, video
 from gigavideo_data.errors import DatasetError
 
 SMALLEST_DISK_GB = 5.0
@@ -65,9 +65,9 @@ def healthy(findings: list[dict[str, Any]]) -> bool:
 
 def show(findings: list[dict[str, Any]], console: Console) -> None:
     """Print them as a table."""
-    table = inspect.table("This machine", "what", "state", "found", "what to do")
+    table = terminal.table("This machine", "what", "state", "found", "what to do")
     for finding in findings:
-        inspect.add(table, *(finding[field] for field in ("name", "state", "detail", "next")))
+        terminal.add(table, *(finding[field] for field in ("name", "state", "detail", "next")))
     console.print(table)
 
 

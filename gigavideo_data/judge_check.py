@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.judge_verdict import JudgeCheck
 from gigavideo_data.rewards import auc, score
 from gigavideo_data.row import Row
-
-CHANCE_ERRORS = 2.0  # standard errors above 0.5 that an AUC must reach before we say that the judge can tell
-REAL_AUC = 0.75  # and at least this on real clips, which show what their captions say
-CONTROL_SCORE = 0.5  # a judge that scores real clips lower is wrong about them
-LEAST_VIDEOS = 12  # for "cannot tell": with fewer, chance alone may keep a judge of REAL_AUC from passing
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: in
 
 def summary(
     trials: list[Trial], records: list[dict[str, Any]], dimensions: Sequence[str], min_mass: float
-) -> list[dict[str, Any]]:
+) -> list[JudgeCheck]:
     """Sum up the judge's answers.
 
     Returns:
@@ -69,40 +64,8 @@ def summary(
             for trial, record in zip(trials, records, strict=True)
             if trial.dimension == dimension and "rejected" not in record
         ]
-        results.append({"dimension": dimension, **_summary(mine)})
+        results.append(_summary(dimension, mine))
     return results
-
-
-def verdict(check: dict[str, Any]) -> tuple[str, str]:
-    """Say what one line of `summary` means, and why: "can tell", "cannot tell" or "too few videos".
-
-    Real clips decide where there are enough. On generated ones the AUC falls with a weak generator too, whose videos
-    fail their own questions, so there it only has to beat chance. A judge that passes on few videos passes; that it
-    cannot tell is said of `LEAST_VIDEOS` or more.
-    """
-    too_few = []
-    for kind, least, auc_found, num in (
-        ("real", REAL_AUC, check["auc_real"], check["real_videos"]),
-        ("generated", 0.0, check["auc_foreign"], check["videos"]),
-    ):
-        if auc_found is None:
-            continue
-        needed = max(least, _chance(num))
-        why = f"{auc_found:.2f} on {num} {kind} clips, {needed:.2f} needed"
-        wrong = kind == "real" and check["real_score"] is not None and check["real_score"] < CONTROL_SCORE
-        if auc_found >= needed and not wrong:
-            return "can tell", why
-        if wrong and auc_found >= needed:
-            why = f"{num} real clips score only {check['real_score']:.2f}"
-        if num >= LEAST_VIDEOS:
-            return "cannot tell", why
-        too_few.append(f"{why}; {LEAST_VIDEOS} clips or more show that a judge cannot tell")
-    return "too few videos", "; ".join(too_few) or "nothing to compare"
-
-
-def _chance(num: int) -> float:
-    """The AUC that a judge without any skill hardly reaches with `num` own and `num` foreign scores."""
-    return 0.5 + CHANCE_ERRORS * sqrt((2 * num + 1) / (12 * num**2)) if num else 1.0
 
 
 def _foreign(at: int, rows: list[Row], dimension: str) -> list[dict[str, Any]]:
@@ -135,12 +98,13 @@ def _p_yes(answer: dict[str, float]) -> float:
     return answer["p_yes"] / mass if mass else 0.5
 
 
-def _summary(readings: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(dimension: str, readings: list[dict[str, Any]]) -> JudgeCheck:
     made = [r for r in readings if not r["real"]]
     real = [r for r in readings if r["real"]]
     yes = [value for r in readings for value in r["yes"]]
     real_own = [r["own"] for r in real if r["own"] is not None]
     return {
+        "dimension": dimension,
         "videos": len(made),
         "auc_foreign": _auc(made),
         "yes_bias": sum(yes) / len(yes) / 2 - 0.5 if yes else None,

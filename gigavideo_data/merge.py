@@ -11,17 +11,18 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gigavideo_data import folder_read, latents, versions
 from gigavideo_data.assemble import ledger_lines, reward_summaries
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row, read_all
+from gigavideo_data.manifest import LedgerLine, Manifest
 from gigavideo_data.publish import write_dataset
 from gigavideo_data.reasons import NotWanted
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
 
-ALIKE = ("target_model", "license")  # of the manifests; a joined set can say only one of each
+ALIKE: tuple[Literal["target_model", "license"], ...] = ("target_model", "license")  # a joined set has one of each
 
 
 def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
             raise DatasetError(f"{key} differs ({said}). Sets are joined for one model, under one licence.")
     if any(_rules(manifest) != _rules(manifests[0]) for manifest in manifests):
         raise DatasetError(
-            "the sets' rewards follow different rules (judge.min_mass, or those of gv-data score --recompute). "
+            "the sets' rewards follow different rules (judge.min_mass, or those of gv-data rescore). "
             "Recompute them alike first."
         )
     prompts = _prompts(folders)
@@ -82,7 +83,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     }
 
 
-def _rules(manifest: dict[str, Any]) -> tuple[float, dict[str, str]]:
+def _rules(manifest: Manifest) -> tuple[float, dict[str, str]]:
     """How answers became rewards."""
     used = manifest.get("rescored", {})
     return used.get("min_mass", manifest["recipe"]["judge"]["min_mass"]), used.get("combine", {})
@@ -133,11 +134,11 @@ def _values(row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in versions.PROVENANCE}
 
 
-def _ledger(manifests: list[dict[str, Any]], rows: list[Row], fallen: list[Row]) -> list[dict[str, Any]]:
+def _ledger(manifests: list[Manifest], rows: list[Row], fallen: list[Row]) -> list[LedgerLine]:
     """The lines of all sets added up, and one more stage: rows in, rows out, and those that fell."""
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    lines: dict[tuple[str, str], LedgerLine] = {}
     for line in (line for manifest in manifests for line in manifest["ledger"]):
-        empty = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
+        empty: LedgerLine = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
         total = lines.setdefault((line["stage"], line["source"]), empty)
         total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
         total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))

@@ -27,11 +27,11 @@ from gigavideo_data.engines import check_subjects, judge_engine, key_warning, wr
 from gigavideo_data.errors import RejectedError, RunError
 from gigavideo_data.execute import ray_for_build
 from gigavideo_data.generators.models import family_of, found_at, settings_of, vae_of
-from gigavideo_data.hub_write import Ahead
 from gigavideo_data.intake import about, intake
+from gigavideo_data.judge_verdict import JudgeCheck
 from gigavideo_data.pinned import pinned
 from gigavideo_data.progress import Progress
-from gigavideo_data.publish import check_out, commonest, write_dataset
+from gigavideo_data.publish import Uploader, check_out, commonest, write_dataset
 from gigavideo_data.reasons import is_failure
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, judge_of, readout_of
 from gigavideo_data.rewards import NO_ANSWER, as_read
@@ -263,7 +263,7 @@ class Build:
             outcomes.append(failed or replace(row, rewards=rewards))
         return self.pass_on("reward", rows, outcomes)
 
-    def check_judge(self, made: list[Row], real: list[Row]) -> list[dict[str, Any]]:
+    def check_judge(self, made: list[Row], real: list[Row]) -> list[JudgeCheck]:
         """Ask the judge what it should not fall for, and sum up per dimension."""
         trials = judge_check.plan(made, real, self.recipe.dimensions, self.recipe.check.videos)
         judges = [self.judge_of(trial.dimension) for trial in trials]
@@ -300,7 +300,7 @@ def build(
     progress: Progress,
     *,
     retry_rejected: bool = False,
-    ahead: Ahead | None = None,
+    uploader: Uploader | None = None,
     with_latents: bool = False,
 ) -> BuildResult:
     """Build a dataset.
@@ -311,7 +311,7 @@ def build(
         store_root: folder of finished work; any number of builds at a time.
         progress: where to show it.
         retry_rejected: try the rows again that earlier builds gave up.
-        ahead: gets each shard as soon as it is closed.
+        uploader: gets each shard as soon as it is closed.
         with_latents: whether the dataset ships the final latents of its generated videos. No row depends on it.
 
     Raises:
@@ -323,7 +323,7 @@ def build(
     """
     check_subjects(recipe)
     with at_work(recipe, out, store_root, progress, retry_rejected=retry_rejected) as work:
-        return _build(work, out, ahead, with_latents=with_latents)
+        return _build(work, out, uploader, with_latents=with_latents)
 
 
 @contextmanager
@@ -347,7 +347,7 @@ def at_work(
         raise RunError(f"{out}: another build is at work there. Wait for it, or name another --out.") from None
 
 
-def _build(work: Build, out: Path, ahead: Ahead | None, *, with_latents: bool) -> BuildResult:
+def _build(work: Build, out: Path, uploader: Uploader | None, *, with_latents: bool) -> BuildResult:
     recipe, began = work.recipe, time.monotonic()
     asked = work.questions(work.extend(work.prompts()))
     evaluation = [row for row in asked if row.source == "eval"]
@@ -372,7 +372,7 @@ def _build(work: Build, out: Path, ahead: Ahead | None, *, with_latents: bool) -
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     shipped = _latents(work, made, rows) if with_latents else []
-    write_dataset(out, rows, prompts, work.rejects, manifest, cost, work.runner.progress, ahead, shipped)
+    write_dataset(out, rows, prompts, work.rejects, manifest, cost, work.runner.progress, uploader, shipped)
     report.write_report(out)
     check_rejected(work, len(made), out)
     return BuildResult(len(rows), len(work.rejects), commonest(work.rejects), out, cost)

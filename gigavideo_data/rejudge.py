@@ -16,11 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import assemble, inspect, latents
+from gigavideo_data import assemble, latents, summary
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import WITHHELD, read_all, read_data, read_manifest, read_rows
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.judges.protocol import turn
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.pipeline import Build, at_work, check_rejected
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
@@ -58,7 +59,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
     if manifest.get("withheld"):
         raise DatasetError(f"{folder}: {WITHHELD}")
     prompts = read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts")
-    with at_work(_used(recipe, inspect.dimensions(manifest, before)), out, store_root, progress) as work:
+    with at_work(_used(recipe, summary.dimensions(manifest, before)), out, store_root, progress) as work:
         _keep_clips(folder, work.runner.store, progress, len(before))
         rows = _with_questions([_row(row, work) for row in before if row["source"] != "real"], work)
         held_out = _with_questions([_held_out(prompt, manifest, work) for prompt in prompts], work)
@@ -130,7 +131,7 @@ def _row(columns: Columns, work: Build) -> Row:
     return _on_its_way(columns, _understood(asked, work))
 
 
-def _held_out(prompt: Columns, manifest: dict[str, Any], work: Build) -> Row:
+def _held_out(prompt: Columns, manifest: Manifest, work: Build) -> Row:
     """An evaluation prompt with the same."""
     specialists = Specialists.model_validate(manifest["recipe"].get("specialists", {}))
     kinds = [judge_of(question["dimension"], Judge(), specialists).backend for question in prompt["questions"]]

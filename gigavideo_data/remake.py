@@ -20,6 +20,7 @@ from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.folder_read import read_all, read_data, read_manifest
 from gigavideo_data.generators.models import found_at, settings_of
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.pipeline import Build, check_rejected
 from gigavideo_data.progress import Progress
@@ -127,7 +128,7 @@ def _beside(folder: Path) -> tuple[list[Columns], list[Columns]]:
     return read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"), read_all(folder, REJECT_SCHEMA, "rejects")
 
 
-def _generators(manifest: dict[str, Any], folders: Mapping[str, str]) -> dict[str, Found]:
+def _generators(manifest: Manifest, folders: Mapping[str, str]) -> dict[str, Found]:
     """What this machine finds of the generators that a dataset's recipes name, by what decides a video.
 
     Raises:

@@ -15,10 +15,11 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from gigavideo_data import folder_read, inspect, latents, rewards
+from gigavideo_data import folder_read, latents, rewards, summary, terminal
 from gigavideo_data.dimensions.catalogue import Dimension, load_dimension
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.folder_read import Row
+from gigavideo_data.manifest import Manifest, RewardSummary
 from gigavideo_data.publish import write_dataset
 from gigavideo_data.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA
 
@@ -60,10 +61,10 @@ def recompute(
     names = [name for name in ROW_SCHEMA.names if out or name != "video"]
     old = [row for batch in folder_read.read_data(folder, names) for row in batch.to_pylist()]
     new = [rescored(row, manifest["dimensions"], min_mass, changed_rules) for row in old]
-    dimensions = inspect.dimensions(manifest, old)
+    dimensions = summary.dimensions(manifest, old)
     if out:
-        groups = inspect.reward_groups(manifest, new)
-        manifest["rewards"] = {name: _summary(inspect.reward_facts(new, name)) for name in groups}
+        groups = summary.reward_groups(manifest, new)
+        manifest["rewards"] = {name: _summary(summary.reward_facts(new, name)) for name in groups}
         if changed_rules or min_mass != manifest["recipe"]["judge"]["min_mass"]:
             manifest["rescored"] = {"min_mass": min_mass, "combine": changed_rules}
         else:
@@ -103,13 +104,13 @@ def _differs(before: Row, after: Row) -> bool:
     return abs(before["value"] - after["value"]) > SAME
 
 
-def _summary(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("scored", "unscorable", "mean", "sem")}
+def _summary(facts: dict[str, Any]) -> RewardSummary:
+    return {"scored": facts["scored"], "unscorable": facts["unscorable"], "mean": facts["mean"], "sem": facts["sem"]}
 
 
 def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
     """The same over every video that was scored on a dimension, whatever its prompt was written for."""
-    mine = [entry["value"] for row in rows if (entry := inspect.reward_on(row, dimension))]
+    mine = [entry["value"] for row in rows if (entry := summary.reward_on(row, dimension))]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **rewards.mean_sem(values)}
 
@@ -117,7 +118,7 @@ def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
 def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
     movers = []
     for before, after in zip(old, new, strict=True):
-        first, second = inspect.reward_on(before, dimension), inspect.reward_on(after, dimension)
+        first, second = summary.reward_on(before, dimension), summary.reward_on(after, dimension)
         if first is not None and second is not None and first is not second:
             ends = (first["value"], second["value"])
             size = 1.0 if None in ends else abs(ends[1] - ends[0])  # gaining or losing a reward is the largest move
@@ -133,7 +134,7 @@ def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, out: Path, rows: list[Row], manifest: dict[str, Any]) -> None:
+def _write(folder: Path, out: Path, rows: list[Row], manifest: Manifest) -> None:
     """Publish the rows again with everything else the folder holds."""
     tables = {
         name: folder_read.read_all(folder, schema, name)
@@ -147,17 +148,17 @@ def _write(folder: Path, out: Path, rows: list[Row], manifest: dict[str, Any]) -
 def show(moved: dict[str, Any], console: Console) -> None:
     """Print what moved as tables."""
     console.print(f"{moved['changed']} of {moved['rows']} rows changed; least mass {moved['min_mass']:g}")
-    means = inspect.table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
+    means = terminal.table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
                           ">after", ">unscorable before", ">after")  # fmt: skip
-    movers = inspect.table("What moved most", "dimension", ">before", ">after", "id", "prompt")
+    movers = terminal.table("What moved most", "dimension", ">before", ">after", "id", "prompt")
     for name, entry in moved["dimensions"].items():
         before, after = entry["before"], entry["after"]
-        inspect.add(means, name, moved["combine"][name], entry["rows"], entry["changed"],
-                    inspect.number(before["mean"]), inspect.number(after["mean"]), before["unscorable"],
+        terminal.add(means, name, moved["combine"][name], entry["rows"], entry["changed"],
+                    terminal.number(before["mean"]), terminal.number(after["mean"]), before["unscorable"],
                     after["unscorable"])  # fmt: skip
         for mover in entry["movers"]:
-            inspect.add(movers, name, inspect.number(mover["before"]), inspect.number(mover["after"]), mover["id"][:10],
-                        mover["prompt"])  # fmt: skip
+            values = terminal.number(mover["before"]), terminal.number(mover["after"])
+            terminal.add(movers, name, *values, mover["id"][:10], mover["prompt"])
     console.print(means)
-    if movers.row_count:
+    if movers.rows:
         console.print(movers)

@@ -16,6 +16,7 @@ import json
 import os
 import traceback
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
-def legible(value: dict[str, Any]) -> str:
+def legible(value: Mapping[str, Any]) -> str:
     """The same for people: indented, with a newline at the end."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 

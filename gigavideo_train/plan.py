@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigavideo_data import judge_check, video
+from gigavideo_data import judge_verdict, video
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.generators.models import (
     Base,
@@ -180,7 +180,7 @@ def unreliable(plan: Plan) -> dict[str, str]:
     """The dimensions trained whose judge check failed, each with the reason."""
     wanted = plan.config.dimensions or plan.dataset.manifest["dimensions"]
     checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in wanted]
-    verdicts = [(check["dimension"], *judge_check.verdict(check)) for check in checks]
+    verdicts = [(check["dimension"], *judge_verdict.verdict(check)) for check in checks]
     return {name: why for name, verdict, why in verdicts if verdict == "cannot tell"}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows, write_set
 
-from gigavideo_data import evaluate, paired
+from gigavideo_data import evaluation, paired
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.generators.models import SIGN
 from gigavideo_data.publish import write_dataset
@@ -22,7 +22,7 @@ FACTS = {
 def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_ones(tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     card.write_text("# a model\n<!-- scores -->\nnone yet\n<!-- /scores -->\n## Settings\n")
-    evaluate.write_scores(tmp_path, FACTS)
+    evaluation.write_scores(tmp_path, FACTS)
     first = card.read_text()
     assert "| mechanics | 0.25 |" in first
     assert "| 4 of 4 | perhaps better |" in first  # of four prompts
@@ -30,7 +30,7 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     assert "none yet" not in first
     assert first.startswith("# a model\n")
     assert first.endswith("<!-- /scores -->\n## Settings\n")
-    evaluate.write_scores(tmp_path, FACTS)
+    evaluation.write_scores(tmp_path, FACTS)
     assert card.read_text() == first
 
 
@@ -41,24 +41,24 @@ def test_whom_this_machine_asks_is_not_a_datasets_to_say(tmp_path: Path) -> None
     manifest["recipe"] = {"judge": judge}
     write_dataset(tmp_path, rows, make_eval_prompts(), rejects, manifest, COST)
     with pytest.raises(RecipeError, match="endpoint"):
-        evaluate.read_setting(tmp_path, "test")
-    ours = evaluate.read_setting(tmp_path, "test", ["judge.endpoint=http://127.0.0.1:9/v1"])
+        evaluation.read_setting(tmp_path, "test")
+    ours = evaluation.read_setting(tmp_path, "test", ["judge.endpoint=http://127.0.0.1:9/v1"])
     assert ours.judge.endpoint == "http://127.0.0.1:9/v1"
 
 
 def test_a_card_of_others_is_left_alone(tmp_path: Path) -> None:
-    evaluate.write_scores(tmp_path, FACTS)  # no card at all
+    evaluation.write_scores(tmp_path, FACTS)  # no card at all
     card = tmp_path / "README.md"
     card.write_text("# not ours\n")
-    evaluate.write_scores(tmp_path, FACTS)
+    evaluation.write_scores(tmp_path, FACTS)
     assert card.read_text() == "# not ours\n"
 
 
 def test_models_are_shown_by_name_and_never_by_path(tmp_path: Path) -> None:
     (tmp_path / "order" / "model").mkdir(parents=True)
-    assert evaluate.Contender(str(tmp_path / "order" / "model")).name == "order"
-    assert evaluate.Contender(str(tmp_path / "order")).name == "order"
-    assert evaluate.Contender("miniature", Path("runs/train/lora")).name == "miniature + lora"
+    assert evaluation.Contender(str(tmp_path / "order" / "model")).name == "order"
+    assert evaluation.Contender(str(tmp_path / "order")).name == "order"
+    assert evaluation.Contender("miniature", Path("runs/train/lora")).name == "miniature + lora"
 
 
 def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwise(tmp_path: Path) -> None:
@@ -66,18 +66,18 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwis
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["recipe"] |= {"judge": {"min_mass": 0.25}, "generators": [{"steps": 7}]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    same = evaluate.read_setting(folder, "test")
+    same = evaluation.read_setting(folder, "test")
     assert (same.judge.min_mass, same.judge.readout, same.generator.steps) == (0.25, "logits", 7)
     assert [q["dimension"] for prompt in same.prompts for q in prompt["questions"]] == [
         "mechanics"
     ] * 2  # others count not
-    other = evaluate.read_setting(folder, "test", ["judge.readout=text", "generators.0.steps=4"])
+    other = evaluation.read_setting(folder, "test", ["judge.readout=text", "generators.0.steps=4"])
     assert (other.judge.min_mass, other.judge.readout, other.generator.steps) == (0.25, "text", 4)
     assert other.prompts == same.prompts
     with pytest.raises(RecipeError, match="readuot"):
-        evaluate.read_setting(folder, "test", ["judge.readuot=text"])
+        evaluation.read_setting(folder, "test", ["judge.readuot=text"])
     with pytest.raises(RecipeError, match="prompts"):
-        evaluate.read_setting(folder, "test", ["prompts.variants=2"])
+        evaluation.read_setting(folder, "test", ["prompts.variants=2"])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_told_otherwis
     ],
 )
 def test_a_judge_that_is_kin_to_that_of_the_rewards_is_told(judge: str, of_training: str, words: str | None) -> None:
-    note = evaluate.judge_note([judge], [of_training])
+    note = evaluation.judge_note([judge], [of_training])
     assert note is None if words is None else words in str(note)
 
 
@@ -102,17 +102,17 @@ def hub(monkeypatch) -> None:
     monkeypatch.setattr("gigavideo_data.pinned.commit_of", lambda *named: named[1] or OTHER)
 
 
-def setting_of(folder: Path, **manifest: object) -> evaluate.Setting:
+def setting_of(folder: Path, **manifest: object) -> evaluation.Setting:
     """The setting of a small set with other values in its manifest."""
     path = write_set(folder) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | manifest))
-    return evaluate.read_setting(folder, "test")
+    return evaluation.read_setting(folder, "test")
 
 
-def prompts_only(folder: Path) -> evaluate.Setting:
+def prompts_only(folder: Path) -> evaluation.Setting:
     """The setting of a Parquet file of prompts."""
     (file,) = (write_set(folder) / "eval_prompts").glob("test-*.parquet")
-    return evaluate.read_setting(file, "test")
+    return evaluation.read_setting(file, "test")
 
 
 def tuned_model(folder: Path, profile: str, **recorded: object) -> str:
@@ -128,15 +128,15 @@ def test_the_default_base_is_the_datasets_target_at_the_commit_that_made_its_vid
     recipe = {"judge": {"min_mass": 0.5}, "generators": [{"model": WAN, "revision": COMMIT}]}
     setting = setting_of(tmp_path / "set", target_model=WAN, recipe=recipe)
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
-    base, second = evaluate.contenders(None, tuned, None, setting)
-    assert base == evaluate.Contender(WAN, commit=COMMIT)
-    assert second == evaluate.Contender(tuned)
-    assert evaluate.base_note(base, second) is None
-    named = evaluate.contenders(f"{WAN}@{OTHER}", tuned, None, setting)
-    assert named[0] == evaluate.Contender(WAN, commit=OTHER)
-    assert f"tuned from {WAN}@{COMMIT} and is compared with {WAN}@{OTHER}" in str(evaluate.base_note(*named))
-    same = evaluate.contenders(None, WAN, tmp_path / "lora", setting)
-    assert same == (base, evaluate.Contender(WAN, tmp_path / "lora", COMMIT))
+    base, second = evaluation.contenders(None, tuned, None, setting)
+    assert base == evaluation.Contender(WAN, commit=COMMIT)
+    assert second == evaluation.Contender(tuned)
+    assert evaluation.base_note(base, second) is None
+    named = evaluation.contenders(f"{WAN}@{OTHER}", tuned, None, setting)
+    assert named[0] == evaluation.Contender(WAN, commit=OTHER)
+    assert f"tuned from {WAN}@{COMMIT} and is compared with {WAN}@{OTHER}" in str(evaluation.base_note(*named))
+    same = evaluation.contenders(None, WAN, tmp_path / "lora", setting)
+    assert same == (base, evaluation.Contender(WAN, tmp_path / "lora", COMMIT))
 
 
 @pytest.mark.usefixtures("hub")
@@ -144,22 +144,22 @@ def test_a_base_of_another_family_or_size_is_refused(tmp_path: Path) -> None:
     setting = setting_of(tmp_path / "set", target_model="miniature", recipe={"judge": {"min_mass": 0.5}})
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
     with pytest.raises(RecipeError, match=r"miniature \(the dataset's target model\) is .* 48x48 "):
-        evaluate.contenders(None, tuned, None, setting)
+        evaluation.contenders(None, tuned, None, setting)
     with pytest.raises(RecipeError, match=r"--base Wan-AI/Wan2\.1-T2V-14B-Diffusers is a"):
-        evaluate.contenders(WAN.replace("1.3B", "14B"), tuned, None, setting)
-    assert evaluate.contenders(WAN, tuned, None, setting)[0] == evaluate.Contender(WAN, commit=OTHER)
+        evaluation.contenders(WAN.replace("1.3B", "14B"), tuned, None, setting)
+    assert evaluation.contenders(WAN, tuned, None, setting)[0] == evaluation.Contender(WAN, commit=OTHER)
 
 
 @pytest.mark.usefixtures("hub")
 def test_without_a_dataset_the_base_is_the_one_that_the_tuned_model_records(tmp_path: Path) -> None:
     setting = prompts_only(tmp_path / "set")
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
-    assert evaluate.contenders(None, tuned, None, setting)[0] == evaluate.Contender(WAN, commit=COMMIT)
-    assert evaluate.contenders(None, WAN, tmp_path / "lora", setting)[0] == evaluate.Contender(WAN, commit=OTHER)
+    assert evaluation.contenders(None, tuned, None, setting)[0] == evaluation.Contender(WAN, commit=COMMIT)
+    assert evaluation.contenders(None, WAN, tmp_path / "lora", setting)[0] == evaluation.Contender(WAN, commit=OTHER)
     with pytest.raises(RecipeError, match="--base is missing"):
-        evaluate.contenders(None, tuned_model(tmp_path / "older", WAN), None, setting)
+        evaluation.contenders(None, tuned_model(tmp_path / "older", WAN), None, setting)
     with pytest.raises(RecipeError, match="--base is missing"):  # a folder of another machine
-        evaluate.contenders(None, tuned_model(tmp_path / "local", WAN, base="wan"), None, setting)
+        evaluation.contenders(None, tuned_model(tmp_path / "local", WAN, base="wan"), None, setting)
 
 
 @pytest.mark.parametrize("content", [b"prompt,dimension\na ball falls,mechanics\n", b"", b"PAR1 and no more PAR1"])
@@ -167,7 +167,7 @@ def test_prompts_that_are_no_parquet_are_refused_in_one_line(tmp_path: Path, con
     file = tmp_path / "ep.csv"
     file.write_bytes(content)
     with pytest.raises(DatasetError, match=r"ep\.csv: not a readable Parquet file .*--prompts takes") as caught:
-        evaluate.read_setting(file, "test")
+        evaluation.read_setting(file, "test")
     assert "\n" not in str(caught.value)
 
 
@@ -175,10 +175,10 @@ def test_a_lost_or_damaged_file_of_prompts_is_named(tmp_path: Path) -> None:
     (file,) = (write_set(tmp_path) / "eval_prompts").glob("test-*.parquet")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DatasetError, match="not a readable Parquet file"):
-        evaluate.read_setting(tmp_path, "test")
+        evaluation.read_setting(tmp_path, "test")
     file.unlink()
     with pytest.raises(DatasetError, match="not a readable Parquet file"):
-        evaluate.read_setting(tmp_path, "test")
+        evaluation.read_setting(tmp_path, "test")
 
 
 def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environment(
@@ -189,18 +189,18 @@ def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environme
     judge = {"backend": "http", "model": "m", "endpoint": "/v1", "min_mass": 0.5}
     manifest["recipe"] |= {"judge": judge, "generators": [{"steps": 7}]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    variable = evaluate.ENDPOINT_VARIABLE
+    variable = evaluation.ENDPOINT_VARIABLE
     monkeypatch.delenv(variable, raising=False)
     with pytest.raises(RecipeError, match=f"judge m is behind an endpoint.*--judge-endpoint.*{variable}"):
-        evaluate.read_setting(folder, "test")
+        evaluation.read_setting(folder, "test")
     monkeypatch.setenv(variable, "http://127.0.0.1:1/v1")
-    assert evaluate.read_setting(folder, "test").judge.endpoint == "http://127.0.0.1:1/v1"
-    set_by_hand = evaluate.read_setting(folder, "test", ["judge.endpoint=http://127.0.0.1:2/v1"])
+    assert evaluation.read_setting(folder, "test").judge.endpoint == "http://127.0.0.1:1/v1"
+    set_by_hand = evaluation.read_setting(folder, "test", ["judge.endpoint=http://127.0.0.1:2/v1"])
     assert set_by_hand.judge.endpoint == "http://127.0.0.1:2/v1"
-    named = evaluate.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
+    named = evaluation.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
     assert named.judge.endpoint == "http://127.0.0.1:3/v1"
     manifest["recipe"]["judge"] = {"min_mass": 0.5}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert evaluate.read_setting(folder, "test").judge.endpoint is None
+    assert evaluation.read_setting(folder, "test").judge.endpoint is None
     with pytest.raises(RecipeError, match="--judge-endpoint: the judge is not behind an endpoint"):
-        evaluate.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
+        evaluation.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gigavideo_data.judge_check import plan, summary, verdict
+from gigavideo_data.judge_check import plan, summary
+from gigavideo_data.judge_verdict import verdict
 from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.row import Row
 

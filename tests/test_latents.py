@@ -297,7 +297,7 @@ def test_latents_of_a_real_clip_or_twice_or_unlisted_are_found(folder):
     with pytest.raises(DatasetError, match="belong to no generated video"):
         verify_folder(folder)
     replaced(folder, [*found, found[0]])
-    with pytest.raises(DatasetError, match="stand in two places"):
+    with pytest.raises(DatasetError, match="are there twice"):
         verify_folder(folder)
     replaced(folder, found)
     shutil.copy(folder / SHARD, folder / "latents" / "latents-00001-of-00002.parquet")

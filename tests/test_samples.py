@@ -17,7 +17,7 @@ from train_set import row, training_set
 from gigavideo_data import video
 from gigavideo_data.engines import ENGINES
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.evaluate import read_setting, reward_of
+from gigavideo_data.evaluation import read_setting, reward_of
 from gigavideo_data.judges.protocol import Answer
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.recipe import Camera, Judge

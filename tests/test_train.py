@@ -19,7 +19,7 @@ from train_set import row, rows, training_set
 from typer.testing import CliRunner
 
 from gigavideo_data.errors import GigaVideoError
-from gigavideo_data.evaluate import SCORES
+from gigavideo_data.evaluation import SCORES
 from gigavideo_data.generators.models import Base, model_folder, profile_of, recorded_base, trained_on
 from gigavideo_train.cli import app
 

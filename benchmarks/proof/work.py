@@ -30,7 +30,7 @@ from benchmarks.proof.runs import SETS, Run, result_file, rows_for
 from gigavideo_data import video
 from gigavideo_data.engines import judge_engine, load_engine
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.evaluate import Setting, read_setting, reward_of
+from gigavideo_data.evaluation import Setting, read_setting, reward_of
 from gigavideo_data.generators.diffusers import DiffusersGenerator
 from gigavideo_data.generators.models import found_at, model_folder, settings_of
 from gigavideo_data.progress import Progress

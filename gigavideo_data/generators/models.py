@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,7 +77,6 @@ TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
     "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
 }
-CURVES = "curves.svg"  # in a tuned model's folder, how its training went; its card shows it
 SIGN = "gigavideo.json"  # in a pipeline folder, names its profile: tuned copies keep it
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -162,7 +161,7 @@ def model_revision(model: str) -> str:
     return folder_revision(model_folder(model))
 
 
-def base_of(model: str | None, manifest: dict[str, Any], option: str = "--model") -> Base:
+def base_of(model: str | None, manifest: Mapping[str, Any], option: str = "--model") -> Base:
     """Find out which model is meant, and which commit of one of the Hub.
 
     That is the one told after an @, as in `owner/name@revision`; else, of a model that made the dataset's videos, the

@@ -1,0 +1,5 @@
+"""`python -m gigavideo_data` is `gv-data`."""
+
+from gigavideo_data.cli import main
+
+main()
