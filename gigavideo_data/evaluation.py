@@ -57,9 +57,10 @@ from gigavideo_data.recipe import (
     published_name,
 )
 from gigavideo_data.runner import Runner
-from gigavideo_data.schema import EVAL_PROMPTS, check_table
+from gigavideo_data.schema import EVAL_PROMPTS
 from gigavideo_data.stages import Item, Record, synthesis
 from gigavideo_data.store import Store, write_durably
+from gigavideo_data.table_check import check_table
 from gigavideo_data.typed_yaml import Document, override, validate
 
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around them in the model card of gv-train

@@ -143,25 +143,16 @@ def show(facts: dict[str, Any], console: Console) -> None:
         for end in ("best", "worst"):
             if reward[end]:
                 add(prompts, words(name), number(reward[end]["reward"]), reward[end]["prompt"])
-    judge = table(
-        "Judge sanity check (AUC; 0.5 = chance)",
-        "dimension",
-        ">AUC",
-        ">videos",
-        ">AUC real",
-        ">clips",
-        ">score real",
-        "verdict",
-    )
+    columns = ("dimension", ">AUC", ">n", ">AUC real", ">n", ">score real", "verdict")
+    judge = table("Judge sanity check (AUC; 0.5 = chance)", *columns)
     for check in facts["judge_check"]:
         generated = number(check["auc_foreign"]), check["videos"]
         real = number(check["auc_real"]), check["real_videos"], number(check["real_score"])
         add(judge, words(check["dimension"]), *generated, *real, check["verdict"])
-    for each in (stages, rewards, judge):
+    for each in (stages, rewards, prompts, judge):
         console.print(each)
     for check in facts["judge_check"]:
         if check["verdict"] != "can tell":
             console.print(plain(f"{words(check['dimension'])}: {check['verdict']}: {check['why']}"))
     for warning in pixels.warnings(facts["pixels"]):
         console.print(plain(f"warning: {warning}; reject_videos in the recipe rejects them"))
-    console.print(prompts)

@@ -58,10 +58,11 @@ class Table:
             for row in self.rows:
                 yield from self._wrapped(row, widths, console)
         else:
-            for row in self.rows:
+            for number, row in enumerate(self.rows):
+                if number:
+                    yield Text()
                 named = zip(self.columns, row, strict=True)
                 yield from (Text.assemble((f"{name.plain}: ", "dim"), cell) for name, cell in named if cell)
-                yield Text()
         yield Text()
 
     def _wrapped(self, row: list[Text], widths: list[int], console: Console) -> Iterator[Text]:

@@ -24,7 +24,8 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import check_file, read_manifest
 from gigavideo_data.manifest import File, LedgerLine, Manifest
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import LAYOUT, OPTIONAL, check_clip, check_table, configs_of, is_newer, schema_of
+from gigavideo_data.schema import LAYOUT, OPTIONAL, configs_of, is_newer, schema_of
+from gigavideo_data.table_check import check_clip, check_table
 from gigavideo_data.video import measure
 
 MAX_ROW_GROUP_BYTES = 1 << 27  # a larger one is refused before it is read: a row can be as large as its group

@@ -30,8 +30,8 @@ from gigavideo_data.schema import (
     ROW_SCHEMA,
     ROWS,
     Contract,
-    check_table,
 )
+from gigavideo_data.table_check import check_table
 
 CLIP = "video"
 CLIP_BYTES = "video.bytes"
