@@ -630,6 +630,6 @@ def _push(
 def _published(done: Published) -> dict[str, Any]:
     """Report what was published; returns the same as JSON-able facts."""
     name = f"{done.repo}@{done.tag}" if done.tag else done.repo
-    sent = f"{done.num_bytes / 1e6:.1f} MB uploaded" if done.num_bytes else "it was there already"
+    sent = f"{done.num_bytes / 1e6:.1f} MB uploaded" if done.num_bytes else "already on the Hub"
     _message(f"published {name} ({done.changes}; {sent}), commit {done.sha}")
     return {"repo": done.repo, "tag": done.tag, "sha": done.sha, "changes": done.changes, "bytes": done.num_bytes}

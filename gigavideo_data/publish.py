@@ -136,7 +136,7 @@ def check_out(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DatasetError(f"{out}: cannot be made ({error.strerror}). Choose another --out.") from error
+        raise DatasetError(f"{out}: cannot be created ({error.strerror}). Choose another --out.") from error
     if not os.access(out, os.W_OK):
         raise DatasetError(f"{out}: cannot be written. Change its rights or choose another --out.")
     card = out / "README.md"

@@ -231,7 +231,7 @@ def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:
         stage, source, rejected = line["stage"], line["source"], line["rejected"]
         if line["in"] != line["out"] + sum(rejected.values()):
             raise DatasetError(
-                f"ledger: stage {stage} of {source}: {line['in']} rows in, {line['out']} out and "
+                f"rows per stage: {stage} of {source}: {line['in']} rows in, {line['out']} out and "
                 f"{sum(rejected.values())} rejected: rows were lost. Do not use this set; build it again."
             )
         counted.update({(stage, source, reason): count for reason, count in rejected.items()})
@@ -239,13 +239,13 @@ def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:
     for key in sorted(counted.keys() | seen.rejected.keys()):
         if counted[key] != seen.rejected[key]:
             raise DatasetError(
-                f"ledger: {counted[key]} rejected in {' of '.join(key[:2])} as {key[2]}, "
+                f"rows per stage: {counted[key]} rejected in {' of '.join(key[:2])} as {key[2]}, "
                 f"but rejects/ lists {seen.rejected[key]}. Build the set again."
             )
     for source, count in seen.sources.items():
         if ends.get(source) != count:
             raise DatasetError(
-                f"ledger: ends with {ends.get(source, 'no')} {source} rows, {count} are in data/. Build the set again."
+                f"rows per stage: the last stage has {ends.get(source, 'no')} {source} rows, {count} are in data/. Build the set again."
             )
 
 

@@ -40,7 +40,7 @@ def test_a_tag_that_names_this_very_content_is_done_already(hub, gv_data, tmp_pa
     code, printed, said = gv_data(*push)
     assert code == 0, said
     assert json.loads(printed) == first | {"changes": "nothing changed", "bytes": 0}
-    assert "it was there already" in said
+    assert "already on the Hub" in said
     write_set(tmp_path / "set", [*make_rows(), make_row(900)])
     code, _, said = gv_data(*push)
     assert (code, "v1.0.0 is taken by another content" in said) == (4, True), said

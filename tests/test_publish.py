@@ -170,7 +170,7 @@ def test_foreign_folders_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DatasetError, match=r"README.md.*Choose another --out"):
         publish.check_out(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="cannot be made"):
+    with pytest.raises(DatasetError, match="cannot be created"):
         publish.check_out(tmp_path / "file")
     publish.check_out(tmp_path / "new" / "folder")
 

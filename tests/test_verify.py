@@ -178,7 +178,7 @@ def test_a_preview_that_shows_other_clips_is_found(folder):
         ({"in": 8, "rejected": {"duplicate": 2}}, "rejects/ lists 1"),
         (
             {"in": 7, "rejected": {"too_long": 1}},
-            "0 rejected at prompt of synthetic as duplicate, but rejects/ lists 1",
+            "0 rejected in prompt of synthetic as duplicate, but rejects/ lists 1",
         ),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_ledger_that_does_not_add_up_is_found(folder, change, message):
 def test_rows_that_the_ledger_does_not_know_are_found(folder):
     replace_rows(folder, train_rows()[1:])
     edit_manifest(folder, rows={"train": 8, "validation": 1})
-    assert "ledger" in refusal(folder) or "preview" in refusal(folder)
+    assert "rows per stage" in refusal(folder) or "preview" in refusal(folder)
 
 
 @pytest.mark.parametrize(
