@@ -15,11 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from gigavideo_data import evaluation, hub_read, pipeline, recipe, rejudge, summary, terminal
+from gigavideo_data import evaluation, hub_read, pipeline, rejudge, summary, terminal
 from gigavideo_data.folder_read import Row, read_manifest, read_rows
 from gigavideo_data.manifest import Manifest
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Recipe
+from gigavideo_data.recipe import load as load_recipe
 from gigavideo_data.report import write_report
 
 STORE = Path("runs/store")
@@ -54,7 +55,7 @@ class Dataset:
 
 
 def build(
-    recipe_: str | Path | Recipe,
+    recipe: str | Path | Recipe,
     out: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
@@ -66,7 +67,7 @@ def build(
     """Build a dataset. Finished rows are in the store, so the same call resumes an interrupted build.
 
     Args:
-        recipe_: YAML file, name of a shipped recipe, or a `Recipe`.
+        recipe: YAML file, name of a shipped recipe, or a `Recipe`.
         out: folder of the dataset; by default runs/<name of the recipe>.
         overrides: changes such as "prompts.variants=2"; not with a `Recipe`.
         store: folder of finished rows of every stage, shared by all builds.
@@ -81,7 +82,7 @@ def build(
         DatasetError: `out` cannot take a dataset.
         HubError: a model of the recipe cannot be found on the Hub.
     """
-    resolved = recipe_ if isinstance(recipe_, Recipe) else recipe.load(str(recipe_), list(overrides))
+    resolved = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe), list(overrides))
     folder = Path(out or Path("runs") / resolved.name)
     with _progress(show_progress) as progress:
         pipeline.build(resolved, folder, Path(store), progress, retry_rejected=retry_rejected, with_latents=latents)
@@ -110,7 +111,7 @@ def load(name: str | Path, *, show_progress: bool = False) -> Dataset:
 
 def score(
     dataset: Dataset | str | Path,
-    recipe_: str | Path | Recipe,
+    recipe: str | Path | Recipe,
     out: str | Path,
     *,
     overrides: Sequence[str] = (),
@@ -121,7 +122,7 @@ def score(
 
     Args:
         dataset: a `Dataset`, or a name as for `load`.
-        recipe_: as for `build`; names the judge, and the writer of questions that are missing.
+        recipe: as for `build`; names the judge, and the writer of questions that are missing.
         out: folder of the result; may be that of the dataset.
         overrides: changes such as "judge.readout=text"; not with a `Recipe`.
         store: folder of finished rows of every stage, shared by all builds.
@@ -134,10 +135,10 @@ def score(
         RunError: another build uses the folder, or a worker failed.
     """
     source = _dataset(dataset)
-    if not isinstance(recipe_, Recipe):
-        recipe_ = recipe.load(str(recipe_), list(overrides), source.manifest["dimensions"])
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(str(recipe), list(overrides), source.manifest["dimensions"])
     with _progress(show_progress) as progress:
-        rejudge.rejudge(source.folder, recipe_, Path(out), Path(store), progress)
+        rejudge.rejudge(source.folder, recipe, Path(out), Path(store), progress)
     return Dataset(Path(out))
 
 

@@ -245,7 +245,8 @@ def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:
     for source, count in seen.sources.items():
         if ends.get(source) != count:
             raise DatasetError(
-                f"rows per stage: the last stage has {ends.get(source, 'no')} {source} rows, {count} are in data/. Build the set again."
+                f"rows per stage: the last stage has {ends.get(source, 'no')} {source} rows, {count} are in data/. "
+                "Build the set again."
             )
 
 
