@@ -23,6 +23,7 @@ from gigavideo_data.errors import RecipeError, RejectedError, RunError, run_and_
 if TYPE_CHECKING:
     from gigavideo_data.hub_repo import Repository
     from gigavideo_data.hub_write import Published
+    from gigavideo_data.progress import Progress
 
 app = typer.Typer(
     name="gv-data",
@@ -547,7 +548,7 @@ def _message(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _progress() -> Any:
+def _progress() -> Progress:
     """A progress display on stderr; see `progress.Progress`."""
     from gigavideo_data import terminal
     from gigavideo_data.progress import Progress

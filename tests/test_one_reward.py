@@ -58,7 +58,7 @@ def test_page_card_and_trainer_count_the_same_rewards(folder: Path, tmp_path: Pa
         assert sum(trained[name]["dropped"].values()) == each["scored"] - above
         assert {key: each[key] for key in manifest[name]} == pytest.approx(manifest[name])
         assert f"| {each['scored']} | 0 | {each['mean']:.3f} |" in card
-    assert re.search(r"column `reward` is a row's score on the dimension that its prompt was written for", card)
+    assert re.search(r"column `reward` is the score on the dimension that the prompt was written for", card)
 
 
 def test_the_trainer_warns_of_dimensions_whose_judge_check_failed(folder: Path, tmp_path: Path) -> None:
