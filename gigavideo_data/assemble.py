@@ -8,6 +8,7 @@ from typing import Any
 from gigavideo_data import pixels
 from gigavideo_data.atomic import Blob
 from gigavideo_data.hashing import seed_of
+from gigavideo_data.manifest import RewardSummary
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.rewards import CAPTIONS, mean_sem, reward_group, row_outcome
 from gigavideo_data.row import Row
@@ -119,7 +120,7 @@ def questions(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, dict[str, Any]]:
+def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
     """Statistics of the column `reward`: of the rows written for each dimension, and under CAPTIONS of the twins.
 
     Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
@@ -128,7 +129,7 @@ def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> d
     return {name: _reward_summary(rows, name) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
 
 
-def _reward_summary(rows: list[dict[str, Any]], group: str) -> dict[str, Any]:
+def _reward_summary(rows: list[dict[str, Any]], group: str) -> RewardSummary:
     mine = [row["reward"] for row in rows if reward_group(row) == group]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}

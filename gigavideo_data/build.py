@@ -16,9 +16,8 @@ from gigavideo_data import assemble, latents, report, steps
 from gigavideo_data.engines import check_subjects, generator_engine
 from gigavideo_data.generators.models import vae_of
 from gigavideo_data.hashing import canonical
-from gigavideo_data.hub_write import Ahead
 from gigavideo_data.progress import Progress
-from gigavideo_data.publish import commonest, write_dataset
+from gigavideo_data.publish import Uploader, commonest, write_dataset
 from gigavideo_data.recipe import Generator, Recipe
 from gigavideo_data.row import Row
 from gigavideo_data.row_counts import check_rejected
@@ -44,7 +43,7 @@ def build(
     progress: Progress,
     *,
     retry_rejected: bool = False,
-    ahead: Ahead | None = None,
+    uploader: Uploader | None = None,
     with_latents: bool = False,
 ) -> BuildResult:
     """Build a dataset.
@@ -55,7 +54,7 @@ def build(
         store_root: folder of the store; any number of builds at a time.
         progress: where to show it.
         retry_rejected: process rows again that earlier builds rejected.
-        ahead: gets each shard as soon as it is closed.
+        uploader: gets each shard as soon as it is closed.
         with_latents: whether the dataset holds the final latents of its generated videos. No row depends on it.
 
     Raises:
@@ -67,10 +66,10 @@ def build(
     """
     check_subjects(recipe)
     with open_run(recipe, out, store_root, progress, retry_rejected=retry_rejected) as context:
-        return _build(context, out, ahead, with_latents=with_latents)
+        return _build(context, out, uploader, with_latents=with_latents)
 
 
-def _build(context: RunContext, out: Path, ahead: Ahead | None, *, with_latents: bool) -> BuildResult:
+def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_latents: bool) -> BuildResult:
     recipe, runner, counts, began = context.recipe, context.runner, context.counts, time.monotonic()
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     evaluation = [row for row in asked if row.source == "eval"]
@@ -96,7 +95,7 @@ def _build(context: RunContext, out: Path, ahead: Ahead | None, *, with_latents:
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     shipped = _latents(context, generated, rows) if with_latents else []
     rejects = [dict(each) for each in counts.rejects]
-    write_dataset(out, rows, prompts, rejects, manifest, cost, runner.progress, ahead, shipped)
+    write_dataset(out, rows, prompts, rejects, manifest, cost, runner.progress, uploader, shipped)
     report.write_report(out)
     check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
     return BuildResult(len(rows), len(rejects), commonest(rejects), out, cost)

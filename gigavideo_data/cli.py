@@ -1,35 +1,35 @@
-"""The command line `gv-data`: stdout carries data only (with --json), everything said to people goes to stderr.
+"""The command line `gv-data`.
 
     gv-data build --recipe quickstart
 
-Exit codes: 0 ok, 1 failure, 2 usage or recipe, 3 more rejected than the recipe allows, 4 Hub, 130 interrupted. Every
-import that costs time is inside the command that needs it, so that --help is instant.
+Results go to stdout: tables on a terminal, one line per row in a pipe, JSON with --json. Progress, messages and
+warnings go to stderr. Exit codes: 0 ok, 1 failure, 2 usage or recipe, 3 more rows rejected than the recipe allows,
+4 Hub, 130 interrupted. Slow imports are inside the commands that need them, so that --help is fast.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gigavideo_data.errors import RecipeError, RejectedError, RunError, run_and_exit
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from gigavideo_data.hub_repo import Place
+    from gigavideo_data.hub_repo import Repository
     from gigavideo_data.hub_write import Published
+    from gigavideo_data.progress import Progress
 
 app = typer.Typer(
     name="gv-data",
-    help="From a video model's weakness to a reward-annotated dataset that mends it.",
-    epilog="First look, on any machine: gv-data build --recipe quickstart",
+    epilog="Example: gv-data build --recipe quickstart",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # rich help would load a Markdown parser: twice the time
     pretty_exceptions_enable=False,
 )
@@ -55,7 +55,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         metavar="RECIPE",
-        help="A YAML file, or the name of a shipped recipe (see `gv-data recipes`).",
+        help="YAML file, or name of a shipped recipe (see `gv-data recipes`).",
         autocompletion=_complete_recipe,
     ),
 ]
@@ -63,7 +63,7 @@ Dimensions = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,...",
-        help="The dimensions to improve (see `gv-data dimensions`).  [default: those of the recipe]",
+        help="Dimensions to improve (see `gv-data dimensions`).  [default: those of the recipe]",
         autocompletion=_complete_dimensions,
     ),
 ]
@@ -71,458 +71,541 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, such as prompts.variants=2."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
-Tag = Annotated[str | None, typer.Option(metavar="vX.Y.Z", help="Its version.  [default: the next one]")]
-Private = Annotated[bool, typer.Option("--private", help="Make the repository private, if it has to be made.")]
-Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder, or owner/name[@version] on the Hub.")]
+StoreFolder = Annotated[Path, typer.Option(help="Folder of finished rows of every stage, shared by all builds.")]
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Folder of a dataset, or owner/name[@version] on the Hub.")
+]
+InPlace = Annotated[bool, typer.Option("--in-place", help="Replace DATASET by the result.")]
+Push = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish the result as this dataset on the Hub.")]
+Tag = Annotated[
+    str | None, typer.Option(metavar="vX.Y.Z", help="Version of the published dataset.  [default: the next version]")
+]
+Private = Annotated[bool, typer.Option("--private", help="Create a missing repository as private.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as one JSON object on stdout.")]
 
 
 def main() -> None:
-    """Run the command line, and end with the exit code of what went wrong, if anything."""
-    run_and_exit(app)
+    """Run the command line and exit with its exit code."""
+    run_and_exit(partial(app, standalone_mode=False))
 
 
-@app.command()
+def _print_version(requested: bool) -> None:
+    if requested:
+        from importlib.metadata import version
+
+        print(f"gigavideo {version('gigavideo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Build, check, score and publish datasets of generated videos with rewards, and evaluate tuned models."""
+    del version
+
+
+@app.command(epilog="Example: gv-data build --recipe quickstart --set prompts.per_dimension=4")
 def build(
     recipe: RecipeName,
-    out: Annotated[Path | None, typer.Option(help="The dataset's folder.  [default: runs/<recipe name>]")] = None,
-    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the dataset.  [default: runs/<name of the recipe>]")
+    ] = None,
+    store: StoreFolder = Path("runs/store"),
     dimensions: Dimensions = None,
     overrides: Overrides = None,
-    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try given-up rows again.")] = False,
-    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish it on the Hub when done.")] = None,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Try rows again that earlier builds rejected after all attempts.")
+    ] = False,
+    push: Push = None,
     tag: Tag = None,
     private: Private = False,
-    latents: Annotated[bool, typer.Option("--latents", help="With the final latents of its generated videos.")] = False,
+    latents: Annotated[
+        bool, typer.Option("--latents", help="Store the final latents of generated videos in the dataset too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a dataset: prompts, videos, scores, and a page to look at. Interrupted, the same command goes on."""
+    """Build a dataset with prompts, videos, rewards and a report.
+
+    The same command resumes an interrupted build.
+    """
     from gigavideo_data.recipe_loading import load
 
     resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
     out = out or Path("runs") / resolved.name
 
-    from gigavideo_data import inspect
+    from gigavideo_data import summary, terminal
     from gigavideo_data.progress import Progress
     from gigavideo_data.publish import check_out
 
-    check_out(out)  # a folder that cannot take the set fails before the slow imports
-    place = ahead = None
+    check_out(out)  # before the slow imports
+    repo = uploader = None
     if push:
         from gigavideo_data import hub_write
 
-        place = hub_write.preflight(push, private=private, tag=tag, out=out)
-        ahead = hub_write.Ahead(place)
+        repo = hub_write.preflight(push, private=private, tag=tag, out=out)
+        uploader = hub_write.BackgroundUploader(repo)
 
     from gigavideo_data.build import build as build_dataset
 
-    console = _console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
+    console = terminal.console(stderr=True)
+    _stop_on_sigterm()
     try:
         with Progress(console) as progress:
             result = build_dataset(
-                resolved, out, store, progress, retry_rejected=retry_rejected, ahead=ahead, with_latents=latents
+                resolved, out, store, progress, retry_rejected=retry_rejected, uploader=uploader, with_latents=latents
             )
     except KeyboardInterrupt:
-        _say(console, "interrupted; finished work is kept, and the same command goes on from there")
+        _message("interrupted; finished work is kept, and the same command resumes the build")
         raise
     except RejectedError:
-        inspect.show(inspect.facts(out), console)  # the set is written all the same, and says what was rejected
+        summary.show(summary.summarize(out), console)  # the dataset is complete, with all its rejects
         raise
-    inspect.show(inspect.facts(out), console)
+    summary.show(summary.summarize(out), console)
     report = out / "report.html"
     for line in result.reasons:
-        _say(console, f"rejected: {line}")
-    _say(console, f"{result.rows} rows, {result.rejected} rejected, in {out}; look at {report}")
+        _message(f"rejected: {line}")
+    _message(f"{result.rows} rows, {result.rejected} rejected, in {out}; the report is {report}")
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
-    if place:
-        facts |= _push(out, place, tag, console, verified=True, with_latents=latents)
-    _data(facts, as_json)
+    if repo:
+        facts |= _push(out, repo, tag, verified=True, with_latents=latents)
+    _print_json(facts, as_json)
 
 
-@app.command("push")
-def push_(
-    dataset: Folder,
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset on the Hub; made if missing.")],
+@app.command(epilog="Example: gv-data push runs/quickstart owner/name")
+def push(
+    dataset: Dataset,
+    repo: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub, which is created if it is missing.")
+    ],
     tag: Tag = None,
     private: Private = False,
-    model: Annotated[bool, typer.Option("--model", help="The folder is a model that gv-train wrote.")] = False,
-    scores_only: Annotated[bool, typer.Option("--scores-only", help="Without the generated videos.")] = False,
+    model: Annotated[
+        bool, typer.Option("--model", help="Publish a model: DATASET is the folder `model` of a gv-train run.")
+    ] = False,
+    scores_only: Annotated[
+        bool,
+        typer.Option("--scores-only", help="Withhold the generated videos; gv-data remake restores them."),
+    ] = False,
     latents: Annotated[
-        bool, typer.Option("--latents", help="With their latents, as later versions then have.")
+        bool, typer.Option("--latents", help="Upload the latents too, in this version and in all later ones.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish a dataset on the Hub as one commit with a version. Interrupted, the same command goes on."""
-    from gigavideo_data import hub_write
-    from gigavideo_data.progress import Progress
+    """Publish a dataset or model on the Hub as one commit.
 
-    console = _console()
+    A dataset gets a version. The same command resumes an interrupted upload.
+    """
     if model and scores_only:
         raise RecipeError("push: --model and --scores-only exclude each other; give one")
     if latents and (model or scores_only):
-        raise RecipeError("push: --latents goes with generated videos, not with --model or --scores-only; leave it out")
+        raise RecipeError("push: --latents cannot be combined with --model or --scores-only; leave it out")
+
+    from gigavideo_data import hub_write
+
     if model:
-        with Progress(console) as progress:
-            done = hub_write.push_model(dataset, repo, progress, private=private, tag=tag)
-        _say(console, f"published {_told(done)}")
-        _data(_facts(done), as_json)
+        with _progress() as progress:
+            published = hub_write.push_model(dataset, repo, progress, private=private, tag=tag)
+        _print_json(_published(published), as_json)
         return
-    place = hub_write.preflight(repo, private=private, tag=tag)
+    found = hub_write.preflight(repo, private=private, tag=tag)
+    folder = _existing(dataset)
     if not scores_only:
-        _data(_push(_existing(dataset), place, tag, console, with_latents=latents), as_json)
+        _print_json(_push(folder, found, tag, with_latents=latents), as_json)
         return
 
     from gigavideo_data.remake import withhold
 
     with TemporaryDirectory() as scratch:
-        folder = _existing(dataset)
-        with Progress(console) as progress:
+        with _progress() as progress:
             withhold(folder, Path(scratch), progress)
-        _data(_push(Path(scratch), place, tag, console, verified=True), as_json)
+        _print_json(_push(Path(scratch), found, tag, verified=True), as_json)
 
 
-def _push(
-    dataset: Path,
-    place: Place,
-    tag: str | None,
-    console: Console,
-    *,
-    verified: bool = False,
-    with_latents: bool = False,
-) -> dict[str, Any]:
-    from gigavideo_data import hub_write
-    from gigavideo_data.progress import Progress
-
-    with Progress(console) as progress:
-        done = hub_write.push(dataset, place, progress, tag, verified=verified, with_latents=with_latents)
-    _say(console, f"published {_told(done)}")
-    _say(console, f'    load_dataset("{done.repo}", revision="{done.tag}")')
-    return _facts(done)
-
-
-def _told(done: Published) -> str:
-    sent = f"{done.num_bytes / 1e6:.1f} MB sent" if done.num_bytes else "it was there already"
-    return f"{done.repo}{f'@{done.tag}' if done.tag else ''} ({done.changes}; {sent}), commit {done.sha}"
-
-
-def _facts(done: Published) -> dict[str, Any]:
-    return {"repo": done.repo, "tag": done.tag, "sha": done.sha, "changes": done.changes, "bytes": done.num_bytes}
-
-
-@app.command()
+@app.command(epilog="Example: gv-data plan --recipe physics")
 def plan(
     recipe: RecipeName,
-    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
+    store: StoreFolder = Path("runs/store"),
     dimensions: Dimensions = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a build would make, what the store has of it, and what the rest may cost. Touches nothing."""
+    """Show the rows that a build needs, and what they cost.
+
+    Nothing is built. Rows that are in the store already cost nothing.
+    """
     from gigavideo_data.recipe_loading import load
 
     resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
 
     from gigavideo_data import plan as planning
+    from gigavideo_data import terminal
     from gigavideo_data.store import Store
 
     facts = planning.plan(resolved, Store(store))
     if not as_json:
-        planning.show(facts, _console())
-    _data(facts, as_json)
+        planning.show(facts, terminal.console())
+    _print_json(facts, as_json)
 
 
-@app.command()
-def doctor(
-    store: Annotated[Path, typer.Option(help="Where finished work would lie.")] = Path("runs/store"),
-    as_json: Json = False,
-) -> None:
-    """Say what this machine can run, and what is missing for the rest."""
-    from gigavideo_data import doctor as looking
+@app.command(epilog="Example: gv-data doctor")
+def doctor(store: StoreFolder = Path("runs/store"), as_json: Json = False) -> None:
+    """Show what this machine can run, and what is missing."""
+    from gigavideo_data import doctor as checks
+    from gigavideo_data import terminal
 
-    findings = looking.examine(store)
+    findings = checks.examine(store)
     if not as_json:
-        looking.show(findings, _console())
-    _data(findings, as_json)
-    if not looking.healthy(findings):
+        checks.show(findings, terminal.console())
+    _print_json(findings, as_json)
+    if not checks.healthy(findings):
         raise RunError("something that every build needs is broken; the table says what to do")
 
 
-@app.command("inspect")
-def inspect_(dataset: Folder, as_json: Json = False) -> None:
-    """Show what a dataset holds: ledger, rewards, judge check."""
-    from gigavideo_data import inspect
+@app.command(epilog="Example: gv-data inspect runs/quickstart")
+def inspect(dataset: Dataset, as_json: Json = False) -> None:
+    """Show rows per stage, rewards and judge check of a dataset."""
+    from gigavideo_data import summary, terminal
 
-    facts = inspect.facts(_existing(dataset))
+    facts = summary.summarize(_existing(dataset))
     if not as_json:
-        inspect.show(facts, _console())
-    _data(facts, as_json)
+        summary.show(facts, terminal.console())
+    _print_json(facts, as_json)
 
 
-@app.command()
-def verify(dataset: Folder, as_json: Json = False) -> None:
-    """Check a dataset: sums, contract, ledger, and every clip decoded."""
-    from gigavideo_data.progress import Progress
+@app.command(epilog="Example: gv-data verify owner/name@v1.0.0")
+def verify(dataset: Dataset, as_json: Json = False) -> None:
+    """Check files, values and videos of a dataset.
+
+    Every frame of every video is decoded.
+    """
     from gigavideo_data.verify import verify_folder
 
     folder = _existing(dataset)
-    with Progress(_console()) as progress:
+    with _progress() as progress:
         verified = verify_folder(folder, progress)
-    _say(_console(), f"ok: {dataset} ({', '.join(f'{name} {rows}' for name, rows in verified.rows.items())})")
-    _data({"rows": verified.rows}, as_json)
+    _message(f"ok: {dataset} ({', '.join(f'{name} {rows}' for name, rows in verified.rows.items())})")
+    _print_json({"rows": verified.rows}, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: gv-data report runs/quickstart --eval runs/eval/quickstart")
 def report(
-    dataset: Folder,
-    out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the folder, or here]")] = None,
+    dataset: Dataset,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.  [default: report.html in the folder of DATASET, or here]")
+    ] = None,
     evaluation: Annotated[
-        Path | None, typer.Option("--eval", help="A folder of gv-data eval: adds base and tuned side by side.")
+        Path | None, typer.Option("--eval", help="Folder written by gv-data eval, which adds base and tuned model.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the page to look at: one HTML file that needs no server."""
+    """Write the HTML report of a dataset.
+
+    It is one file that needs no server and no network.
+    """
     from gigavideo_data.report import write_report
 
     if not dataset.is_dir():
-        out = out or Path("report.html")  # what was fetched is left as it is
+        out = out or Path("report.html")  # the Hub cache is not changed
     page = write_report(_existing(dataset), out, evaluation)
-    _say(_console(), f"look at {page}")
-    _data({"report": page}, as_json)
+    _message(f"the report is {page}")
+    _print_json({"report": page}, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: gv-data score runs/quickstart --recipe ./other-judge.yaml --out runs/scored")
 def score(
-    dataset: Folder,
-    recompute: Annotated[bool, typer.Option("--recompute", help="New rewards from the stored answers.")] = False,
-    min_mass: Annotated[float | None, typer.Option(help="Instead of the recipe's judge.min_mass.")] = None,
-    combine: Annotated[
-        list[str] | None, typer.Option(metavar="DIMENSION=RULE", help="Instead of its own rule.")
+    dataset: Dataset,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="Path or name of the recipe that names the judge.", show_default=False),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Ask the judge that this recipe names.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change it there.")] = None,
-    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
-    out: Annotated[Path | None, typer.Option(help="Write the result as a dataset of its own.")] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Write it over DATASET.")] = False,
-    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish the result on the Hub.")] = None,
+    overrides: Overrides = None,
+    store: StoreFolder = Path("runs/store"),
+    out: Annotated[Path | None, typer.Option(help="Folder of a new dataset with the result.")] = None,
+    in_place: InPlace = False,
+    push: Push = None,
+    tag: Tag = None,
+    private: Private = False,
+    recompute: Annotated[bool, typer.Option("--recompute", hidden=True)] = False,
+    as_json: Json = False,
+) -> None:
+    """Score the videos of a dataset again by another judge.
+
+    The recipe names the judge; ids, videos and questions stay. For other rules without a judge, see gv-data rescore.
+    """
+    if recompute:
+        raise RecipeError(f"score: --recompute is a command of its own now: gv-data rescore {dataset}")
+    if recipe is None:
+        raise RecipeError("score: --recipe is missing; it names the judge. `gv-data rescore` uses the stored answers")
+    written = _destination("score", dataset, out, in_place=in_place)
+    if written is None:
+        raise RecipeError("score: say where to write the result: --out DIR or --in-place")
+    repo = _preflight(push, tag, written, private=private)
+
+    from gigavideo_data.folder_read import read_manifest
+    from gigavideo_data.recipe_loading import load
+    from gigavideo_data.rejudge import rejudge
+
+    folder = _existing(dataset)
+    resolved = load(recipe, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
+    _stop_on_sigterm()
+    with _progress() as progress:
+        facts = rejudge(folder, resolved, written, store, progress)
+    rejected = facts["fell"]
+    _message(f"{facts['judged']} of {facts['rows']} rows judged, {rejected} rejected, in {written}")
+    if repo:
+        facts |= _push(written, repo, tag, verified=True)
+    _print_json(facts, as_json)
+
+
+@app.command(epilog="Example: gv-data rescore runs/quickstart --combine mechanics=mean --min-mass 0.6")
+def rescore(
+    dataset: Dataset,
+    min_mass: Annotated[
+        float | None, typer.Option(help="Least P(yes) + P(no) of an answer.  [default: judge.min_mass of the recipe]")
+    ] = None,
+    combine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIMENSION=RULE", help="Combine the answers on a dimension by mean, all (minimum), gate or prefix."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of a new dataset with the result.  [default: only show it]")
+    ] = None,
+    in_place: InPlace = False,
+    push: Push = None,
     tag: Tag = None,
     private: Private = False,
     as_json: Json = False,
 ) -> None:
-    """Reward a dataset's videos anew: by other rules, without asking any judge, or by another judge."""
-    if recompute == bool(recipe):
-        raise RecipeError(
-            "score: say what to do; --recompute makes new rewards from the stored answers, --recipe R asks its judge"
-        )
-    if out and in_place:
-        raise RecipeError("score: --out and --in-place exclude each other; give one")
-    if in_place and not dataset.is_dir():
-        raise RecipeError(f"score: {dataset} is no folder here; --out writes the result as a dataset of its own")
-    written = dataset if in_place else out
-    if written is None and (recipe or push):
-        raise RecipeError("score: say where the result is to be written: --out DIR or --in-place")
-    if recipe and (combine or min_mass is not None):
-        raise RecipeError("score: --min-mass and --combine go with --recompute; a recipe has its own judge.min_mass")
+    """Compute the rewards of a dataset again from stored answers.
+
+    No judge runs. For another judge, see gv-data score.
+    """
     rules = dict(_pair(text, "--combine", "mechanics=mean") for text in combine or [])
-    place = None
-    if push:
-        from gigavideo_data import hub_write
+    written = _destination("rescore", dataset, out, in_place=in_place)
+    if push and written is None:
+        raise RecipeError("rescore: --push needs --out DIR or --in-place")
+    repo = _preflight(push, tag, written, private=private)
 
-        place = hub_write.preflight(push, private=private, tag=tag, out=written)
+    from gigavideo_data import rescore as rescoring
+    from gigavideo_data import terminal
 
-    console, folder = _console(), _existing(dataset)
-    if recipe and written:
-        facts = _rejudge(folder, recipe, overrides or [], written, store, console)
-    else:
-        from gigavideo_data import rescore
-
-        facts = rescore.recompute(folder, written, min_mass=min_mass, combine=rules)
-        if not as_json:
-            rescore.show(facts, console)
-    _say(console, f"written to {written}" if written else "nothing written; --out DIR or --in-place does")
-    if place and written:
-        facts |= _push(written, place, tag, console, verified=True)
-    _data(facts, as_json)
+    facts = rescoring.recompute(_existing(dataset), written, min_mass=min_mass, combine=rules)
+    if not as_json:
+        rescoring.show(facts, terminal.console())
+    _message(f"written to {written}" if written else "nothing written; --out DIR or --in-place writes the result")
+    if repo and written:
+        facts |= _push(written, repo, tag, verified=True)
+    _print_json(facts, as_json)
 
 
-def _rejudge(
-    folder: Path, recipe: str, overrides: list[str], out: Path, store: Path, console: Console
-) -> dict[str, Any]:
-    from gigavideo_data.folder_read import read_manifest
-    from gigavideo_data.progress import Progress
-    from gigavideo_data.recipe_loading import load
-    from gigavideo_data.rejudge import rejudge
-
-    resolved = load(recipe, overrides, dataset_dimensions=read_manifest(folder)["dimensions"])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Progress(console) as progress:
-        facts = rejudge(folder, resolved, out, store, progress)
-    _say(console, f"{facts['judged']} of {facts['rows']} rows judged, {facts['fell']} fell; look at {out}/report.html")
-    return facts
-
-
-@app.command()
+@app.command(epilog="Example: gv-data remake owner/name@v1.0.0 --out runs/remade --model Wan2.1=models/Wan2.1")
 def remake(
-    dataset: Folder,
-    out: Annotated[Path, typer.Option(help="The folder of the dataset with its videos.")],
-    models: Annotated[list[str] | None, typer.Option("--model", metavar="NAME=FOLDER", help="Where it lies.")] = None,
-    store: Annotated[Path, typer.Option(help="Finished work, shared by all builds.")] = Path("runs/store"),
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Of scale or limits.")] = None,
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="Folder of the dataset with its videos.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME=FOLDER", help="Local folder of a model or adapter of the dataset."),
+    ] = None,
+    store: StoreFolder = Path("runs/store"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of scale or limits, as limits.replicas=2."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the withheld videos of a dataset again. Interrupted, the same command goes on."""
+    """Generate the withheld videos of a dataset again.
+
+    The same command resumes an interrupted run.
+    """
     folders = dict(_pair(text, "--model", "Wan2.1=models/Wan2.1") for text in models or [])
-    folder, console = _existing(dataset), _console()
+    folder = _existing(dataset)
 
     from gigavideo_data.folder_read import read_manifest
-    from gigavideo_data.progress import Progress
     from gigavideo_data.recipe_loading import load
-    from gigavideo_data.remake import remake as make_again
+    from gigavideo_data.remake import remake as generate_again
 
     recipe = load(None, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Progress(console) as progress:
-        facts = make_again(folder, out, folders, recipe, store, progress)
-    _say(console, f"{facts['made']} videos made again, {facts['others']} of them others, {facts['fell']} fell; {out}")
-    _data(facts, as_json)
+    _stop_on_sigterm()
+    with _progress() as progress:
+        facts = generate_again(folder, out, folders, recipe, store, progress)
+    made, differ, rejected = facts["made"], facts["others"], facts["fell"]
+    _message(f"{made} videos generated again, {differ} of them differ from the original, {rejected} rejected, in {out}")
+    _print_json(facts, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: gv-data merge runs/physics owner/name@v1.0.0 --out runs/merged")
 def merge(
-    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET...", help="Folders, or names on the Hub.")],
-    out: Annotated[Path, typer.Option(help="The joined dataset's folder.")],
+    datasets: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATASET...", help="Folders, or owner/name[@version] on the Hub."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the merged dataset.")],
     as_json: Json = False,
 ) -> None:
-    """Join datasets of one target model: equal rows once, and nothing that another one holds back."""
+    """Merge datasets for one target model.
+
+    Duplicates, and prompts that one of the datasets holds out for evaluation, are rejected.
+    """
     if len(datasets) < 2:
         raise RecipeError("merge: name at least two datasets")
 
     from gigavideo_data import merge as merging
 
-    told = merging.merge([_existing(dataset) for dataset in datasets], out)
-    fell = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in told["fell"].items())
-    _say(_console(), f"{told['rows']} rows in {out}; fell: {fell or 'none'}")
-    _data(told, as_json)
+    facts = merging.merge([_existing(dataset) for dataset in datasets], out)
+    rejected = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in facts["fell"].items())
+    _message(f"{facts['rows']} rows in {out}; rejected: {rejected or 'none'}")
+    _print_json(facts, as_json)
 
 
-@app.command("eval")
-def eval_(
-    tuned: Annotated[str, typer.Option(help="The tuned model's folder, or the base if there is an --adapter.")],
-    prompts: Annotated[Path, typer.Option(help="A dataset with held-out prompts, or a Parquet file of them.")],
+@app.command("eval", epilog="Example: gv-data eval --tuned runs/train/quickstart/model --prompts runs/quickstart")
+def evaluate(
+    tuned: Annotated[
+        str, typer.Option(metavar="MODEL", help="Folder or Hub id of the tuned model; with --adapter, of its base.")
+    ],
+    prompts: Annotated[
+        Path, typer.Option(metavar="DATASET", help="Dataset with held-out prompts, or a Parquet file of them.")
+    ],
     base: Annotated[
         str | None,
-        typer.Option(help="Compared with: name, Hub id[@commit] or folder.  [default: the dataset's target model]"),
+        typer.Option(
+            metavar="MODEL",
+            help="Name, folder or Hub id[@commit] of the model to compare with.  [default: the dataset's target model]",
+        ),
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="A LoRA on top of the tuned model.")] = None,
-    split: Annotated[str, typer.Option(help="dev to choose settings by, test for the final word.")] = "test",
+    adapter: Annotated[Path | None, typer.Option(help="Folder of a LoRA that is loaded into the tuned model.")] = None,
+    split: Annotated[
+        Literal["dev", "test"],
+        typer.Option(help="Split of held-out prompts: dev to choose settings, test to report."),
+    ] = "test",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Sample or judge otherwise.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of generators, judge, specialists or scale."),
     ] = None,
     judge_endpoint: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Base URL of a judge behind an endpoint, with its key in GIGAVIDEO_JUDGE_API_KEY."
+            help="Base URL of a judge behind an HTTP endpoint; its key is in GIGAVIDEO_JUDGE_API_KEY."
             "  [default: GIGAVIDEO_JUDGE_ENDPOINT]",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="[default: runs/eval/<tuned>]")] = None,
-    store: Annotated[Path, typer.Option(help="Finished work, shared with all builds.")] = Path("runs/store"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the result.  [default: runs/eval/<tuned model>]")] = None,
+    store: StoreFolder = Path("runs/store"),
     as_json: Json = False,
 ) -> None:
-    """Compare a tuned model with its base: same prompts, same seeds, every dimension."""
-    from gigavideo_data import evaluate, evaluate_models, evaluate_output, evaluate_setting
-    from gigavideo_data.progress import Progress
+    """Compare a tuned model with its base on held-out prompts.
+
+    Both generate videos with the same seeds; every dimension that has prompts is compared.
+    """
+    from gigavideo_data import evaluate_models, evaluate_output, evaluate_setting, terminal
+    from gigavideo_data.evaluate import evaluate as run_evaluation
 
     prompts = prompts if prompts.is_file() else _existing(prompts)
-    console = _console()
     setting = evaluate_setting.read_setting(prompts, split, overrides or [], judge_endpoint=judge_endpoint)
     first, second = evaluate_models.candidates(base, tuned, adapter, setting)
     if note := evaluate_models.base_note(first, second):
-        _say(console, note)
+        _message(note)
     out = out or Path("runs/eval") / (adapter.name if adapter else second.name)
-    with Progress(console) as progress:
-        facts = evaluate.evaluate(first, second, setting, out, store, progress)
+    with _progress() as progress:
+        facts = run_evaluation(first, second, setting, out, store, progress)
     if not as_json:
-        evaluate_output.show(facts, console)
+        evaluate_output.show(facts, terminal.console())
     evaluate_output.write_scores(adapter or Path(tuned), facts)
-    _say(console, f"written to {out / 'eval.json'}")
+    _message(f"written to {out / 'eval.json'}")
     if prompts.is_dir():
         from gigavideo_data.report import write_report
 
-        _say(console, f"look at {write_report(prompts, out / 'report.html', out)}")
-    _data(facts, as_json)
+        _message(f"the report is {write_report(prompts, out / 'report.html', out)}")
+    _print_json(facts, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: gv-data recipes")
 def recipes(as_json: Json = False) -> None:
-    """List the recipes that come with the project."""
+    """List the shipped recipes."""
     from gigavideo_data.recipe_loading import description, shipped
 
     rows = [{"name": name, "about": description(path), "path": str(path)} for name, path in shipped().items()]
     if not as_json:
-        _table(("name", "about"), rows)
-    _data(rows, as_json)
+        _print_table([[row["name"], row["about"]] for row in rows], "name", "description")
+    _print_json(rows, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: gv-data dimensions mechanics")
 def dimensions(
-    name: Annotated[str | None, typer.Argument(help="One dimension, in full.")] = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument(help="Name of one dimension, to show its whole definition.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the weaknesses a recipe can name, or show one."""
+    """List the dimensions of video quality, or show one of them."""
     from gigavideo_data.dimensions import catalogue
 
     shown = [catalogue.load_dimension(each).model_dump(mode="json") for each in ([name] if name else catalogue.names())]
     if not as_json and name:
-        _table(("field", "text"), [{"field": field, "text": _lines(text)} for field, text in shown[0].items()])
+        _print_table([[field, _lines(value)] for field, value in shown[0].items()], "field", "value")
     elif not as_json:
-        _table(("name", "group", "combine", "example"), [{**each, "example": each["seeds"][0]} for each in shown])
-    _data(shown[0] if name else shown, as_json)
+        rows = [[each["name"], each["group"], each["combine"], each["seeds"][0]] for each in shown]
+        _print_table(rows, "name", "group", "combine", "example")
+    _print_json(shown[0] if name else shown, as_json)
 
 
-def _console() -> Console:
-    """A console for people: stderr, and never a markup reader, since prompts are anybody's text."""
-    from rich.console import Console
-
-    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True)
-
-
-def _table(columns: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "name")  # a name cut in two is no name
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    _console().print(table)
-
-
-def _data(facts: Any, as_json: bool) -> None:
+def _print_json(facts: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
+def _print_table(rows: list[list[str]], *columns: str) -> None:
+    from gigavideo_data import terminal
+
+    table = terminal.table("", *columns)
+    for row in rows:
+        terminal.add(table, *row)
+    terminal.console().print(table)
+
+
+def _message(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _progress() -> Progress:
+    """A progress display on stderr; see `progress.Progress`."""
+    from gigavideo_data import terminal
+    from gigavideo_data.progress import Progress
+
+    return Progress(terminal.console(stderr=True))
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
 def _existing(dataset: Path) -> Path:
-    """A dataset's folder: as it is named, or fetched from the Hub into the client's cache."""
+    """The folder of a dataset: a local one, or downloaded into the Hub cache."""
     if dataset.is_dir():
         return dataset
 
     from gigavideo_data import hub_read
-    from gigavideo_data.progress import Progress
 
     if folder := hub_read.local_folder(str(dataset)):
         return folder
-    console = _console()
     version = hub_read.resolve(str(dataset))
-    with Progress(console) as progress:
+    with _progress() as progress:
         folder = hub_read.fetch(version, progress)
-    _say(console, f"{version}, commit {version.sha}")
+    _message(f"{version}, commit {version.sha}")
     return folder
+
+
+def _destination(command: str, dataset: Path, out: Path | None, *, in_place: bool) -> Path | None:
+    if out and in_place:
+        raise RecipeError(f"{command}: --out and --in-place exclude each other; give one")
+    if in_place and not dataset.is_dir():
+        raise RecipeError(f"{command}: {dataset} is no local folder; --out writes the result as a new dataset")
+    return dataset if in_place else out
 
 
 def _split(names: str | None) -> list[str] | None:
@@ -538,3 +621,40 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
 
 def _lines(value: Any) -> str:
     return "\n".join(value) if isinstance(value, list) else str(value)
+
+
+def _stop_on_sigterm() -> None:
+    """Stop as cleanly as on Ctrl-C when a machine is pre-empted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+def _preflight(push: str | None, tag: str | None, out: Path | None, *, private: bool) -> Repository | None:
+    if push is None:
+        return None
+
+    from gigavideo_data import hub_write
+
+    return hub_write.preflight(push, private=private, tag=tag, out=out)
+
+
+def _push(
+    dataset: Path, repo: Repository, tag: str | None, *, verified: bool = False, with_latents: bool = False
+) -> dict[str, Any]:
+    from gigavideo_data import hub_write
+
+    with _progress() as progress:
+        published = hub_write.push(dataset, repo, progress, tag, verified=verified, with_latents=with_latents)
+    facts = _published(published)
+    _message(f'    load_dataset("{published.repo}", revision="{published.tag}")')
+    return facts
+
+
+def _published(done: Published) -> dict[str, Any]:
+    """Report what was published; returns the same as JSON-able facts."""
+    name = f"{done.repo}@{done.tag}" if done.tag else done.repo
+    sent = f"{done.num_bytes / 1e6:.1f} MB uploaded" if done.num_bytes else "already on the Hub"
+    _message(f"published {name} ({done.changes}; {sent}), commit {done.sha}")
+    return {"repo": done.repo, "tag": done.tag, "sha": done.sha, "changes": done.changes, "bytes": done.num_bytes}

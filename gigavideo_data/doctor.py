@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from gigavideo_data import inspect, plugins, video
+from gigavideo_data import plugins, terminal, video
 from gigavideo_data.errors import DatasetError
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ def healthy(findings: list[dict[str, Any]]) -> bool:
 
 def show(findings: list[dict[str, Any]], console: Console) -> None:
     """Print the findings as a table."""
-    table = inspect.table("This machine", "what", "state", "found", "what to do")
+    table = terminal.table("This machine", "what", "state", "found", "what to do")
     for finding in findings:
-        inspect.add(table, *(finding[field] for field in ("name", "state", "detail", "next")))
+        terminal.add(table, *(finding[field] for field in ("name", "state", "detail", "next")))
     console.print(table)
 
 

@@ -4,8 +4,12 @@ Every class carries the exit code of the command line, so that no caller maps ty
 stay plain exceptions; a run writes their tracebacks to its log (see `run_log`).
 """
 
+from __future__ import annotations
+
+import json
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from gigavideo_data.reasons import Reason
 
@@ -71,13 +75,32 @@ class HubError(GigaVideoError):
 
 
 def run_and_exit(app: Callable[[], object]) -> None:
-    """Run a command line; an error is printed in one line on stderr and ends the process with its exit code."""
+    """Run a command line and exit with the exit code that it returns; an error is printed on stderr.
+
+    With `--json`, stdout gets it too: {"error": {"type": "DatasetError", "message": "...", "exit_code": 1}}.
+
+    Args:
+        app: a typer application with `standalone_mode=False`, so that it raises usage errors.
+    """
+    import typer
+
+    usage_error: Any = typer.BadParameter.__bases__[0]  # of the click that typer uses: its own copy or the package
     try:
-        app()
+        sys.exit(app())  # type: ignore[arg-type]  # an exit code, or None for 0
+    except usage_error as error:
+        error.show()
+        _fail("UsageError", error.format_message(), error.exit_code)
     except GigaVideoError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(type(error).__name__, str(error), error.exit_code)
     except OSError as error:
         path = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{path}; fix it, then run the same command again", file=sys.stderr)
-        sys.exit(1)
+        message = f"{error.strerror or error}{path}; fix it, then run the same command again"
+        print(f"error: {message}", file=sys.stderr)
+        _fail("OSError", message, 1)
+
+
+def _fail(kind: str, message: str, exit_code: int) -> NoReturn:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": {"type": kind, "message": message, "exit_code": exit_code}}, ensure_ascii=False))
+    sys.exit(exit_code)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gigavideo_data import inspect, paired, pixels
+from gigavideo_data import paired, pixels, terminal
 from gigavideo_data.atomic import write_durably
 
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around the comparison in the model card of gv-train
@@ -31,7 +31,12 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
     for line in facts["comparisons"]:
         interval = "–" if line["low"] is None else f"{line['low']:+z.3f} to {line['high']:+z.3f}"
         change = "–" if line["difference"] is None else f"{line['difference']:+z.3f}"
-        cells = (inspect.words(line["dimension"]), inspect.number(line["base"]), inspect.number(line["tuned"]), change)
+        cells = (
+            terminal.words(line["dimension"]),
+            terminal.number(line["base"]),
+            terminal.number(line["tuned"]),
+            change,
+        )
         lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} | {line['verdict']} |")
     lines += ["", paired.correction_note(facts["comparisons"])]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
@@ -43,15 +48,14 @@ def show(facts: dict[str, Any], console: Console) -> None:
     base = facts["base"]["name"] + (f" at {commit[:12]}" if commit else "")
     title = f"{facts['tuned']['name']} against {base}, split {facts['split']}"
     columns = ("dimension", ">base", ">tuned", ">diff.", ">95 % interval", ">both", "verdict")
-    table = inspect.table(title, *columns)
-    table.columns[-1].no_wrap, table.padding = True, (0, 1, 0, 0)  # so that no word is broken in 80 columns
+    table = terminal.table(title, *columns)
     for line in facts["comparisons"]:
         low, high = line["low"], line["high"]
-        inspect.add(
+        terminal.add(
             table,
-            inspect.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
-            inspect.number(line["base"]),
-            inspect.number(line["tuned"]),
+            terminal.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
+            terminal.number(line["base"]),
+            terminal.number(line["tuned"]),
             "-" if line["difference"] is None else f"{line['difference']:+z.2f}",
             "-" if low is None else f"{low:+z.2f} .. {high:+z.2f}",
             f"{line['both']}/{line['videos']}",
@@ -65,7 +69,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
             shares = (
                 f"{line['base_scorable']:.0%} of the base's videos, {line['tuned_scorable']:.0%} of the tuned one's"
             )
-            console.print(f"{inspect.words(line['dimension'])}: could be scored {shares}")
+            console.print(f"{terminal.words(line['dimension'])}: could be scored {shares}")
     if facts["judge_note"]:
         console.print(facts["judge_note"])
     for name, counts in facts["pixels"].items():

@@ -17,11 +17,13 @@ from gigavideo_data import eval_reward
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.eval_reward import own_questions
 from gigavideo_data.folder_read import read_manifest, read_rows
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.panel import Panel
 from gigavideo_data.recipe import Generator, Judge, Scale, Specialists
 from gigavideo_data.rewards import rules_of
-from gigavideo_data.schema import EVAL_PROMPTS, check_table
+from gigavideo_data.schema import EVAL_PROMPTS
 from gigavideo_data.stages import Record
+from gigavideo_data.table_check import check_table
 from gigavideo_data.typed_yaml import Document, override, validate
 
 ENDPOINT_VARIABLE = "GIGAVIDEO_JUDGE_ENDPOINT"  # base URL of a judge with the backend http
@@ -47,7 +49,7 @@ class Setting:
     specialists: Specialists
     judges_of_training: frozenset[str]
     scale: Scale
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
     combine: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -112,7 +114,7 @@ def read_setting(
     )
 
 
-def _read_prompts(source: Path, manifest: dict[str, Any] | None, split: str) -> list[dict[str, Any]]:
+def _read_prompts(source: Path, manifest: Manifest | None, split: str) -> list[dict[str, Any]]:
     """The evaluation prompts of one split, each with its own questions.
 
     Raises:
@@ -139,7 +141,7 @@ def _read_prompts(source: Path, manifest: dict[str, Any] | None, split: str) -> 
     return rows
 
 
-def _document(source: Path, manifest: dict[str, Any] | None, overrides: Sequence[str]) -> Document:
+def _document(source: Path, manifest: Manifest | None, overrides: Sequence[str]) -> Document:
     """The settings of a dataset's recipe, with the rules of its rewards, and the overrides on top."""
     recipe = manifest["recipe"] if manifest else {}
     data = {key: recipe[key] for key in EvalConfig.model_fields if key in recipe and key != "scale"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def canonical(value: Any, *, ascii_only: bool = False) -> bytes:
     return text.encode()
 
 
-def pretty_json(value: dict[str, Any]) -> str:
+def pretty_json(value: Mapping[str, Any]) -> str:
     """The JSON text of a value for people: sorted keys, indented, with a newline at the end."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 

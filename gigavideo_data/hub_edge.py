@@ -1,7 +1,7 @@
-"""Calls to the Hub: what may pass is tried again with a deadline, and what it refuses is told in words.
+"""Calls to the Hub with retries, a deadline and readable errors.
 
-The client itself retries uploads and downloads, but neither commits, tags nor the making of a repository. It waits for
-ever for most answers.
+huggingface_hub retries uploads and downloads, but not commits, tags or the creation of a repository, and for most
+requests it sets no timeout.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gigavideo_data.errors import GigaVideoError, HubError
 
-# For which a question, the reading of a file, and a call that changes something, is tried again.
+# Retry deadlines in seconds: of a query, of reading a file, of a call that changes the repository.
 ASK_S, READ_S, DEADLINE_S = 20.0, 60.0, 300.0
-SILENCE_S = {"GET": 20.0, "HEAD": 20.0}  # after which a request that nobody answers is given up
-LONG_SILENCE_S = 100.0  # the same of one that changes something
-RETRIED = (408, 429, 500, 502, 503, 504)
+READ_TIMEOUT_S = {"GET": 20.0, "HEAD": 20.0}  # of one request, by its method
+WRITE_TIMEOUT_S = 100.0  # of a request with any other method
+RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 WAITS_S = (1, 2, 4, 8, 16, 30)
-XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet reports a status in its text alone
-# Of a disk; waiting does not help.
-OF_THIS_MACHINE = {
+XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")  # hf_xet gives a status only in its message
+# Errors of this machine's disk: a retry does not help.
+LOCAL_ERRNOS = {
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "EMFILE")
 }
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def patiently(
+def with_retries(
     what: str,
     call: Callable[..., Result],
     *args: Any,
@@ -44,92 +44,92 @@ def patiently(
     writes: bool = False,
     **kwargs: Any,
 ) -> Result:
-    """Call the Hub; what may pass is tried again until the deadline.
+    """Call the Hub and retry transient errors until the deadline.
 
     Args:
-        what: begins the message of an error.
-        call: a function of the client.
-        args: its arguments.
-        deadline_s: seconds after which it is not tried again.
-        writes: whether it changes a repository, so that a refusal names the right that is missing.
-        kwargs: its arguments.
+        what: start of the error message.
+        call: a function of huggingface_hub.
+        args: positional arguments of `call`.
+        deadline_s: no retry starts later than this many seconds after the first call.
+        writes: whether the call changes a repository; an error then names write access as the missing permission.
+        kwargs: keyword arguments of `call`.
 
     Raises:
-        HubError: it refused, or could not be reached in time; the client's own error is its cause.
-        OSError: this machine's disk refused.
+        HubError: the Hub refused the call, or could not be reached in time; its cause is the client's error.
+        OSError: an error of this machine's disk.
     """
     from huggingface_hub.errors import LocalTokenNotFoundError
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()  # one of ours for all files, instead of the client's for each
+    disable_progress_bars()  # we show one bar for all files, the client one for each
     began = time.monotonic()
     for wait_s in _waits():
         try:
-            _bound_silence()
+            _set_timeouts()
             return call(*args, **kwargs)
         except (GigaVideoError, LocalTokenNotFoundError):
             raise
         except Exception as error:  # the network edge
-            if isinstance(error, OSError) and error.errno in OF_THIS_MACHINE:
+            if isinstance(error, OSError) and error.errno in LOCAL_ERRNOS:
                 raise
-            if not may_pass(error):
+            if not is_transient(error):
                 raise HubError(f"{what}: {refusal(error, writes=writes)}") from error
             if time.monotonic() - began + wait_s > deadline_s:
                 raise HubError(
                     f"{what}: the Hub did not answer for {deadline_s:.0f} s ({type(error).__name__}{_host(error)}). "
-                    "Run the same command again: what is done is kept."
+                    "Run the same command again; finished work is kept."
                 ) from error
-            time.sleep(_asked_to_wait(error) or wait_s)
-    raise AssertionError("waits without end")
+            time.sleep(_retry_after(error) or wait_s)
+    raise AssertionError("_waits() never ends")
 
 
 def http_client() -> ModuleType:
-    """The HTTP library that huggingface_hub uses, and whose errors it lets pass: another one since its version 2."""
+    """The HTTP library whose exceptions huggingface_hub raises: httpx2 since version 2, httpx before."""
     from huggingface_hub import __version__
 
     return importlib.import_module("httpx" if __version__.startswith("1.") else "httpx2")
 
 
 def refusal(error: Exception, *, writes: bool = False) -> str:
-    """What an error of the client means, and what to do about it.
+    """Describe an error of huggingface_hub and what to do about it.
 
     Args:
-        error: as it was raised.
-        writes: whether the call was to change the repository.
+        error: the exception.
+        writes: whether the failed call changes the repository.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if _is_offline(error):
         return "offline (HF_HUB_OFFLINE), and not in this machine's cache, or damaged there; unset it once"
-    if may_pass(error):
+    if is_transient(error):
         return "the Hub does not answer"
-    status, answer = _answer(error)
-    said = " ".join(str(getattr(answer, "server_message", None) or answer).split())[:200]
+    status, answer = _response(error)
+    detail = " ".join(str(getattr(answer, "server_message", None) or answer).split())[:200]
     if status is None:
-        return f"{type(error).__name__}: {said}"
-    right = "write" if writes else "read"
+        return f"{type(error).__name__}: {detail}"
+    access = "write" if writes else "read"
     known = {
-        401: "the Hub does not accept the token; `hf auth login`, or set HF_TOKEN",
-        403: f"the token may not {right} there; use one with {right} access to this repository",
-        412: "somebody else committed meanwhile; look at it, then run the same command again",
+        401: "the Hub does not accept the token; run `hf auth login`, or set HF_TOKEN",
+        403: f"the token may not {access} there; use one with {access} access to this repository",
+        412: "somebody else committed meanwhile; check that commit, then run the same command again",
     }
     meaning = known.get(status, f"the Hub answered {status}")
     if isinstance(answer, GatedRepoError):
         meaning = (
-            "access is restricted; accept its terms on its page on the Hub, and use a token of that account with "
+            "access is restricted; accept the terms on the repository's page, and use a token of that account with "
             "read access"
         )
     elif isinstance(answer, RepositoryNotFoundError):
         meaning = "there is no such repository, or it is private and the token may not see it; check name and token"
     elif isinstance(answer, RevisionNotFoundError):
         meaning = "there is no such version, branch or commit"
-    return f"{meaning} ({said})"
+    return f"{meaning} ({detail})"
 
 
-def silent(error: HubError) -> bool:
-    """Whether `patiently` gave up because nobody answered, or could be asked: not a refusal."""
+def is_unreachable(error: HubError) -> bool:
+    """Whether `with_retries` failed because the Hub was offline or did not answer, not because it refused."""
     cause = error.__cause__
-    return isinstance(cause, Exception) and (_is_offline(cause) or may_pass(cause))
+    return isinstance(cause, Exception) and (_is_offline(cause) or is_transient(cause))
 
 
 def _is_offline(error: BaseException) -> bool:
@@ -138,13 +138,13 @@ def _is_offline(error: BaseException) -> bool:
     return any(isinstance(one, OfflineModeIsEnabled) for one in _chain(error))
 
 
-def may_pass(error: Exception) -> bool:
-    """Whether the same call may succeed later: nobody answered, or said that they are busy or broken."""
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed later: no answer, or an answer that the server is busy or failing."""
     from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError
 
-    status, _ = _answer(error)
+    status, _ = _response(error)
     if status is not None:
-        return status in RETRIED
+        return status in RETRIED_STATUS
     chain = list(_chain(error))
     if _is_offline(error) or any(isinstance(one, FileMetadataError | PermissionError) for one in chain):
         return False
@@ -153,8 +153,8 @@ def may_pass(error: Exception) -> bool:
     return any(isinstance(one, (http_client().TransportError, OSError)) for one in chain)
 
 
-def _answer(error: BaseException) -> tuple[int | None, BaseException]:
-    """The status that the Hub answered with, and the error that carries it; the client wraps some of them."""
+def _response(error: BaseException) -> tuple[int | None, BaseException]:
+    """The HTTP status of the Hub's answer and the exception in the chain that carries it; None without an answer."""
     for one in _chain(error):
         status: int | None = getattr(getattr(one, "response", None), "status_code", None)
         if status is None and (match := XET_STATUS.search(str(one))):
@@ -173,27 +173,27 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _host(error: BaseException) -> str:
-    """Who was asked, where the error says it: large files lie on other hosts than the Hub's own."""
+    """The host of the failed request, if the error names it: large files are on other hosts than the Hub itself."""
     for one in _chain(error):
-        with suppress(AttributeError, RuntimeError):  # httpx raises the latter where it is not known
+        with suppress(AttributeError, RuntimeError):  # httpx raises RuntimeError if the request is unknown
             return f" of {one.request.url.netloc.decode()}"  # type: ignore[attr-defined]
     return ""
 
 
-def _bound_silence() -> None:
-    """Have the client give up requests that nobody answers, where it sets no limit itself."""
+def _set_timeouts() -> None:
+    """Set a timeout on every request of huggingface_hub that has none."""
     from huggingface_hub import get_session
 
     session = get_session()
-    if _limit not in session.event_hooks["request"]:
-        session.event_hooks = session.event_hooks | {"request": [*session.event_hooks["request"], _limit]}
+    if _add_timeout not in session.event_hooks["request"]:
+        session.event_hooks = session.event_hooks | {"request": [*session.event_hooks["request"], _add_timeout]}
 
 
-def _limit(request: httpx2.Request) -> None:
-    limit_s = SILENCE_S.get(request.method, LONG_SILENCE_S)
+def _add_timeout(request: httpx2.Request) -> None:
+    timeout_s = READ_TIMEOUT_S.get(request.method, WRITE_TIMEOUT_S)
     given = request.extensions.get("timeout", {})
     request.extensions["timeout"] = {
-        name: limit_s if given.get(name) is None else given[name] for name in ("connect", "read", "write", "pool")
+        name: timeout_s if given.get(name) is None else given[name] for name in ("connect", "read", "write", "pool")
     }
 
 
@@ -203,7 +203,8 @@ def _waits() -> Iterator[float]:
         yield WAITS_S[-1]
 
 
-def _asked_to_wait(error: Exception) -> float:
-    headers = getattr(getattr(_answer(error)[1], "response", None), "headers", {})
+def _retry_after(error: Exception) -> float:
+    """The wait in seconds that the Hub requests, at most 60; 0 if it requests none."""
+    headers = getattr(getattr(_response(error)[1], "response", None), "headers", {})
     after = headers.get("Retry-After", "")
     return min(float(after), 60.0) if after.isdecimal() else 0.0

@@ -1,4 +1,4 @@
-"""Reading models from the Hub: which commit a name means now, and its files. What goes wrong there is a `HubError`."""
+"""Models on the Hub: resolve a name to a commit and download files. Failures raise `HubError`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from typing import Any
 
 from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.hashing import is_damaged
-from gigavideo_data.hub_edge import may_pass, refusal
+from gigavideo_data.hub_edge import is_transient, refusal
 
 ASK_S = 5.0
-HUB_ID = re.compile(r"(?!runs/)[\w.-]+/[\w.-]+")  # our commands write under runs/: a folder there may be missing
-# What a model is made of. Pickled weights are left on the Hub, and code is never fetched.
+HUB_ID = re.compile(r"(?!runs/)[\w.-]+/[\w.-]+")  # runs/ is where our commands write: a missing folder, not a Hub id
+# The files of a model that are downloaded. Pickled weights and code are never downloaded.
+CURVES = "curves.svg"  # in the folder of a tuned model: training curves, shown by its card
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 def commit_of(model: str, revision: str | None, file: str) -> str:
-    """The commit that a model's name and revision mean now; without a network, that of the copy on this machine.
+    """Resolve a model's name and revision to a commit; without a network, to the commit of the cached copy.
 
     Args:
         model: Hub id.
         revision: branch, tag or commit; None is the main branch.
-        file: any small file of the model, fetched on the way.
+        file: any small file of the model, which is downloaded to find the commit.
 
     Raises:
-        HubError: there is no such model or file, it may not be read, or nobody can be asked.
-        RecipeError: this is no name on the Hub.
+        HubError: the model or file does not exist, may not be read, or the Hub cannot be reached.
+        RecipeError: `model` is not a Hub id.
     """
     return file_of(model, revision, file).parents[file.count("/")].name
 
 
 def file_of(model: str, revision: str | None, file: str) -> Path:
-    """One file of a model, from the cache if it is there.
+    """Download one file of a model, unless it is in the cache.
 
     Raises:
         HubError: as `commit_of`.
@@ -45,16 +46,15 @@ def file_of(model: str, revision: str | None, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     _check_id(model)
-    here_alone = not _answers(model, revision, file)
-    where = {"revision": revision, "local_files_only": here_alone}
-    path = Path(_asked(f"{model}: {file}", hf_hub_download, model, file, **where))
-    return intact(path, partial(_again, model, path.parents[file.count("/")].name, file))
+    where = {"revision": revision, "local_files_only": not _hub_answers(model, revision, file)}
+    path = Path(_download(f"{model}: {file}", hf_hub_download, model, file, **where))
+    return intact(path, partial(_download_again, model, path.parents[file.count("/")].name, file))
 
 
 def folder_of(model: str, revision: str | None, parts: Iterable[str]) -> Path:
-    """A pipeline's own files: all that `MODEL_FILES` names in the folders of its parts, and what is JSON.
+    """Download a pipeline: `MODEL_FILES` in the folders of its parts, and every JSON file.
 
-    Weights beside those folders are of other programs: with LTX-Video they are many times the pipeline.
+    Weights beside those folders belong to other programs; with LTX-Video they are many times larger than the pipeline.
 
     Raises:
         HubError: as `commit_of`.
@@ -63,24 +63,24 @@ def folder_of(model: str, revision: str | None, parts: Iterable[str]) -> Path:
 
     _check_id(model)
     patterns = ["*.json", *(f"{part}/{file}" for part in parts for file in MODEL_FILES)]
-    folder = Path(_asked(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
+    folder = Path(_download(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        intact(path, partial(_again, model, folder.name, path.relative_to(folder).as_posix()))
+        intact(path, partial(_download_again, model, folder.name, path.relative_to(folder).as_posix()))
     return folder
 
 
-def _again(model: str, commit: str, file: str) -> Path:
+def _download_again(model: str, commit: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     what = f"{model}: {file}"
-    return Path(_asked(what, hf_hub_download, model, file, revision=commit, force_download=True))
+    return Path(_download(what, hf_hub_download, model, file, revision=commit, force_download=True))
 
 
 def intact(path: Path, fetch_again: Callable[[], Path]) -> Path:
-    """A file of the client's cache, fetched again if it is no longer what was downloaded.
+    """Return a file of the Hub cache; download it again if its content changed since the download.
 
     Raises:
-        HubError: it cannot be fetched again, or is damaged then too.
+        HubError: it cannot be downloaded again, or is still damaged.
     """
     if not is_damaged(path):
         return path
@@ -93,52 +93,53 @@ def intact(path: Path, fetch_again: Callable[[], Path]) -> Path:
     return path
 
 
-def _asked(what: str, call: Callable[..., str], *args: Any, **kwargs: Any) -> str:
+def _download(what: str, call: Callable[..., str], *args: Any, **kwargs: Any) -> str:
     try:
         return call(*args, **kwargs)
     except Exception as error:  # the network edge
-        said = f"{what} cannot be fetched from the Hub ({refusal(error)})"
-        raise HubError(f"{said}. Check name, network and HF_TOKEN, or give a folder") from error
+        raise HubError(
+            f"{what} cannot be fetched from the Hub ({refusal(error)}). Check name, network and HF_TOKEN, or give a "
+            "folder"
+        ) from error
 
 
 def _check_id(model: str) -> None:
     if not HUB_ID.fullmatch(model):
         raise RecipeError(
-            f"{model}: no such folder, and not a name on the Hub, which is owner/name; in a recipe, a folder is "
-            "written with a leading /, ./, ../ or ~"
+            f"{model}: no such folder, and not a Hub id (owner/name). In a recipe, a folder starts with /, ./, ../ or ~"
         )
 
 
 @dataclass
-class _Once:
-    """Whether anybody answered so far."""
+class _Reachability:
+    """Whether the Hub has failed to answer once."""
 
-    silent: bool = False
+    failed: bool = False
 
 
-_ONCE: ContextVar[_Once | None] = ContextVar("once", default=None)
+_REACHABILITY: ContextVar[_Reachability | None] = ContextVar("reachability", default=None)
 
 
 @contextmanager
 def asked_once() -> Iterator[None]:
-    """Within this block the Hub is asked once, for seconds; if nobody answers, only the cache is looked at."""
-    token = _ONCE.set(_Once())
+    """Within this block, stop asking the Hub after the first request without an answer, and use only the cache."""
+    token = _REACHABILITY.set(_Reachability())
     try:
         yield
     finally:
-        _ONCE.reset(token)
+        _REACHABILITY.reset(token)
 
 
-def _answers(model: str, revision: str | None, file: str) -> bool:
-    """Whether the Hub can be asked for a file; outside of `asked_once` the client finds out, and tries again."""
+def _hub_answers(model: str, revision: str | None, file: str) -> bool:
+    """Whether to ask the Hub for a file. Outside of `asked_once` always: huggingface_hub retries by itself."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    once = _ONCE.get()
-    if once is None:
+    hub = _REACHABILITY.get()
+    if hub is None:
         return True
-    if not once.silent:
+    if not hub.failed:
         try:
             get_hf_file_metadata(hf_hub_url(model, file, revision=revision), timeout=ASK_S)
-        except Exception as error:  # noqa: BLE001 - the network edge; a refusal is told by the call that follows
-            once.silent = may_pass(error)
-    return not once.silent
+        except Exception as error:  # noqa: BLE001 - the network edge; the download that follows reports a refusal
+            hub.failed = is_transient(error)
+    return not hub.failed

@@ -1,15 +1,15 @@
-"""Publish a complete folder on the Hub: a dataset as one version, or a tuned model.
+"""Publish a finished folder on the Hub: a dataset as one tagged version, or a tuned model.
 
-    preflight -> large files ahead -> one commit on the parent that was seen -> remote tree compared -> tag
+    preflight -> upload large files -> one commit on the known parent -> compare the remote files -> tag
 
-Every step can be run again; see `hub_repo`. A version's name follows from what changed since the last one.
+Every step can be repeated; see `hub_repo`. The next version follows from what changed since the last one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -21,14 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gigavideo_data import hub_read, hub_repo, versions
-from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, versions_told
+from gigavideo_data.card import CARD_TAG, OnHub, card_text, version_line, version_lines
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import read_manifest
-from gigavideo_data.generators.models import CURVES
 from gigavideo_data.hashing import canonical, pretty_json
 from gigavideo_data.hub_edge import ASK_S
+from gigavideo_data.hub_models import CURVES
 from gigavideo_data.hub_read import Version
-from gigavideo_data.hub_repo import Local, Place
+from gigavideo_data.hub_repo import Files, Local, Repository
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import FILE_NAME, LATENTS_FOLDER, ROW_SCHEMA
 from gigavideo_data.verify import verify_folder
@@ -36,13 +37,12 @@ from gigavideo_data.versions import Changes
 
 COLUMNS = [name for name in ROW_SCHEMA.names if name not in versions.PROVENANCE]
 MODEL_TAG = "gigavideo"  # in the card of a model that gv-train wrote
-# What a model is made of; pickles, code and whatever else lies in the folder stay here.
-MODEL_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")
+MODEL_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")  # no pickles, no code
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a push came to; a model has a commit, and a tag only if one was asked for."""
+    """The result of a push. A model has a tag only if one was requested."""
 
     repo: str
     tag: str | None
@@ -51,65 +51,76 @@ class Published:
     num_bytes: int  # of the files that the Hub did not have
 
 
-def preflight(repo: str, *, private: bool = False, tag: str | None = None, out: Path | None = None) -> Place:
-    """Find out whether a dataset can be pushed there; see `hub_repo.preflight`.
+def preflight(repo: str, *, private: bool = False, tag: str | None = None, out: Path | None = None) -> Repository:
+    """Check that a dataset can be pushed; see `hub_repo.preflight`.
 
     Args:
         repo: owner/name.
-        private: whether it is to be made private, if it has to be made.
-        tag: version that is asked for.
-        out: where the set is still to be written. A tag that is there is refused then, unless a set of its recipe lies
-            in this folder already: that one may be the very same, which `push` finds out.
+        private: create a missing repository as private.
+        tag: requested version.
+        out: folder of a dataset that is still to be written. An existing tag is refused then, unless the folder holds
+            a dataset of the same recipe: it may have the same content, which `push` checks.
 
     Raises:
         HubError: see `hub_repo.preflight`, or the tag is taken.
     """
-    place = hub_repo.preflight(repo, card_tag=CARD_TAG, private=private, tag=tag)
-    if out and tag and tag in place.tags:
-        here = read_manifest(out)["recipe_hash"] if (out / "manifest.json").is_file() else None
-        if here is None or here != _manifest_at(place, place.tags[tag]).get("recipe_hash"):
-            raise hub_repo.taken(place, tag)
-    return place
+    found = hub_repo.preflight(repo, card_tag=CARD_TAG, private=private, tag=tag)
+    if out and tag and tag in found.tags:
+        local = read_manifest(out)["recipe_hash"] if (out / "manifest.json").is_file() else None
+        if local is None or local != _manifest_at(found, found.tags[tag]).get("recipe_hash"):
+            raise hub_repo.tag_taken(found, tag)
+    return found
 
 
-class Ahead:
-    """Sends the files of a set while others are still written and checked.
+class BackgroundUploader:
+    """Uploads files of a dataset in a thread while others are still written; a `publish.Uploader`.
 
-    They belong to no version until a commit names them. What fails here is sent again by `push`, which then tells.
+    No version contains them until a commit names them. After a failure nothing more is uploaded here: `push` uploads
+    the rest and reports the error.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._files: Queue[tuple[str, Path]] = Queue()
-        self._thread = Thread(target=self._work, daemon=True)  # a build that fails does not wait for it
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._queue: Queue[tuple[str, Path]] = Queue()
+        self._thread = Thread(target=self._run, daemon=True)  # a failed build does not wait for it
         self._failed = False
 
-    def send(self, name: str, path: Path) -> None:
-        """Have a finished file sent."""
+    def upload(self, name: str, path: Path) -> None:
+        """Queue a finished file."""
         if not self._thread.is_alive():
             self._thread.start()
-        self._files.put((name, path))
+        self._queue.put((name, path))
 
     def wait(self) -> None:
-        """Until all is sent, or failed: the files may be moved then."""
-        self._files.join()
+        """Wait until every queued file is uploaded or has failed; the files may be moved then."""
+        self._queue.join()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            name, path = self._files.get()
+            name, path = self._queue.get()
             try:
                 if not self._failed:
-                    hub_repo.made(self._place)
-                    hub_repo.send(self._place, name, Local(path), deadline_s=ASK_S)
-            except Exception:  # noqa: BLE001 - the network edge: `push` sends the rest, and tells
+                    hub_repo.ensure_repo(self._repo)
+                    hub_repo.upload(self._repo, name, Local(path), deadline_s=ASK_S)
+            except Exception:  # noqa: BLE001 - the network edge: `push` uploads the rest and reports the error
                 self._failed = True
             finally:
-                self._files.task_done()
+                self._queue.task_done()
+
+
+@dataclass(frozen=True)
+class _Previous:
+    """The newest version of a dataset before a push."""
+
+    tag: str
+    sha: str
+    manifest: dict[str, Any]
+    card: str
 
 
 def push(
     folder: Path,
-    place: Place,
+    repo: Repository,
     progress: Progress,
     tag: str | None = None,
     *,
@@ -119,91 +130,105 @@ def push(
     """Publish a dataset.
 
     Args:
-        folder: a complete dataset.
-        place: as `preflight` found it.
-        progress: shows what is verified, and megabytes.
-        tag: version; None is the next one, by what changed since the newest. One that names this very content is left
-            as it is.
-        verified: it was, just now.
-        with_latents: whether those that the folder holds go along, which can be larger than the clips. They do in any
-            case where the newest version has some.
+        folder: a finished dataset.
+        repo: as `preflight` found it.
+        progress: shows the verification and uploaded megabytes.
+        tag: version; None is the next one, by what changed since the newest. An existing version with the same content
+            is left as it is.
+        verified: the folder was verified just now.
+        with_latents: upload the latents of the folder, which can be larger than the videos. They are uploaded in any
+            case if the newest version has latents.
 
     Raises:
-        DatasetError: the folder is not whole.
+        DatasetError: the folder is not valid.
         HubError: the Hub refused, somebody else committed meanwhile, or the tag is taken.
     """
-    if tag and tag in place.tags:
-        return _published_as(folder, place, tag, with_latents=with_latents)
+    if tag and tag in repo.tags:
+        return _existing_version(folder, repo, tag, with_latents=with_latents)
     if not verified:
         verify_folder(folder, progress)
+    head, previous = hub_repo.ensure_repo(repo), _previous(repo)
     manifest = read_manifest(folder)
-    head, last = hub_repo.made(place), versions.newest(place.tags)
-    with_latents = with_latents or bool(last and _latents(_manifest_at(place, place.tags[last])))
-    stay = set() if with_latents else _latents(manifest)
-    manifest["files"] = {name: file for name, file in manifest["files"].items() if name not in stay}
-    if stay:
-        progress.note("its latents stay on this machine; gv-data push --latents sends them too")
-    earlier = _versions_at(place, place.tags[last]) if last else ()
-    data = {name: Local(folder / name) for name in (*manifest["files"], "cost.json")}
+    if not (with_latents or (previous and _latents(previous.manifest))) and _latents(manifest):
+        manifest = _without_latents(manifest)
+        progress.note("latents are not uploaded; gv-data push --latents uploads them too")
     with TemporaryDirectory() as scratch:
-
-        def files(on_hub: OnHub) -> hub_repo.Files:
-            texts = {"README.md": card_text(manifest, on_hub), "manifest.json": pretty_json(manifest)}
-            for name, text in texts.items():
-                (Path(scratch) / name).write_text(text, encoding="utf-8", newline="\n")
-            return data | {name: Local(Path(scratch) / name) for name in texts}
-
-        told = files(OnHub(place.repo, last or "", earlier))
-        del told["cost.json"]  # what a build took; it is another one each time, of the same set
-        if last and not hub_repo.differing(place, place.tags[last], told):
-            if tag:
-                raise HubError(f"{place.repo}: nothing changed since {last}, so {tag} is not made; leave --tag out")
-            return Published(place.repo, last, place.tags[last], "nothing changed", 0)
-        if last:
-            _check_same_kind(place, last, manifest)
-        before = _rows_at(place, place.tags[last], folder, manifest) if last else {}
-        found = versions.changes(before, _row_sums(folder, manifest))
-        tag = tag or versions.proposed(place.tags, found)
-        ours = files(OnHub(place.repo, tag, (version_line(tag, str(found)), *earlier)))
-        sha, num_bytes = hub_repo.commit(place, head, ours, _older(place, head), _message(manifest, found), progress)
-        hub_repo.tagged(place, tag, sha, str(found))
-    return Published(place.repo, tag, sha, str(found), num_bytes)
+        files = {name: Local(folder / name) for name in manifest["files"]}
+        files["manifest.json"] = _text_file(Path(scratch) / "manifest.json", pretty_json(manifest))
+        if previous:
+            if _is_published(repo, previous, manifest, files):
+                if tag:
+                    raise HubError(
+                        f"{repo.name}: nothing changed since {previous.tag}, so {tag} is not created; leave --tag out"
+                    )
+                return Published(repo.name, previous.tag, previous.sha, "nothing changed", 0)
+            _check_same_kind(repo, previous, manifest)
+        changes = versions.changes(_rows_of(repo, previous, folder, manifest), _row_hashes(folder, manifest))
+        tag = tag or versions.next_version(repo.tags, changes)
+        lines = (version_line(tag, str(changes)), *(version_lines(previous.card) if previous else ()))
+        card = card_text(manifest, OnHub(repo.name, tag, lines))
+        files["README.md"] = _text_file(Path(scratch) / "README.md", card)
+        files["cost.json"] = Local(folder / "cost.json")
+        obsolete = filter(FILE_NAME.fullmatch, _manifest_at(repo, head)["files"])
+        sha, num_bytes = hub_repo.commit(repo, head, files, obsolete, _message(manifest, changes), progress)
+        hub_repo.create_tag(repo, tag, sha, str(changes))
+    return Published(repo.name, tag, sha, str(changes), num_bytes)
 
 
-def _published_as(folder: Path, place: Place, tag: str, *, with_latents: bool) -> Published:
-    """A version that is there already and holds what the folder does: manifest and files, whatever its card says.
+def _text_file(path: Path, text: str) -> Local:
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return Local(path)
+
+
+def _previous(repo: Repository) -> _Previous | None:
+    tag = versions.newest(repo.tags)
+    if tag is None:
+        return None
+    sha = repo.tags[tag]
+    card = hub_repo.file_at(repo, sha, "README.md")
+    return _Previous(tag, sha, _manifest_at(repo, sha), card.read_text("utf-8") if card else "")
+
+
+def _is_published(repo: Repository, previous: _Previous, manifest: Manifest, files: Files) -> bool:
+    """Whether the newest version has this content and card. cost.json is not compared: it differs between runs."""
+    card = card_text(manifest, OnHub(repo.name, previous.tag, version_lines(previous.card)))
+    return card == previous.card and not hub_repo.changed_files(repo, previous.sha, files)
+
+
+def _existing_version(folder: Path, repo: Repository, tag: str, *, with_latents: bool) -> Published:
+    """Accept an existing version whose manifest and files equal those of the folder, whatever its card says.
 
     Raises:
-        HubError: it holds something else.
+        HubError: it holds other content.
     """
-    manifest, sha = read_manifest(folder), place.tags[tag]
-    there = _manifest_at(place, sha)
-    if not with_latents and not _latents(there):
-        manifest["files"] = {name: file for name, file in manifest["files"].items() if name not in _latents(manifest)}
+    manifest, sha = read_manifest(folder), repo.tags[tag]
+    remote = _manifest_at(repo, sha)
+    if not with_latents and not _latents(remote):
+        manifest = _without_latents(manifest)
     files = {name: Local(folder / name) for name in manifest["files"]}
-    if manifest != there or hub_repo.differing(place, sha, files):
-        raise hub_repo.taken(place, tag)
-    return Published(place.repo, tag, sha, "nothing changed", 0)
+    if manifest != remote or hub_repo.changed_files(repo, sha, files):
+        raise hub_repo.tag_taken(repo, tag)
+    return Published(repo.name, tag, sha, "nothing changed", 0)
 
 
-def _check_same_kind(place: Place, last: str, manifest: dict[str, Any]) -> None:
-    """Versions of one set all hold their videos, or all withhold them: the newest is what a name means.
+def _check_same_kind(repo: Repository, previous: _Previous, manifest: Manifest) -> None:
+    """All versions of a dataset hold their videos, or all withhold them: a name without a version is the newest one.
 
     Raises:
-        HubError: this one is otherwise.
+        HubError: the new version differs from the previous one in this.
     """
-    withheld = _manifest_at(place, place.tags[last]).get("withheld", False)
+    withheld = previous.manifest.get("withheld", False)
     if withheld != manifest.get("withheld", False):
-        told = (
-            "withholds its videos, and this set has them" if withheld else "has its videos, and this set withholds them"
+        old, new = ("withholds", "contains") if withheld else ("contains", "withholds")
+        raise HubError(
+            f"{repo.name}: {previous.tag} {old} its videos, and this dataset {new} them; choose another name"
         )
-        raise HubError(f"{place.repo}: {last} {told}; choose another name")
 
 
 def push_model(
     folder: Path, repo: str, progress: Progress, *, private: bool = False, tag: str | None = None
 ) -> Published:
-    """Publish a model that gv-train wrote: weights as safetensors, configurations and its card.
+    """Publish a model that gv-train wrote: weights as safetensors, configuration and card.
 
     Raises:
         DatasetError: the folder is no model of gv-train.
@@ -211,83 +236,79 @@ def push_model(
     """
     card = folder / "README.md"
     if not card.is_file() or MODEL_TAG not in card.read_text("utf-8") or not (folder / "gigavideo.json").is_file():
-        raise DatasetError(f"{folder}: no model that gv-train wrote; it is the folder `model` of a run")
+        raise DatasetError(f"{folder}: no model that gv-train wrote; give the folder `model` of a training run")
     paths = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_ENDINGS or path == folder / CURVES)
-    paths = [path for path in paths if not path.is_symlink()]
-    files = {path.relative_to(folder).as_posix(): Local(path) for path in paths if path.is_file()}
-    place = hub_repo.preflight(repo, kind="model", card_tag=MODEL_TAG, private=private, tag=tag)
-    if tag and tag in place.tags:
-        if hub_repo.differing(place, place.tags[tag], files):
-            raise hub_repo.taken(place, tag)
-        return Published(repo, tag, place.tags[tag], "nothing changed", 0)
-    head = hub_repo.made(place)
+    paths = [path for path in paths if path.is_file() and not path.is_symlink()]
+    files = {path.relative_to(folder).as_posix(): Local(path) for path in paths}
+    found = hub_repo.preflight(repo, kind="model", card_tag=MODEL_TAG, private=private, tag=tag)
+    if tag and tag in found.tags:
+        if hub_repo.changed_files(found, found.tags[tag], files):
+            raise hub_repo.tag_taken(found, tag)
+        return Published(repo, tag, found.tags[tag], "nothing changed", 0)
+    head = hub_repo.ensure_repo(found)
     message = f"{folder.resolve().parent.name}: tuned model", ""
-    sha, num_bytes = hub_repo.commit(place, head, files, (), message, progress)
+    sha, num_bytes = hub_repo.commit(found, head, files, (), message, progress)
     if tag:
-        hub_repo.tagged(place, tag, sha, "")
+        hub_repo.create_tag(found, tag, sha, "")
     return Published(repo, tag, sha, "a new commit" if num_bytes else "nothing changed", num_bytes)
 
 
 # --- what changed ----------------------------------------------------------------------------------------------------
 
 
-def _row_sums(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    """A sum of each row's values, by id."""
-    sums: dict[str, str] = {}
-    for name in _shards(manifest):
-        sums |= _sums_of(pq.read_table(folder / name, columns=COLUMNS))
-    return sums
+def _row_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """A hash of each row's values, by row id."""
+    hashes: dict[str, str] = {}
+    for name in _shards(manifest["files"]):
+        hashes |= _hashes_of(pq.read_table(folder / name, columns=COLUMNS))
+    return hashes
 
 
-def _rows_at(place: Place, sha: str, folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    """The same of a published version: of its shards only columns without clips are read, and equal ones not at all."""
-    where = f"{place.repo}@{sha[:8]}"
-    old = _manifest_at(place, sha)
-    here = {file["sha256"]: name for name, file in manifest["files"].items()}
-    sums: dict[str, str] = {}
-    for name in _shards(old):
+def _rows_of(repo: Repository, previous: _Previous | None, folder: Path, manifest: Manifest) -> dict[str, str]:
+    """The same of the previous version. Of its shards, columns without videos are read; equal ones are read locally."""
+    if previous is None:
+        return {}
+    version = Version(repo.name, previous.sha[:8], previous.sha)
+    local = {file["sha256"]: name for name, file in manifest["files"].items()}
+    hashes: dict[str, str] = {}
+    for name in _shards(previous.manifest["files"]):
         if not FILE_NAME.fullmatch(name):
-            raise HubError(f"{where}: its manifest names a file {name!r}; this is no set of ours")
-        same = here.get(old["files"][name]["sha256"])
-        if same:
-            sums |= _sums_of(pq.read_table(folder / same, columns=COLUMNS))
-            continue
-        sums |= _sums_of(hub_read.read_columns(Version(place.repo, sha[:8], sha), name, COLUMNS))
-    return sums
+            raise HubError(f"{version}: its manifest lists a file {name!r}; gigavideo did not write this dataset")
+        if same := local.get(previous.manifest["files"][name]["sha256"]):
+            hashes |= _hashes_of(pq.read_table(folder / same, columns=COLUMNS))
+        else:
+            hashes |= _hashes_of(hub_read.read_columns(version, name, COLUMNS))
+    return hashes
 
 
-def _manifest_at(place: Place, sha: str) -> dict[str, Any]:
-    path = hub_repo.file_at(place, sha, "manifest.json")
+def _manifest_at(repo: Repository, sha: str) -> dict[str, Any]:
+    """The manifest of a commit, not validated; one without files if there is none."""
+    path = hub_repo.file_at(repo, sha, "manifest.json")
     manifest: dict[str, Any] = json.loads(path.read_text("utf-8")) if path else {"files": {}}
     return manifest
 
 
-def _latents(manifest: dict[str, Any]) -> set[str]:
+def _latents(manifest: Mapping[str, Any]) -> set[str]:
     return {name for name in manifest["files"] if name.startswith(f"{LATENTS_FOLDER}/")}
 
 
-def _versions_at(place: Place, sha: str) -> tuple[str, ...]:
-    card = hub_repo.file_at(place, sha, "README.md")
-    return versions_told(card.read_text("utf-8")) if card else ()
+def _without_latents(manifest: Manifest) -> Manifest:
+    latents = _latents(manifest)
+    return {**manifest, "files": {name: file for name, file in manifest["files"].items() if name not in latents}}
 
 
-def _older(place: Place, sha: str) -> Iterable[str]:
-    """Files that an older version of ours put there."""
-    return filter(FILE_NAME.fullmatch, _manifest_at(place, sha)["files"])
+def _shards(files: Iterable[str]) -> list[str]:
+    return sorted(name for name in files if name.startswith("data/"))
 
 
-def _shards(manifest: dict[str, Any]) -> list[str]:
-    return sorted(name for name in manifest["files"] if name.startswith("data/"))
-
-
-def _sums_of(table: pa.Table) -> dict[str, str]:
+def _hashes_of(table: pa.Table) -> dict[str, str]:
     rows = (row for batch in table.to_batches(256) for row in batch.to_pylist())
     return {row["id"]: hashlib.sha256(canonical(row)).hexdigest() for row in rows}
 
 
-def _message(manifest: dict[str, Any], found: Changes) -> tuple[str, str]:
+def _message(manifest: Manifest, changes: Changes) -> tuple[str, str]:
+    """Title and description of the commit."""
     rows = sum(manifest["rows"].values())
     facts = {"recipe_hash": manifest["recipe_hash"], "rows": manifest["rows"], "format": manifest["format"]}
-    return f"{manifest['name']}: {rows} rows, recipe {manifest['recipe_hash']} ({found})", json.dumps(
-        facts, sort_keys=True
-    )
+    title = f"{manifest['name']}: {rows} rows, recipe {manifest['recipe_hash']} ({changes})"
+    return title, json.dumps(facts, sort_keys=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gigavideo_data.dimensions.catalogue import load_dimension
+from gigavideo_data.judge_verdict import JudgeCheck
 from gigavideo_data.rewards import auc, score
 from gigavideo_data.row import Question, Row
 
@@ -49,13 +50,11 @@ def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: in
 
 def summary(
     trials: list[Trial], records: list[dict[str, Any]], dimensions: Sequence[str], min_mass: float
-) -> list[dict[str, Any]]:
+) -> list[JudgeCheck]:
     """Compute the statistics of the judge's answers.
 
     Returns:
-        One dict per dimension: videos, auc_foreign (generated clips), yes_bias (mean P(yes) over questions and their
-        negations, minus 0.5), inconsistency (mean |P(yes) + P(yes to the negation) - 1|), real_videos, auc_real,
-        real_score (mean score of real clips on their own questions). None where there was nothing to compare.
+        The numbers of each dimension.
     """
     results = []
     for dimension in dimensions:
@@ -64,7 +63,7 @@ def summary(
             for trial, record in zip(trials, records, strict=True)
             if trial.dimension == dimension and "rejected" not in record
         ]
-        results.append({"dimension": dimension, **_summary(mine)})
+        results.append(_summary(dimension, mine))
     return results
 
 
@@ -98,12 +97,13 @@ def _p_yes(answer: dict[str, float]) -> float:
     return answer["p_yes"] / mass if mass else 0.5
 
 
-def _summary(readings: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(dimension: str, readings: list[dict[str, Any]]) -> JudgeCheck:
     made = [r for r in readings if not r["real"]]
     real = [r for r in readings if r["real"]]
     yes = [value for r in readings for value in r["yes"]]
     real_own = [r["own"] for r in real if r["own"] is not None]
     return {
+        "dimension": dimension,
         "videos": len(made),
         "auc_foreign": _auc(made),
         "yes_bias": sum(yes) / len(yes) / 2 - 0.5 if yes else None,

@@ -1,43 +1,65 @@
-"""What the judge check of a dataset means: is the judge better than chance, worse, or are there too few videos?"""
+"""The judge sanity check of one dimension: its numbers and the verdict that follows from them. Pure.
+
+The numbers come from `judge_check`, which asks a judge the questions of other prompts and negated questions.
+"""
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
-CHANCE_ERRORS = 2.0  # standard errors above 0.5 that an AUC must reach before we say that the judge can tell
-REAL_AUC = 0.75  # and at least this on real clips, which show what their captions say
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+CHANCE_ERRORS = 2.0  # standard errors above 0.5 that an AUC must reach
+REAL_AUC = 0.75  # least AUC on real clips, which show what their captions say
 CONTROL_SCORE = 0.5  # a judge that scores real clips lower is wrong about them
-LEAST_VIDEOS = 12  # for "cannot tell": with fewer, chance alone may keep a judge of REAL_AUC from passing
+LEAST_VIDEOS = 12  # for "cannot tell": with fewer, a judge with an AUC of REAL_AUC can fail by chance
 
 
-def verdict(check: dict[str, Any]) -> tuple[str, str]:
-    """Say what one line of `summary` means, and why: "can tell", "cannot tell" or "too few videos".
+class JudgeCheck(TypedDict):
+    """The numbers of one dimension; None where there was nothing to compare.
 
-    Real clips decide where there are enough. On generated ones the AUC falls with a weak generator too, whose videos
-    fail their own questions, so there it only has to beat chance. A judge that passes on few videos passes; that it
-    cannot tell is said of `LEAST_VIDEOS` or more.
+    AUC: probability that a video scores higher on its own questions than on those of another prompt. `yes_bias`: mean
+    P(yes) over questions and their negations, minus 0.5. `inconsistency`: mean |P(yes) + P(yes to the negation) - 1|.
+    `real_score`: mean score of real clips on their own questions.
+    """
+
+    dimension: str
+    videos: int
+    auc_foreign: float | None
+    yes_bias: float | None
+    inconsistency: float | None
+    real_videos: int
+    auc_real: float | None
+    real_score: float | None
+
+
+def verdict(check: JudgeCheck) -> tuple[str, str]:
+    """Return "can tell", "cannot tell" or "too few videos", and the reason.
+
+    Real clips decide if there are enough. On generated videos a weak generator lowers the AUC too, because its videos
+    fail their own questions, so there the AUC only has to exceed chance. A pass needs no least number of videos;
+    "cannot tell" needs `LEAST_VIDEOS`.
     """
     too_few = []
-    for kind, least, auc_found, num in (
+    for kind, least, auc, num in (
         ("real", REAL_AUC, check["auc_real"], check["real_videos"]),
         ("generated", 0.0, check["auc_foreign"], check["videos"]),
     ):
-        if auc_found is None:
+        if auc is None:
             continue
         needed = max(least, _chance(num))
-        why = f"{auc_found:.2f} on {num} {kind} clips, {needed:.2f} needed"
+        why = f"{auc:.2f} on {num} {kind} clips, {needed:.2f} needed"
         wrong = kind == "real" and check["real_score"] is not None and check["real_score"] < CONTROL_SCORE
-        if auc_found >= needed and not wrong:
+        if auc >= needed and not wrong:
             return "can tell", why
-        if wrong and auc_found >= needed:
+        if wrong and auc >= needed:
             why = f"{num} real clips score only {check['real_score']:.2f}"
         if num >= LEAST_VIDEOS:
             return "cannot tell", why
-        too_few.append(f"{why}; {LEAST_VIDEOS} clips or more show that a judge cannot tell")
+        too_few.append(f"{why}; {LEAST_VIDEOS} clips or more are needed to reject a judge")
     return "too few videos", "; ".join(too_few) or "nothing to compare"
 
 
 def _chance(num: int) -> float:
-    """The AUC that a judge without any skill hardly reaches with `num` own and `num` foreign scores."""
+    """The AUC that a judge without any skill rarely exceeds with `num` own and `num` foreign scores."""
     return 0.5 + CHANCE_ERRORS * sqrt((2 * num + 1) / (12 * num**2)) if num else 1.0

@@ -1,7 +1,7 @@
-"""Final latents of generated videos as a dataset ships them: out of the store, and from one dataset into the next.
+"""Final latents of generated videos in a dataset: read from the store, or copied from another dataset.
 
-They are what the pipeline's sampler ended with, in bfloat16, before its autoencoder decoded them: normalised as the
-transformer sees them, whatever the family. Who trains a model with the same autoencoder need not encode the videos.
+They are the output of the pipeline's sampler in bfloat16, before its autoencoder decoded them, normalised as the
+transformer sees them in every model family. With them, training a model with the same autoencoder encodes no videos.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gigavideo_data.schema import LATENT_SCHEMA, LATENTS_FOLDER
 
 
 def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
-    """The latents of one video with the columns of `schema.LATENT_SCHEMA`; their bytes stay where they are.
+    """The latents of one video with the columns of `schema.LATENT_SCHEMA`; their bytes are not read into memory.
 
     Args:
         row: of the dataset.
-        kept: the safetensors file with the one tensor `latents` (C, F, H, W) that was kept when the video was made.
-        vae: name of the model whose autoencoder decodes them, and that autoencoder's revision.
+        kept: the safetensors file of the store, with one tensor `latents` of shape (C, F, H, W).
+        vae: name of the model with the autoencoder, and the revision of the autoencoder.
     """
     with kept.file.open("rb") as file:
         start = 8 + (length := int.from_bytes(file.read(8), "little"))
@@ -41,7 +41,7 @@ def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
 
 
 def carried(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
-    """What a dataset ships of some rows; none of rows whose video is withheld, or is another one than it was."""
+    """The latents that a dataset has for some rows; none for rows whose video is withheld or was replaced."""
     files = read_manifest(folder)["files"]
     if not any(name.startswith(f"{LATENTS_FOLDER}/") for name in files):
         return

@@ -10,11 +10,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gigavideo_data import latents, versions
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row, read_all
+from gigavideo_data.manifest import LedgerLine, Manifest
 from gigavideo_data.reasons import Reason
 from gigavideo_data.republish import NewStage, Stored, read_stored, republish
 from gigavideo_data.rewards import rules_of
@@ -22,7 +23,10 @@ from gigavideo_data.row_counts import Reject, reject
 from gigavideo_data.schema import ROW_SCHEMA
 from gigavideo_data.stages import rejection
 
-SAME_IN_ALL = ("target_model", "license")  # of the manifests; a joined dataset has only one of each
+SAME_IN_ALL: tuple[Literal["target_model", "license"], ...] = (
+    "target_model",
+    "license",
+)  # of the manifests; a joined dataset has only one of each
 
 
 def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _check_mergeable(sets: Sequence[Stored]) -> None:
             raise DatasetError(f"{key} differs ({values}). Only datasets of one model and one licence can be joined.")
     if any(rules_of(each.manifest) != rules_of(sets[0].manifest) for each in sets):
         raise DatasetError(
-            "the datasets' rewards follow different rules (judge.min_mass, or those of gv-data score --recompute). "
+            "the datasets' rewards follow different rules (judge.min_mass, or those of gv-data rescore). "
             "Recompute them with the same rules first."
         )
 
@@ -83,14 +87,15 @@ def _joined(sets: Sequence[Stored]) -> Stored:
     manifests = [each.manifest for each in sets]
     dimensions = list(dict.fromkeys(name for manifest in manifests for name in manifest["dimensions"]))
     hashes = " ".join(manifest["recipe_hash"] for manifest in manifests)
-    manifest = manifests[0] | {
+    manifest: Manifest = {
+        **manifests[0],
         "name": "+".join(dict.fromkeys(manifest["name"] for manifest in manifests)),
         "recipe": {**manifests[0]["recipe"], "dimensions": dimensions},
         "recipe_hash": hashlib.sha256(hashes.encode()).hexdigest()[:16],
         "merged": [
-            {key: one[key] for key in ("name", "recipe", "recipe_hash")}
+            {"name": one["name"], "recipe": one["recipe"], "recipe_hash": one["recipe_hash"]}
             for manifest in manifests
-            for one in manifest.get("merged", [manifest])
+            for one in manifest.get("merged") or [manifest]
         ],
         "dimensions": dimensions,
         "ledger": _summed(line for manifest in manifests for line in manifest["ledger"]),
@@ -103,11 +108,11 @@ def _joined(sets: Sequence[Stored]) -> Stored:
     return Stored(sets[0].folder, manifest, [], [row for each in sets for row in each.rejects], cost)
 
 
-def _summed(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _summed(lines: Iterable[LedgerLine]) -> list[LedgerLine]:
     """The rows per stage of all datasets, added up."""
-    totals: dict[tuple[str, str], dict[str, Any]] = {}
+    totals: dict[tuple[str, str], LedgerLine] = {}
     for line in lines:
-        empty = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
+        empty: LedgerLine = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
         total = totals.setdefault((line["stage"], line["source"]), empty)
         total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
         total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))

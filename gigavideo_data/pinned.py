@@ -1,4 +1,4 @@
-"""Which commits of the Hub a recipe means: found once before a build, so that its dataset can name them."""
+"""Resolve every Hub model of a recipe to a commit once before a build, so that the dataset can record it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gigavideo_data.errors import HubError
 from gigavideo_data.hub_models import commit_of
 from gigavideo_data.recipe import Counting, Generator, Judge, Recipe, Writer, on_the_hub
 
-# A small file that every model of a backend has. Backends that are not here load nothing from the Hub.
+# A small file that every model of a backend has. Backends without an entry load nothing from the Hub.
 SMALL_FILES = {
     "diffusers": "model_index.json",
     "transformers": "config.json",
@@ -20,16 +20,16 @@ Part = TypeVar("Part", Writer, Generator, Judge, Counting)
 
 
 def pinned(recipe: Recipe, unknown: list[HubError] | None = None) -> Recipe:
-    """The same recipe, with the commit of every model that it loads from the Hub.
+    """Return the recipe with the commit of every model that it loads from the Hub.
 
     Args:
-        recipe: as it was written.
-        unknown: gets the error of each model whose commit cannot be found out, which then stays as it is; None, and
-            the first of them is raised.
+        recipe: the recipe.
+        unknown: collects the error of each model whose commit cannot be resolved, which keeps its revision; None
+            raises the first error.
 
     Raises:
-        HubError: one cannot be found out.
-        RecipeError: one is no name on the Hub.
+        HubError: a commit cannot be resolved.
+        RecipeError: a model's name is not a Hub id.
     """
 
     def of(part: Part) -> Part:
@@ -53,7 +53,7 @@ def pinned(recipe: Recipe, unknown: list[HubError] | None = None) -> Recipe:
 
 
 def pinned_part(part: Part) -> Part:
-    """One model of a recipe, with its commit if it is one of the Hub that is loaded here."""
+    """Return one model of a recipe with its commit, if it is loaded from the Hub."""
     if part.backend not in SMALL_FILES or not on_the_hub(part.model):
         return part
     commit = commit_of(part.model, part.revision, SMALL_FILES[part.backend])

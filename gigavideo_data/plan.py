@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gigavideo_data import hub_models, inspect, steps
+from gigavideo_data import hub_models, steps, terminal
 from gigavideo_data.engines import check_subjects
 from gigavideo_data.errors import HubError
 from gigavideo_data.intake import remarks
@@ -178,11 +178,11 @@ def _cost(stage: str, rows: int, recipe: Recipe) -> dict[str, Any]:
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print a plan as a table."""
     title = f"{facts['recipe']}   recipe {facts['recipe_hash']}"
-    table = inspect.table(title, "stage", ">rows", ">in store", ">missing", ">device hours")
+    table = terminal.table(title, "stage", ">rows", ">in store", ">missing", ">device hours")
     for line in facts["stages"]:
         missing = line["rows"] - line["in_store"]
         hours = "-" if not missing else "unknown" if line["seconds"] is None else f"{line['seconds'] / 3600:.2f}"
-        inspect.add(table, line["stage"], line["rows"], line["in_store"], missing, hours)
+        terminal.add(table, line["stage"], line["rows"], line["in_store"], missing, hours)
     console.print(table)
     for line in facts["stages"]:
         if line["rate"]:

@@ -1,6 +1,6 @@
-"""Progress of a build, stage by stage: a bar with rows/s and time left on a terminal, plain lines elsewhere.
+"""Progress of a run, stage by stage: a bar with rows/s and remaining time on a terminal, plain lines elsewhere.
 
-One stage after the other is started, advanced row by row, and finished:
+Stages run one after the other; each is started, advanced and finished:
 
     with Progress(Console(stderr=True)) as progress:
         progress.start("synthesize", total=168, cached=12)
@@ -14,15 +14,15 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # who only names the type needs no rich
+if TYPE_CHECKING:  # rich is imported when a Progress is created
     from rich import progress as bars
     from rich.console import Console
 
-LINE_EVERY_S = 15.0  # between two plain lines of one stage
+LINE_EVERY_S = 15.0  # between two plain lines of a stage
 
 
 class Progress:
-    """Shows one stage at a time. Rows found finished in the store count as done, but not into the speed."""
+    """Shows one stage at a time. Rows from the store count as done, but not for the speed."""
 
     def __init__(self, console: Console) -> None:
         from rich import progress as bars
@@ -55,7 +55,7 @@ class Progress:
             self._bars.stop()
 
     def start(self, stage: str, total: int, cached: int = 0, *, in_bytes: bool = False) -> None:
-        """Begin a stage of `total` rows, `cached` of them already finished; or of bytes, shown as MB."""
+        """Start a stage of `total` rows, of which `cached` are finished already; or of bytes, shown as MB."""
         self._stage, self._total, self._cached, self._made, self._in_bytes = stage, total, cached, 0, in_bytes
         self._started = self._printed = time.monotonic()
         if self._bars:
@@ -66,7 +66,7 @@ class Progress:
             self._print()
 
     def advance(self, num_rows: int = 1) -> None:
-        """Count rows (or bytes) that the stage has just finished, rejected ones too."""
+        """Count rows (or bytes) that the stage just finished; rejected rows count too."""
         self._made += num_rows
         if self._bars:
             self._bars.update(self._task, advance=num_rows, count=self._count(), note=self._speed())
@@ -83,8 +83,10 @@ class Progress:
             self._print(note)
 
     def note(self, text: str) -> None:
-        """Say something above the bars."""
-        self._say(text)
+        """Print a message above the bars."""
+        from rich.text import Text
+
+        self._console.print(Text(text), soft_wrap=True)
 
     def _speed(self) -> str:
         elapsed = time.monotonic() - self._started
@@ -101,9 +103,4 @@ class Progress:
 
     def _print(self, note: str = "") -> None:
         self._printed = time.monotonic()
-        self._say(f"{self._stage:<11} {self._count()}  {note or self._speed()}")
-
-    def _say(self, text: str) -> None:
-        from rich.text import Text
-
-        self._console.print(Text(text), soft_wrap=True)
+        self.note(f"{self._stage:<11} {self._count()}  {note or self._speed()}")

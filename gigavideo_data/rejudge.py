@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data import assemble, inspect, latents, steps
+from gigavideo_data import assemble, latents, steps, summary
 from gigavideo_data.atomic import Blob
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import WITHHELD, read_data, read_rows
 from gigavideo_data.folder_read import Row as Columns
+from gigavideo_data.judge_verdict import JudgeCheck
 from gigavideo_data.judges.protocol import negate
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.panel import Panel
 from gigavideo_data.progress import Progress
 from gigavideo_data.recipe import Judge, Recipe, Specialists, hash_of, judge_of, readout_of
@@ -45,7 +47,7 @@ class _Judged:
     rows: dict[str, Columns]
     judged: int
     held_out: list[Row]
-    check: list[dict[str, Any]]
+    check: list[JudgeCheck]
 
 
 def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress: Progress) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
     stored, before = read_stored(folder), read_rows(folder)
     if stored.manifest.get("withheld"):
         raise DatasetError(f"{folder}: {WITHHELD}")
-    used = _used(recipe, inspect.dimensions(stored.manifest, before))
+    used = _used(recipe, summary.dimensions(stored.manifest, before))
     with open_run(used, out, store_root, progress) as context:
         store, counts = context.runner.store, context.counts
         _keep_clips(folder, store, progress, len(before))
@@ -152,7 +154,7 @@ def _row(columns: Columns, context: RunContext) -> Row:
     return _from_columns(columns, _understood(asked, context))
 
 
-def _held_out(prompt: Columns, manifest: dict[str, Any], context: RunContext) -> Row:
+def _held_out(prompt: Columns, manifest: Manifest, context: RunContext) -> Row:
     """An evaluation prompt, with the questions that its new judge understands."""
     specialists = Specialists.model_validate(manifest["recipe"].get("specialists", {}))
     backends = [judge_of(question["dimension"], Judge(), specialists).backend for question in prompt["questions"]]

@@ -21,6 +21,7 @@ from gigavideo_data.engines import generator_engine
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.folder_read import read_all, read_data
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.pinned import pinned_part
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
@@ -140,7 +141,7 @@ def _is_reproducible(row: Columns) -> bool:
     return row["generator"] is not None and row["generator"]["backend"] != "files"
 
 
-def _engines(manifest: dict[str, Any], folders: Mapping[str, str], selected: Recipe) -> dict[str, EngineSpec]:
+def _engines(manifest: Manifest, folders: Mapping[str, str], selected: Recipe) -> dict[str, EngineSpec]:
     """The generators of a dataset's recipes as this machine has them, by what decides a video.
 
     Args:

@@ -1,6 +1,6 @@
 
 "use strict";
-// Every string of the dataset reaches the page as a text node or an attribute, never as markup.
+// Strings of the dataset become text nodes or attributes, never markup.
 const { cards, clips, pairs } = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 24; // cards added at a time
 const PIXELATED = 128; // px: smaller clips are shown with hard pixels
@@ -15,11 +15,11 @@ const make = (tag, name, ...children) => {
   return node;
 };
 const words = (name) => name.replaceAll("_", " ");
-// Direction marks would show a text in another order than the model read it.
+// Direction marks would change the order of the shown text.
 const plain = (text) => text.replace(/[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 const kindOf = (value) => (value > 0.5 ? "good" : "bad");
 
-// --- clips: loaded near the screen only, because browsers limit how many players a page may hold ---------------------
+// --- videos: loaded only near the viewport, because browsers limit the number of players in a page -------------------
 
 const watch = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) isIntersecting ? load(target) : unload(target);
@@ -35,7 +35,7 @@ function unload(video) {
   video.load();
 }
 function play(video) {
-  video.play().catch(() => {}); // refused, or unloaded before it began: the clip simply stays still
+  video.play().catch(() => {}); // blocked by the browser, or unloaded before it started: the video stays paused
 }
 function step(video, frames) {
   video.pause();
@@ -44,13 +44,13 @@ function step(video, frames) {
   video.currentTime = ((middle % length) + length) % length;
 }
 function drawClip(clip, prompt, label) {
-  if (!(clip.id in clips)) return make("p", "about", "This video is not in the set.");
+  if (!(clip.id in clips)) return make("p", "about", "This video is not in the dataset.");
   const video = make("video");
   Object.assign(video, { muted: true, loop: true, playsInline: true, preload: "auto", width: clip.width, height: clip.height, tabIndex: -1 });
   Object.assign(video.dataset, { clip: clip.id, frames: clip.num_frames, fps: clip.fps });
   const button = make("button", "clip stopped", video);
   button.type = "button";
-  button.setAttribute("aria-label", `${label || clip.source} clip: ${prompt}. Play or pause; arrow keys step one frame.`);
+  button.setAttribute("aria-label", `${label || clip.source} video: ${prompt}. Play or pause; arrow keys step one frame.`);
   if (label) button.append(make("span", "label", label));
   button.append(make("span", "still"));
   if (Math.max(clip.width, clip.height) < PIXELATED) button.classList.add("pixel");
@@ -120,15 +120,15 @@ function drawCard(card, dimension) {
 
 // --- filters ---------------------------------------------------------------------------------------------------------
 
-// What a card says on the chosen dimension, or on its own.
-function told(card, dimension) {
+// Reward and status of a card on the chosen dimension, or on its own.
+function outcome(card, dimension) {
   const entry = dimension && card.rewards.find((reward) => reward.dimension === dimension);
   return entry ? { value: entry.value, status: entry.status } : { value: card.reward, status: card.status };
 }
 function apply() {
   const want = Object.fromEntries(new FormData(form)), low = +want.low, high = Math.max(+want.high, low);
   document.getElementById("range").textContent = `${low.toFixed(2)} to ${high.toFixed(2)}`;
-  found = cards.map((card) => ({ card, ...told(card, want.dimension) })).filter(({ card, value, status }) =>
+  found = cards.map((card) => ({ card, ...outcome(card, want.dimension) })).filter(({ card, value, status }) =>
     (!want.dimension || (card.dimension || "captions") === want.dimension || card.rewards.some((reward) => reward.dimension === want.dimension)) &&
     (!want.source || card.clips.some((clip) => clip.source === want.source)) &&
     (!want.status || status === want.status || (want.status === "not_scored" && card.clips.some((clip) => clip.source === "real"))) &&
@@ -147,7 +147,7 @@ function showMore() {
   const next = found.slice(shown, shown + PAGE);
   grid.append(...next.map(({ card }) => drawCard(card, form.elements.dimension.value)));
   shown += next.length;
-  document.getElementById("found").textContent = found.length ? `${shown} of ${found.length} cards` : "No clip matches. Widen the filters or reset them.";
+  document.getElementById("found").textContent = found.length ? `${shown} of ${found.length} cards` : "No video matches. Change or reset the filters.";
   more.hidden = shown === found.length;
   more.textContent = `Show ${Math.min(PAGE, found.length - shown)} more`;
 }
@@ -167,7 +167,7 @@ for (const link of document.querySelectorAll("a.see")) link.addEventListener("cl
   apply();
 });
 
-// --- base and tuned, one prompt and seed, under one scrubber ----------------------------------------------------------
+// --- base and tuned model on one prompt and seed, with one slider for both ---------------------------------------------
 
 function drawPair(pair) {
   const sides = ["base", "tuned"].map((side) =>
@@ -175,7 +175,7 @@ function drawPair(pair) {
   const videos = sides.map((button) => button.querySelector("video"));
   const scrub = make("input", "scrub");
   Object.assign(scrub, { type: "range", min: 0, max: Math.min(...videos.map((video) => video.dataset.frames)) - 1, step: 1, value: 0 });
-  scrub.setAttribute("aria-label", "frame of both clips");
+  scrub.setAttribute("aria-label", "frame of both videos");
   scrub.oninput = () => {
     for (const video of videos) { video.pause(); video.currentTime = (scrub.valueAsNumber + 0.5) / video.dataset.fps; }
   };
@@ -215,6 +215,6 @@ setMoving(moving);
 apply();
 if (pick) {
   const most = pairs.reduce((a, b) => (Math.abs(b.tuned.reward - b.base.reward) > Math.abs(a.tuned.reward - a.base.reward) ? b : a), pairs[0]);
-  if (most) pick.value = most.dimension;  // open where the most changed
+  if (most) pick.value = most.dimension;  // start with the largest change
   showPairs(pick.value);
 }

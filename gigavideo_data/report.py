@@ -1,14 +1,14 @@
-"""One static HTML page to judge a dataset by eye: what was kept and why, what the judge said, and the clips themselves.
+"""The report of a dataset: one static HTML page with rows per stage, rewards, judge check and videos.
 
-The page is a single file that can be mailed: no server, no network, works from file://. Clips travel inside it as data
-URIs up to a cap; below the cap every video is there, above it the best, the worst and a random choice per dimension.
-An evaluation's clips count too: its greatest gains and losses take at most half of the cap.
-Everything in a dataset is text of others: the template escapes it, the cards are JSON that a script turns into text
-nodes, and a content security policy allows only the page's own style and script, by their hashes.
+The page is a single file without server or network access; it works from file://. Videos are embedded as data URIs up
+to a size limit: all of them if they fit, else the best, the worst and random ones per dimension. The largest gains and
+losses of an evaluation take at most half of the limit. Text from datasets is untrusted: the template escapes it, the
+cards are JSON that a script turns into text nodes, and a content security policy allows only the page's own style and
+script, by their hashes.
 
     write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html
 
-Equal datasets have equal pages: nothing of cost.json is shown, which differs from run to run.
+Equal datasets have equal pages: nothing from cost.json is shown, because it differs between runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from importlib.resources import files
 from itertools import chain, groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
@@ -27,13 +26,15 @@ import jinja2
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from gigavideo_data import folder_read, inspect, paired
+from gigavideo_data import folder_read, paired, summary
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.folder_read import Row
 from gigavideo_data.judge_verdict import LEAST_VIDEOS
 from gigavideo_data.publish import PAGE
+from gigavideo_data.terminal import words
 
-EMBED_BYTES = 20_000_000  # of clips as base64 and of the text beside them: what a mail server and a phone still take
+FOLDER = Path(__file__).parent  # with the template, style and script
+EMBED_BYTES = 20_000_000  # of videos in base64 and their texts: a limit of mail servers and phones
 CARD_FIELDS = ("id", "split", "dimension", "status", "reward", "prompt")
 CLIP_FIELDS = ("id", "source", "width", "height", "num_frames", "fps")
 GENERATOR_FIELDS = ("model", "adapter", "profile", "steps", "guidance", "seed")
@@ -41,38 +42,39 @@ ANSWER_FIELDS = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "
 CLIP_COLUMNS = ["id", "video.bytes"]
 SIDES = ("base", "tuned")
 
-Pair = dict[str, Any]  # of eval.json: one prompt and seed, with the clips of both models
+Pair = dict[str, Any]  # of eval.json: one prompt and seed, with the videos of both models
 
 
 def write_report(folder: Path, to: Path | None = None, evaluation: Path | None = None) -> Path:
-    """Write the page of a dataset folder.
+    """Write the report of a dataset.
 
     Args:
         folder: a finished dataset.
-        to: the file to write, by default report.html in the folder.
-        evaluation: folder that `gv-data eval` wrote; its comparison opens the page then.
+        to: the file to write; by default report.html in the folder.
+        evaluation: folder that `gv-data eval` wrote; the page then begins with its comparison.
 
     Returns:
         The file written.
 
     Raises:
-        DatasetError: the folder is no finished dataset of a format we read, or a file of the evaluation is missing.
+        DatasetError: the folder is no finished dataset of a format that this code reads, or a file of the evaluation is
+            missing.
     """
-    compared, shown, clips = None, 0, {}
+    compared, compared_bytes, clips = None, 0, {}
     if evaluation:
         compared = _read_evaluation(evaluation)
         pairs = choose_pairs(compared["clips"], _sizes_of_pairs(evaluation, compared["clips"]), EMBED_BYTES // 2)
         names = sorted({pair[side]["clip"] for pair in pairs for side in SIDES})
         clips = {name: _base64(_clip_of(evaluation, name)) for name in names}
-        shown = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
+        compared_bytes = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
         compared |= {"clips": pairs, "num_pairs": len(compared["clips"])}
-    facts, rows, sizes = inspect.facts(folder), folder_read.read_rows(folder), _sizes(folder)
+    facts, rows, sizes = summary.summarize(folder), folder_read.read_rows(folder), _sizes(folder)
     sizes = {row["id"]: sizes[row["id"]] + _text_bytes(card([row])) for row in rows}
-    units = choose(rows, sizes, list(facts["rewards"]), EMBED_BYTES - shown)
-    clips |= _clips(folder, {row["id"] for unit in units for row in unit})
-    page = render(facts, [card(unit) for unit in units], clips, compared)
+    groups = choose(rows, sizes, list(facts["rewards"]), EMBED_BYTES - compared_bytes)
+    clips |= _clips(folder, {row["id"] for group in groups for row in group})
+    page = render(facts, [card(group) for group in groups], clips, compared)
     to = to or folder / PAGE
-    part = to.with_name(to.name + ".part")  # a reader never sees half a page
+    part = to.with_name(to.name + ".part")  # readers never see an incomplete page
     part.write_text(page, "utf-8")
     return part.replace(to)
 
@@ -81,19 +83,19 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
 
 
 def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_bytes: int) -> list[list[Row]]:
-    """Pick the units to show: a generated video, with its real clip behind it if it is a twin.
+    """Choose the rows to show: each a generated video, followed by its real clip if it is a twin.
 
-    Best, worst and random ones of each dimension take turns, so every cut of the list is a fair one. Ids are hashes, so
-    the order of ids is the random order.
+    Best, worst and random rows of each dimension take turns, so a limit cuts all of them equally. The random order is
+    that of the ids, which are hashes.
 
     Args:
-        rows: every row, without its video.
+        rows: all rows, without their videos.
         sizes: bytes that each row adds to the page, by id.
         dimensions: names, in the order of the page.
-        max_bytes: cap on the bytes of all chosen rows; units that no longer fit are left out.
+        max_bytes: limit on the bytes of all chosen rows; rows that no longer fit are skipped.
 
     Returns:
-        Chosen units in the order of choice.
+        Chosen groups of one or two rows, in the order of choice.
     """
     real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
     paired = {row["pair_id"] for row in rows if row["source"] == "twin"}
@@ -101,20 +103,20 @@ def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_by
     chosen: dict[str, list[Row]] = {}
     embedded: set[str] = set()
     for row in _turns(sorted(heads, key=lambda row: row["id"]), dimensions):
-        unit = [row, real[row["pair_id"]]] if row["source"] == "twin" and row["pair_id"] in real else [row]
-        new = {r["id"]: sizes[r["id"]] for r in unit if r["id"] not in embedded}
+        group = [row, real[row["pair_id"]]] if row["source"] == "twin" and row["pair_id"] in real else [row]
+        new = {r["id"]: sizes[r["id"]] for r in group if r["id"] not in embedded}
         if row["id"] not in chosen and sum(new.values()) <= max_bytes:
-            chosen[row["id"]] = unit
+            chosen[row["id"]] = group
             embedded |= new.keys()
             max_bytes -= sum(new.values())
     return list(chosen.values())
 
 
 def _turns(rows: list[Row], dimensions: list[str]) -> Iterator[Row]:
-    """Every row at least once: one of each queue in turn, until all are empty."""
+    """All rows, some of them repeatedly: one from each queue in turn, until all queues are empty."""
     queues = []
     for name in dimensions:
-        entries = [(entry["value"], row) for row in rows if (entry := inspect.reward_on(row, name))]
+        entries = [(entry["value"], row) for row in rows if (entry := summary.reward_on(row, name))]
         worst = [row for _, row in sorted((e for e in entries if e[0] is not None), key=lambda e: e[0])]
         queues += [worst[::-1], worst, [row for _, row in entries]]
     queues.append(rows)
@@ -122,12 +124,12 @@ def _turns(rows: list[Row], dimensions: list[str]) -> Iterator[Row]:
 
 
 def choose_pairs(pairs: list[Pair], sizes: dict[str, int], max_bytes: int) -> list[Pair]:
-    """Pick the compared clips to show: the greatest gain and the greatest loss of each dimension take turns.
+    """Choose the compared videos to show: the largest gains and losses of each dimension take turns.
 
     Args:
-        pairs: as `gv-data eval` writes them, each with a clip of the base and one of the tuned model.
-        sizes: bytes of each clip in base64, by its name.
-        max_bytes: cap on all chosen pairs; pairs that no longer fit are left out.
+        pairs: as `gv-data eval` writes them, each with a video of the base and one of the tuned model.
+        sizes: bytes of each video in base64, by its name.
+        max_bytes: limit on all chosen pairs; pairs that no longer fit are skipped.
 
     Returns:
         Chosen pairs in their given order.
@@ -155,13 +157,13 @@ def _gain(pair: Pair) -> float:
     return pair["tuned"]["reward"] - pair["base"]["reward"]
 
 
-def card(unit: list[Row]) -> dict[str, Any]:
-    """What the page tells about one unit; the first row is the one that was judged."""
-    row = unit[0]
+def card(group: list[Row]) -> dict[str, Any]:
+    """The content of one card of the page; the first row is the one that was judged."""
+    row = group[0]
     generator = row["generator"] or {}
     return {
         **{key: row[key] for key in CARD_FIELDS},
-        "clips": [{key: clip[key] for key in CLIP_FIELDS} for clip in unit],
+        "clips": [{key: clip[key] for key in CLIP_FIELDS} for clip in group],
         "rewards": row["rewards"] or [],
         "answers": [{key: answer[key] for key in ANSWER_FIELDS} for answer in row["answers"] or []],
         "generator": {key: generator[key] for key in GENERATOR_FIELDS if generator.get(key) not in (None, "")},
@@ -169,7 +171,7 @@ def card(unit: list[Row]) -> dict[str, Any]:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every clip in base64, by row id."""
+    """Bytes of every video in base64, by row id."""
     sizes: dict[str, int] = {}
     for batch in folder_read.read_data(folder, CLIP_COLUMNS):
         lengths = pc.binary_length(pc.struct_field(batch["video"], "bytes")).to_pylist()
@@ -178,7 +180,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
-    """Base64 of the chosen clips by row id."""
+    """The chosen videos in base64, by row id."""
     clips: dict[str, str] = {}
     for batch in folder_read.read_data(folder, CLIP_COLUMNS):
         for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
@@ -200,10 +202,10 @@ def _clip_of(evaluation: Path, name: str) -> Path:
 
 
 def _sizes_of_pairs(evaluation: Path, pairs: list[Pair]) -> dict[str, int]:
-    """Bytes of every compared clip in base64, by its name.
+    """Bytes of every compared video in base64, by its name.
 
     Raises:
-        DatasetError: one is missing.
+        DatasetError: a file is missing.
     """
     files = {name: _clip_of(evaluation, name) for name in (pair[side]["clip"] for pair in pairs for side in SIDES)}
     for file in files.values():
@@ -221,7 +223,7 @@ def _base64_bytes(num_bytes: int) -> int:
 
 
 def _text_bytes(value: object) -> int:
-    """Bytes that a card or a pair takes in the page, without its clips."""
+    """Bytes of a card or a pair in the page, without its videos."""
     return len(_json_for_html(value))
 
 
@@ -231,14 +233,13 @@ def _text_bytes(value: object) -> int:
 def render(
     facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, str], compared: dict[str, Any] | None = None
 ) -> str:
-    """Fill the template."""
-    source = files("gigavideo_data")
-    style, script = ((source / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    """Render the page."""
+    style, script = ((FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"words": inspect.words, "bars": bars, "share": share}
-    template = environment.from_string((source / "report.html.j2").read_text("utf-8"))
+    environment.globals |= {"words": words, "bars": bars, "share": share}
+    template = environment.from_string((FOLDER / "report.html.j2").read_text("utf-8"))
     return template.render(
         facts=facts,
         recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
@@ -258,20 +259,20 @@ def render(
 
 
 def _reach(comparisons: list[dict[str, Any]]) -> float:
-    """Half the width of the axis of differences: the farthest end of an interval, at least 0.1."""
+    """The limit of the axis of differences: the largest end of an interval, at least 0.1."""
     ends = [abs(each[end]) for each in comparisons for end in ("low", "high", "difference") if each[end] is not None]
     return max([0.1, *ends])
 
 
 def bars(counts: list[int], width: float, height: float) -> list[tuple[float, float, float, float]]:
-    """Rectangles (x, y, width, height) of a histogram; a bin with anything in it stays visible."""
+    """Rectangles (x, y, width, height) of a histogram; a bin that is not empty stays visible."""
     step, most = width / len(counts), max([*counts, 1])
     heights = [max(height * count / most, 1.5) if count else 0.0 for count in counts]
     return [(round(i * step + 0.5, 2), round(height - h, 2), step - 1, round(h, 2)) for i, h in enumerate(heights)]
 
 
 def share(part: float, whole: float) -> float:
-    """Percent of a whole, 0 if there is none."""
+    """Percent of a whole; 0 if the whole is 0."""
     return round(100 * part / whole, 2) if whole else 0.0
 
 
@@ -280,6 +281,6 @@ def _csp_hash(text: str) -> str:
 
 
 def _json_for_html(value: object) -> Markup:
-    """JSON for a <script> block: no character of it can end the block or start a comment."""
+    """JSON for a <script> block, without characters that could end the block or start a comment."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

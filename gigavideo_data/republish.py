@@ -17,6 +17,7 @@ from gigavideo_data import latents
 from gigavideo_data.assemble import reward_summaries
 from gigavideo_data.folder_read import Row as Columns
 from gigavideo_data.folder_read import read_all, read_manifest
+from gigavideo_data.manifest import LedgerLine, Manifest
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
 from gigavideo_data.report import write_report
@@ -29,7 +30,7 @@ class Stored:
     """What a dataset folder holds beside its rows."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     eval_prompts: list[Columns]
     rejects: list[Columns]
     cost: dict[str, Any]
@@ -52,7 +53,7 @@ class NewStage:
     cost: Sequence[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def counts(self) -> list[dict[str, Any]]:
+    def counts(self) -> list[LedgerLine]:
         """The lines of the stage in the manifest's `ledger`, by source in alphabetical order."""
         received = sorted([*self.sources, *(each["source"] for each in self.rejects)])
         return stage_counts(self.name, received, self.rejects)
@@ -99,7 +100,7 @@ def republish(
     Raises:
         DatasetError: no rows, or `out` cannot take a dataset.
     """
-    manifest = stored.manifest | (changes or {})
+    manifest: dict[str, Any] = {**stored.manifest, **(changes or {})}
     cost, rejects = stored.cost, stored.rejects
     if stage:
         manifest |= {"code_version": version("gigavideo"), "ledger": [*manifest["ledger"], *stage.counts]}

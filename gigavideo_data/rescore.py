@@ -1,4 +1,4 @@
-"""`gv-data score --recompute`: new rewards from the stored answers; no video is decoded and no judge is asked.
+"""`gv-data rescore`: new rewards from the stored answers; no video is decoded and no judge is asked.
 
 The rules are those of the dataset, or others given here: what would a stricter `min_mass`, or the mean instead of the
 minimum, have changed? With `out` the result becomes a dataset with the same ids.
@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from gigavideo_data import folder_read, inspect, rewards
+from gigavideo_data import folder_read, rewards, summary, terminal
 from gigavideo_data.dimensions.catalogue import Dimension, load_dimension
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.folder_read import Row
@@ -55,7 +55,7 @@ def recompute(
         by_recipe = not rules.combine and rules.min_mass == manifest["recipe"]["judge"]["min_mass"]
         changes = {"rescored": None if by_recipe else {"min_mass": rules.min_mass, "combine": rules.combine}}
         republish(out, read_stored(folder), new, changes=changes)
-    dimensions = inspect.dimensions(manifest, old)
+    dimensions = summary.dimensions(manifest, old)
     return {
         "min_mass": rules.min_mass,
         "combine": {name: rules.combine.get(name) or load_dimension(name).combine for name in dimensions},
@@ -110,7 +110,7 @@ def _differs(before: Row, after: Row) -> bool:
 
 def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
     """Statistics of every video that was scored on a dimension, whatever its prompt was written for."""
-    mine = [entry["value"] for row in rows if (entry := inspect.reward_on(row, dimension))]
+    mine = [entry["value"] for row in rows if (entry := summary.reward_on(row, dimension))]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **rewards.mean_sem(values)}
 
@@ -118,7 +118,7 @@ def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
 def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
     movers = []
     for before, after in zip(old, new, strict=True):
-        first, second = inspect.reward_on(before, dimension), inspect.reward_on(after, dimension)
+        first, second = summary.reward_on(before, dimension), summary.reward_on(after, dimension)
         if first is not None and second is not None and first is not second:
             ends = (first["value"], second["value"])
             size = 1.0 if None in ends else abs(ends[1] - ends[0])  # gaining or losing a reward is the largest move
@@ -137,17 +137,17 @@ def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
 def show(moved: dict[str, Any], console: Console) -> None:
     """Print the changes as tables."""
     console.print(f"{moved['changed']} of {moved['rows']} rows changed; min_mass {moved['min_mass']:g}")
-    means = inspect.table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
+    means = terminal.table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
                           ">after", ">unscorable before", ">after")  # fmt: skip
-    movers = inspect.table("Largest changes", "dimension", ">before", ">after", "id", "prompt")
+    movers = terminal.table("Largest changes", "dimension", ">before", ">after", "id", "prompt")
     for name, entry in moved["dimensions"].items():
         before, after = entry["before"], entry["after"]
-        inspect.add(means, name, moved["combine"][name], entry["rows"], entry["changed"],
-                    inspect.number(before["mean"]), inspect.number(after["mean"]), before["unscorable"],
-                    after["unscorable"])  # fmt: skip
+        mean = terminal.number(before["mean"]), terminal.number(after["mean"])
+        unscorable = before["unscorable"], after["unscorable"]
+        terminal.add(means, name, moved["combine"][name], entry["rows"], entry["changed"], *mean, *unscorable)
         for mover in entry["movers"]:
-            inspect.add(movers, name, inspect.number(mover["before"]), inspect.number(mover["after"]), mover["id"][:10],
-                        mover["prompt"])  # fmt: skip
+            ends = terminal.number(mover["before"]), terminal.number(mover["after"])
+            terminal.add(movers, name, *ends, mover["id"][:10], mover["prompt"])
     console.print(means)
-    if movers.row_count:
+    if movers.rows:
         console.print(movers)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
 
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
 GATE_THRESHOLD = 0.5  # a video whose gate question scores less has no reward
 NO_ANSWER = "no answer: "  # begins the name of a judge's reading that says why P(yes) + P(no) is low
 CAPTIONS = "captions"  # instead of a dimension, for rows whose prompts are captions
@@ -128,7 +130,14 @@ def auc(own: Sequence[float], foreign: Sequence[float]) -> float | None:
     return wins / (len(own) * len(foreign))
 
 
-def mean_sem(values: list[float]) -> dict[str, float | None]:
+class MeanSem(TypedDict):
+    """Mean, and its standard error."""
+
+    mean: float | None
+    sem: float | None
+
+
+def mean_sem(values: list[float]) -> MeanSem:
     """Mean and its standard error to six decimals, which is what a float32 column keeps; None for too few values."""
     if not values:
         return {"mean": None, "sem": None}

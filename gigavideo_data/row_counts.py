@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from gigavideo_data.errors import RejectedError
+from gigavideo_data.manifest import LedgerLine
 from gigavideo_data.publish import commonest
 from gigavideo_data.reasons import is_failure
 from gigavideo_data.row import Row
@@ -37,7 +38,7 @@ def reject(stage: str, source: str, row_id: str, record: Record) -> Reject:
     }
 
 
-def stage_counts(stage: str, sources: Iterable[str], rejects: Iterable[Reject]) -> list[dict[str, Any]]:
+def stage_counts(stage: str, sources: Iterable[str], rejects: Iterable[Reject]) -> list[LedgerLine]:
     """The lines of one stage in a manifest's `ledger`, one for each source in order of appearance.
 
     Args:
@@ -47,7 +48,7 @@ def stage_counts(stage: str, sources: Iterable[str], rejects: Iterable[Reject]) 
     """
     received = Counter(sources)
     reasons = Counter((each["source"], each["reason"]) for each in rejects)
-    lines = []
+    lines: list[LedgerLine] = []
     for source, num_rows in received.items():
         rejected = {reason: number for (of, reason), number in sorted(reasons.items()) if of == source}
         passed_on = num_rows - sum(rejected.values())
@@ -59,7 +60,7 @@ class RowCounts:
     """The counts of a whole run, stage by stage, and all its rejects."""
 
     def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[LedgerLine] = []
         self.rejects: list[Reject] = []
 
     def add(self, stage: str, rows: Sequence[Row], outcomes: Sequence[Row | Record]) -> list[Row]:

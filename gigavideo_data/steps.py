@@ -19,6 +19,7 @@ from gigavideo_data.engines import generator_engine, writer_engine
 from gigavideo_data.generators.models import family_of
 from gigavideo_data.hashing import fraction_of, seed_of
 from gigavideo_data.intake import about, intake
+from gigavideo_data.judge_verdict import JudgeCheck
 from gigavideo_data.panel import Panel
 from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe import AnyJudge, Generator, Judge, Recipe, readout_of
@@ -265,7 +266,7 @@ def _reward(row: Row, dimension: str, min_mass: float) -> RewardEntry:
     return {"dimension": dimension, **asdict(outcome)}  # type: ignore[typeddict-item]
 
 
-def check_judge(context: Context, generated: list[Row], real: list[Row]) -> list[dict[str, Any]]:
+def check_judge(context: Context, generated: list[Row], real: list[Row]) -> list[JudgeCheck]:
     """Ask the judge foreign and negated questions; return one summary for each dimension (see `judge_check`)."""
     recipe, panel = context.recipe, context.panel
     trials = judge_check.plan(generated, real, recipe.dimensions, recipe.check.videos)

@@ -1,8 +1,8 @@
-"""Check a published set from the outside: `gv-data verify DIR`.
+"""Check a dataset folder completely: `gv-data verify DIR`.
 
-Nothing in the folder is trusted. The manifest is read first, then sums, columns, values and every frame of every clip
-are compared with what it and the rows say; at the end plain `load_dataset` has to see every config as typed rows.
-Memory holds one row and one decoded frame at a time, however large the set and its clips are.
+Nothing in the folder is trusted. Hashes, columns, values and every frame of every video are compared with the manifest
+and the rows; at the end, plain `load_dataset` must read every config with the right types. Memory holds one row and one
+decoded frame at a time, however large the dataset is.
 """
 
 from __future__ import annotations
@@ -21,84 +21,86 @@ import yaml
 from rich.console import Console
 
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.folder_read import File, LedgerLine, Manifest, check_file, read_manifest
+from gigavideo_data.folder_read import check_file, read_manifest
+from gigavideo_data.manifest import File, LedgerLine, Manifest
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import LAYOUT, OPTIONAL, check_clip, check_table, configs_of, is_newer, schema_of
+from gigavideo_data.schema import LAYOUT, OPTIONAL, configs_of, is_newer, schema_of
+from gigavideo_data.table_check import check_clip, check_table
 from gigavideo_data.video import measure
 
-MAX_ROW_GROUP_BYTES = 1 << 27  # refused before it is read: a row can be as large as its group
+MAX_ROW_GROUP_BYTES = 1 << 27  # a larger one is refused before it is read: a row can be as large as its group
 BUFFER_BYTES = 1 << 20  # read at once from a column
-BFLOAT16_EXPONENT = 0x7F80  # all of its bits are set in what is infinite or not a number
+BFLOAT16_EXPONENT = 0x7F80  # all of these bits are set in an infinity or NaN
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found whole."""
+    """The result of a successful check."""
 
     format: str
     rows: dict[str, int]  # per split: train, validation, preview, dev, test, rejects, latents if there are any
-    clips: int  # decoded, every frame
+    clips: int  # videos of which every frame was decoded
     size_bytes: int  # of the Parquet files
 
 
 @dataclass
 class _Seen:
-    """What the rows of one file must agree about with those of the others."""
+    """Values of the files checked so far, with which those of the next file must agree."""
 
     clip_sums: dict[str, str] = field(default_factory=dict)  # id -> sha256
-    generated: set[str] = field(default_factory=set)  # ids of generated videos that are here
+    generated: set[str] = field(default_factory=set)  # ids of generated videos in the dataset
     latents: set[str] = field(default_factory=set)  # ids
-    keys: set[tuple[str, ...]] = field(default_factory=set)  # config and key, where no other field holds it
+    keys: set[tuple[str, ...]] = field(default_factory=set)  # config and key of tables that no other field covers
     split_of_group: dict[str, str] = field(default_factory=dict)  # pair_id or prompt_id -> split
     sources: Counter[str] = field(default_factory=Counter)
     rejected: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, source, reason
 
 
 def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
-    """Check a whole set; `progress` shows how many clips were decoded.
+    """Check a dataset; `progress` shows the number of rows checked.
 
     Raises:
-        DatasetError: the first thing that is wrong, where, and what to do.
+        DatasetError: the first error, where it is, and what to do.
     """
-    manifest = Manifest.model_validate(read_manifest(path))
+    manifest = read_manifest(path)
     _check_listing(path, manifest)
     seen, rows = _Seen(), Counter[str]()
     progress = progress or Progress(Console(quiet=True))
-    progress.start("verify", total=sum(file.rows for file in manifest.files.values()))
+    progress.start("verify", total=sum(file["rows"] for file in manifest["files"].values()))
     for config, (contract, splits) in LAYOUT.items():
         for split, pattern in splits.items():
-            names = sorted(fnmatch.filter(manifest.files, pattern))
+            names = sorted(fnmatch.filter(manifest["files"], pattern))
             if config not in OPTIONAL or names:
                 rows[split] = 0
             for name in names:
-                for table in _read(path, name, manifest.files[name]):
+                for table in _read(path, name, manifest["files"][name]):
                     check_table(table, name, contract)
                     _check_across(config, table, name, split, seen)
-                    _check_withheld(config, table, name, withheld=manifest.withheld)
+                    _check_withheld(config, table, name, withheld=manifest.get("withheld", False))
                     rows[split] += table.num_rows
                     progress.advance(table.num_rows)
     progress.finish()
-    for split, count in manifest.rows.items():
+    for split, count in manifest["rows"].items():
         if rows[split] != count:
             raise DatasetError(
-                f"{path}: the manifest says {count} {split} rows, {rows[split]} are there. Build it again."
+                f"{path}: the manifest says {count} {split} rows, the files hold {rows[split]}. Build it again."
             )
-    _check_ledger(manifest.ledger, seen)
-    _check_card(path / "README.md", {name: file.rows for name, file in manifest.files.items()})
-    _check_loads(path, rows, manifest.format)
-    size_bytes = sum(file.bytes for file in manifest.files.values())
-    return Verified(manifest.format, dict(rows), len(seen.clip_sums), size_bytes)
+    _check_ledger(manifest["ledger"], seen)
+    _check_card(path / "README.md", {name: file["rows"] for name, file in manifest["files"].items()})
+    _check_loads(path, rows, manifest["format"])
+    size_bytes = sum(file["bytes"] for file in manifest["files"].values())
+    return Verified(manifest["format"], dict(rows), len(seen.clip_sums), size_bytes)
 
 
 def _check_listing(path: Path, manifest: Manifest) -> None:
-    """The folder holds the files of the manifest, all of them and no others that a reader would pick up."""
+    """The folder holds all files of the manifest, and no others that a reader would load."""
     patterns = {pattern: config for config, (_, splits) in LAYOUT.items() for pattern in splits.values()}
-    for name in manifest.files:
+    for name in manifest["files"]:
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             raise DatasetError(f"{path / 'manifest.json'}: file name {name!r} is not allowed. Do not use this set.")
     for pattern, config in patterns.items():
         listed, present = (
-            set(fnmatch.filter(manifest.files, pattern)),
+            set(fnmatch.filter(manifest["files"], pattern)),
             {f.relative_to(path).as_posix() for f in path.glob(pattern)},
         )
         if missing := listed - present or ({pattern} if not listed and config not in OPTIONAL else set()):
@@ -110,12 +112,12 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
 
 
 def _read(folder: Path, name: str, listed: File) -> Iterator[pa.Table]:
-    """Compare size and sum with the manifest, then give the rows one by one, each as a table."""
-    check_file(folder, name, listed.model_dump())
+    """Compare size and hash with the manifest, then yield the rows one by one, each as a table."""
+    check_file(folder, name, listed)
     try:
         with pq.ParquetFile(folder / name, page_checksum_verification=True, buffer_size=BUFFER_BYTES) as parquet:
-            if parquet.metadata.num_rows != listed.rows:
-                raise DatasetError(f"{name}: {parquet.metadata.num_rows} rows, the manifest says {listed.rows}.")
+            if parquet.metadata.num_rows != listed["rows"]:
+                raise DatasetError(f"{name}: {parquet.metadata.num_rows} rows, the manifest says {listed['rows']}.")
             yield parquet.schema_arrow.empty_table()  # so that the columns of an empty file are checked too
             for number in range(parquet.num_row_groups):
                 if parquet.metadata.row_group(number).total_byte_size > MAX_ROW_GROUP_BYTES:
@@ -127,7 +129,7 @@ def _read(folder: Path, name: str, listed: File) -> Iterator[pa.Table]:
 
 
 def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Seen) -> None:
-    """What one table must agree about with the others."""
+    """Check one table against the others."""
     match config:
         case "default":
             _check_rows(table, name, split, seen)
@@ -149,12 +151,12 @@ def _check_once(config: str, table: pa.Table, name: str, seen: _Seen) -> None:
     for row in table.select(LAYOUT[config][0].key).to_pylist():
         key = (config, *row.values())
         if key in seen.keys:
-            raise DatasetError(f"{name}: {'/'.join(row.values())} stands in two places. Build the set again.")
+            raise DatasetError(f"{name}: {'/'.join(row.values())} is there twice. Build the set again.")
         seen.keys.add(key)
 
 
 def _clips(table: pa.Table) -> Iterator[tuple[dict, pa.Buffer | None]]:
-    """Rows without their clips, and the bytes of these where they lie already."""
+    """Rows without their videos, and each video as a buffer that is not copied."""
     rows = table.drop_columns(["video"]).to_pylist()
     for row, clip in zip(rows, table["video"], strict=True):
         yield row, clip["bytes"].as_buffer() if clip.is_valid else None
@@ -173,7 +175,7 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
     for row, data in _clips(table):
         where = f"{name}: row {row['id']}"
         if row["id"] in seen.clip_sums:
-            raise DatasetError(f"{where} stands in two places. Ids are unique in a set; build it again.")
+            raise DatasetError(f"{where} is there twice. Ids are unique in a dataset; build it again.")
         group = row["pair_id"] or row["prompt_id"]
         if row["split"] != split or seen.split_of_group.setdefault(group, split) != split:
             raise DatasetError(
@@ -189,7 +191,7 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
 
 def _check_clip(row: dict, data: pa.Buffer, where: str) -> None:
     if hashlib.sha256(data).hexdigest() != row["video_sha256"]:
-        raise DatasetError(f"{where}: the clip's bytes do not have the sum in video_sha256. Build the set again.")
+        raise DatasetError(f"{where}: the video's bytes do not have the hash in video_sha256. Build the set again.")
     clip = measure(pa.BufferReader(data), where)
     check_clip(row, where, (clip.num_frames, clip.height, clip.width), clip.fps)
 
@@ -205,62 +207,64 @@ def _check_latents(table: pa.Table, name: str, seen: _Seen) -> None:
     for row in table.to_pylist():
         where = f"{name}: latents of row {row['id']}"
         if row["id"] in seen.latents:
-            raise DatasetError(f"{where} stand in two places. Build the set again.")
+            raise DatasetError(f"{where} are there twice. Build the set again.")
         if row["id"] not in seen.generated or row["video_sha256"] != seen.clip_sums[row["id"]]:
             raise DatasetError(f"{where} belong to no generated video that is in data/. Build the set again.")
         if hashlib.sha256(row["latents"]).hexdigest() != row["latents_sha256"]:
-            raise DatasetError(f"{where} do not have the sum in latents_sha256. Build the set again.")
+            raise DatasetError(f"{where} do not have the hash in latents_sha256. Build the set again.")
         if not _finite(row["latents"]):
             raise DatasetError(f"{where} hold values that are not finite. Build the set again.")
         seen.latents.add(row["id"])
 
 
 def _finite(latents: bytes) -> bool:
-    """Whether no bfloat16 value is infinite or not a number; piece by piece, since the intermediates are as large."""
+    """Whether no bfloat16 value is infinite or NaN; in pieces, because the intermediate arrays are as large."""
     values = np.frombuffer(latents, "<u2")
     pieces = (values[start : start + BUFFER_BYTES] for start in range(0, len(values), BUFFER_BYTES))
     return not any(((piece & BFLOAT16_EXPONENT) == BFLOAT16_EXPONENT).any() for piece in pieces)
 
 
 def _check_ledger(ledger: list[LedgerLine], seen: _Seen) -> None:
-    """Nothing got lost: each line adds up, the rejects are those it counts, and its end is the rows that are here."""
+    """Each line adds up, its rejects are listed in rejects/, and the last lines count the rows of the dataset."""
     counted, ends = Counter[tuple[str, str, str]](), {}
     for line in ledger:
-        if line.received != line.out + sum(line.rejected.values()):
+        stage, source, rejected = line["stage"], line["source"], line["rejected"]
+        if line["in"] != line["out"] + sum(rejected.values()):
             raise DatasetError(
-                f"ledger: {line.stage} of {line.source} took in {line.received}, but gave {line.out} and rejected "
-                f"{sum(line.rejected.values())}: rows were lost. Do not use this set; build it again."
+                f"rows per stage: {stage} of {source}: {line['in']} rows in, {line['out']} out and "
+                f"{sum(rejected.values())} rejected: rows were lost. Do not use this set; build it again."
             )
-        counted.update({(line.stage, line.source, reason): count for reason, count in line.rejected.items()})
-        ends[line.source] = line.out
+        counted.update({(stage, source, reason): count for reason, count in rejected.items()})
+        ends[source] = line["out"]
     for key in sorted(counted.keys() | seen.rejected.keys()):
         if counted[key] != seen.rejected[key]:
             raise DatasetError(
-                f"ledger: {counted[key]} rejected at {' of '.join(key[:2])} as {key[2]}, "
+                f"rows per stage: {counted[key]} rejected in {' of '.join(key[:2])} as {key[2]}, "
                 f"but rejects/ lists {seen.rejected[key]}. Build the set again."
             )
     for source, count in seen.sources.items():
         if ends.get(source) != count:
             raise DatasetError(
-                f"ledger: ends with {ends.get(source, 'no')} {source} rows, {count} are in data/. Build the set again."
+                f"rows per stage: the last stage has {ends.get(source, 'no')} {source} rows, {count} are in data/. "
+                "Build the set again."
             )
 
 
 def _check_card(card: Path, rows: dict[str, int]) -> None:
-    """The card sends readers to the files of the manifest and to no others: it could name paths and addresses."""
+    """The card names exactly the files of the manifest: a card of somebody else could name other paths and URLs."""
     from huggingface_hub import DatasetCard
 
     try:
-        told = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict().get("configs")
+        configs = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict().get("configs")
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DatasetError(f"{card}: no card ({error}). Build the set again.") from error
-    if told != configs_of(rows):
+        raise DatasetError(f"{card}: not a readable card ({error}). Build the set again.") from error
+    if configs != configs_of(rows):
         raise DatasetError(f"{card}: its configs are not those of the manifest's files. Do not use this set.")
 
 
 def _check_loads(path: Path, rows: Counter[str], version: str) -> None:
-    """Plain `load_dataset(DIR, config)` finds every config and types it; a split without rows it could not hold."""
-    from datasets import Features, load_dataset  # seconds to import: only when a set is really checked
+    """Plain `load_dataset(DIR, config)` reads every config with the right types; not splits without rows."""
+    from datasets import Features, load_dataset  # takes seconds to import
     from datasets.exceptions import DatasetsError
 
     card = path / "README.md"
@@ -275,9 +279,9 @@ def _check_loads(path: Path, rows: Counter[str], version: str) -> None:
         features = Features.from_arrow_schema(schema_of(contract, version))
         known = [_known(split.features, features, version) for split in loaded.values()]
         if loaded.keys() != expected or any(columns != features for columns in known):
-            raise DatasetError(f"{card}: load_dataset sees other splits or columns in {config}. Build the set again.")
+            raise DatasetError(f"{card}: load_dataset reads other splits or columns in {config}. Build the set again.")
 
 
 def _known(features: dict[str, object], ours: dict[str, object], version: str) -> dict[str, object]:
-    """The columns of a split; of those that a later format may have added, none."""
+    """The columns of a split without those that a later format may have added."""
     return {name: kind for name, kind in features.items() if name in ours or not is_newer(version)}

@@ -1,38 +1,34 @@
-"""Versions of a published set: what the next one is called, by what changed. Pure."""
+"""Versions of a published dataset: the next version follows from what changed. Pure functions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from gigavideo_data.errors import RecipeError
 
 TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 FIRST = "v1.0.0"
-# Of a row, what may differ between versions without its values being others.
+# Columns that may differ between versions without counting as a changed row.
 PROVENANCE = ("video", "source_file", "recipe")
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How many rows are new, gone, and of another value."""
+    """Numbers of rows added, removed and changed between two versions."""
 
     added: int
     removed: int
     changed: int
 
     def __str__(self) -> str:
-        told = [f"{number} rows {what}" for what, number in self._numbers if number]
-        return ", ".join(told) or "no row changed"
-
-    @property
-    def _numbers(self) -> tuple[tuple[str, int], ...]:
-        return ("added", self.added), ("removed", self.removed), ("changed", self.changed)
+        parts = [f"{number} rows {what}" for what, number in asdict(self).items() if number]
+        return ", ".join(parts) or "no row changed"
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Changes:
-    """Compare two sets by the sums of their rows, by id."""
+    """Compare two versions, each a mapping from row id to a hash of the row."""
     shared = old.keys() & new.keys()
     return Changes(
         added=len(new.keys() - old.keys()),
@@ -42,15 +38,15 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Changes:
 
 
 def newest(tags: Iterable[str]) -> str | None:
-    """The highest version among the tags; others are not looked at."""
+    """The highest version among the tags; tags that are no versions are ignored."""
     versions = [match.groups() for tag in tags if (match := TAG.fullmatch(tag))]
     if not versions:
         return None
     return "v" + ".".join(map(str, max(tuple(map(int, parts)) for parts in versions)))
 
 
-def proposed(tags: Iterable[str], found: Changes) -> str:
-    """The next version: major if values or rows of known ids changed, minor if rows came, else patch."""
+def next_version(tags: Iterable[str], found: Changes) -> str:
+    """The next version: major if existing rows were changed or removed, minor if rows were added, else patch."""
     last = newest(tags)
     if last is None:
         return FIRST
@@ -60,12 +56,11 @@ def proposed(tags: Iterable[str], found: Changes) -> str:
     return f"v{major}.{minor + 1}.0" if found.added else f"v{major}.{minor}.{patch + 1}"
 
 
-def checked(tag: str) -> str:
-    """The tag, if it is a version.
+def validate_tag(tag: str) -> None:
+    """Check that a tag is a version.
 
     Raises:
         RecipeError: it is not.
     """
     if not TAG.fullmatch(tag):
-        raise RecipeError(f"--tag {tag}: a version looks like {FIRST}")
-    return tag
+        raise RecipeError(f"--tag {tag}: a version must look like {FIRST}")

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line, and end with the exit code of what went wrong, if anything."""
-    run_and_exit(app)
+    run_and_exit(partial(app, standalone_mode=False))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from gigavideo_data import hub_read
 from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.folder_read import WITHHELD, check_file, read_manifest, read_shard
 from gigavideo_data.hub_read import Version
+from gigavideo_data.manifest import Manifest
 from gigavideo_data.progress import Progress
 from gigavideo_data.schema import (
     EVAL_PROMPT_SCHEMA,
@@ -29,8 +30,8 @@ from gigavideo_data.schema import (
     ROW_SCHEMA,
     ROWS,
     Contract,
-    check_table,
 )
+from gigavideo_data.table_check import check_table
 
 CLIP = "video"
 CLIP_BYTES = "video.bytes"
@@ -77,7 +78,7 @@ class Dataset:
     """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     identity: str
     rows: list[Row]
     shards: dict[str, str]
@@ -111,7 +112,7 @@ def read_version(version: Version) -> Dataset:
         DatasetError: as for a folder, or it lists what it must not.
         HubError: the Hub does not give it, or not as it is listed.
     """
-    folder, _ = hub_read.listed(version)
+    folder, _ = hub_read.list_files(version)
     manifest = read_manifest(folder)
     _check_videos(manifest, str(version))
     tables = {name: hub_read.read_columns(version, name, BESIDE_CLIP) for name in _parts(manifest, DATA_FOLDER)}
@@ -119,13 +120,13 @@ def read_version(version: Version) -> Dataset:
     return _dataset(folder, manifest, tables, latents, version)
 
 
-def _parts(manifest: dict[str, Any], folder: str) -> list[str]:
+def _parts(manifest: Manifest, folder: str) -> list[str]:
     return sorted(name for name in manifest["files"] if name.startswith(f"{folder}/"))
 
 
 def _dataset(
     folder: Path,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     tables: dict[str, pa.Table],
     latents: dict[str, pa.Table],
     version: Version | None = None,
@@ -162,7 +163,7 @@ def _shipped(columns: Row, shard: str) -> Shipped:
     return Shipped(shard, columns["id"], sha256, shape, vae)
 
 
-def _check_videos(manifest: dict[str, Any], where: str) -> None:
+def _check_videos(manifest: Manifest, where: str) -> None:
     if manifest.get("withheld"):
         raise DatasetError(f"{where}: {WITHHELD}")
 

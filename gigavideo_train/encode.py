@@ -23,7 +23,8 @@ from gigavideo_data import video
 from gigavideo_data.engine_spec import folder_revision
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.progress import Progress
-from gigavideo_data.schema import BFLOAT16_BYTES, check_clip
+from gigavideo_data.schema import BFLOAT16_BYTES
+from gigavideo_data.table_check import check_clip
 from gigavideo_train.dataset import Row, Shipped, clips, fetch, fetch_latents, latents
 from gigavideo_train.distributed import World
 from gigavideo_train.families.condition import Condition, condition

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCardData, save_torch_state_dict
 
-from gigavideo_data.generators.models import CURVES, SIGN
+from gigavideo_data.generators.models import SIGN
+from gigavideo_data.hub_models import CURVES
 from gigavideo_data.recipe import published_name
 from gigavideo_train.curves import svg
 from gigavideo_train.disk import writing

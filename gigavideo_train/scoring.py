@@ -7,6 +7,7 @@ asked, by the rules of `gv-data eval`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class SampleJudge:
     min_mass: float
 
 
-def scoring(rows: list[Row], manifest: dict[str, Any], config: TrainConfig) -> Scoring:
+def scoring(rows: list[Row], manifest: Mapping[str, Any], config: TrainConfig) -> Scoring:
     """Settle who scores, and how.
 
     Args:
@@ -92,7 +93,7 @@ def scoring(rows: list[Row], manifest: dict[str, Any], config: TrainConfig) -> S
     )
 
 
-def sample_judges(manifest: dict[str, Any], config: TrainConfig) -> dict[str, SampleJudge]:
+def sample_judges(manifest: Mapping[str, Any], config: TrainConfig) -> dict[str, SampleJudge]:
     """Settle who judges samples, by dimension: whom `gv-data eval` would ask; none if none are to be judged.
 
     Raises:
@@ -130,7 +131,7 @@ def _check_in_process(dimension: str, judge: AnyJudge) -> None:
         )
 
 
-def _named(model: str, manifest: dict[str, Any]) -> Judge:
+def _named(model: str, manifest: Mapping[str, Any]) -> Judge:
     """The judge that the settings name; it looks and is read as the dataset's recipe says.
 
     Raises:
@@ -146,13 +147,13 @@ def _named(model: str, manifest: dict[str, Any]) -> Judge:
     return Judge(backend="transformers", model=found, **_told(manifest))
 
 
-def _told(manifest: dict[str, Any]) -> dict[str, Any]:
+def _told(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What the dataset's recipe says of how its judge looks and is read."""
     judge = manifest["recipe"]["judge"]
     return {name: judge[name] for name in ("frames", "max_side_px", "readout") if name in judge}
 
 
-def _judge(rows: list[Row], manifest: dict[str, Any], config: TrainConfig, dimensions: set[str]) -> Judge:
+def _judge(rows: list[Row], manifest: Mapping[str, Any], config: TrainConfig, dimensions: set[str]) -> Judge:
     """The one that the settings name, else the dataset's."""
     if config.judge:
         return _named(config.judge, manifest)

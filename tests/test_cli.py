@@ -2,11 +2,15 @@
 
 import json
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from gigavideo_data.cli import app
 
 HEAVY = (
     "ray",
@@ -61,9 +65,13 @@ def test_help_imports_nothing_heavy() -> None:
         (["verify", "nowhere"], 1, "nowhere: no such folder"),
         (["inspect", "nowhere"], 1, "nowhere: no such folder"),
         (["report", "nowhere"], 1, "nowhere: no such folder"),
-        (["score", "nowhere"], 2, "--recompute"),
-        (["score", "nowhere", "--recompute", "--out", "new", "--in-place"], 2, "exclude each other"),
-        (["score", "nowhere", "--recompute", "--combine", "mechanics"], 2, "mechanics=mean"),
+        (["score", "nowhere"], 2, "--recipe"),
+        (["score", "nowhere", "--recipe", "quickstart"], 2, "--in-place"),
+        (["score", "nowhere", "--recompute"], 2, "gv-data rescore nowhere"),
+        (["rescore", "nowhere", "--out", "new", "--in-place"], 2, "exclude each other"),
+        (["rescore", "nowhere", "--combine", "mechanics"], 2, "mechanics=mean"),
+        (["rescore", "nowhere", "--push", "owner/name"], 2, "--out"),
+        (["eval", "--tuned", "nowhere", "--prompts", "nowhere", "--split", "train"], 2, "'dev', 'test'"),
     ],
 )
 def test_a_mistake_ends_with_its_message_and_code(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
@@ -83,10 +91,46 @@ def test_a_typo_in_a_recipe_file_is_shown_with_its_line(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_lists_say_it_to_people_on_stderr_and_to_programs_on_stdout() -> None:
-    told = gv_data("recipes")
-    assert told.stdout == ""
-    assert "quickstart" in told.stderr
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [(["verify", "nowhere"], 1, "DatasetError"), (["build"], 2, "UsageError"), (["dimensions", "x"], 2, "RecipeError")],
+)
+def test_with_json_an_error_is_one_object_on_stdout_too(arguments: list[str], code: int, kind: str) -> None:
+    ended = gv_data(*arguments, "--json")
+    error = json.loads(ended.stdout)["error"]
+    assert (ended.returncode, error["exit_code"], error["type"]) == (code, code, kind)
+    assert error["message"] in ended.stderr
+
+
+def test_every_command_has_sentences_of_help_and_a_valid_example() -> None:
+    import typer
+
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        _, gv_data, called, *arguments = shlex.split(command.epilog)
+        assert (gv_data, called) == ("gv-data", name)
+        command.make_context(name, arguments)
+        assert command.help.split("\n")[0].endswith(".")
+        assert len(command.help.split("\n")[0]) < 66, "longer ones are cut in the list of commands"
+        for option in command.params:
+            if not getattr(option, "hidden", False):
+                assert option.help[0].isupper(), option.name
+                assert option.help.endswith((".", "]")), option.name
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--version"])
+def test_the_package_is_the_command(flag: str) -> None:
+    command = [sys.executable, "-m", "gigavideo_data", flag]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stderr == ""
+    assert ended.stdout == gv_data(flag).stdout or flag != "--version"
+    assert ended.stdout
+
+
+def test_results_go_to_stdout_as_text_or_json() -> None:
+    listed = gv_data("recipes")
+    assert listed.stderr == ""
+    assert any(line.startswith("quickstart ") for line in listed.stdout.splitlines())
     data = json.loads(gv_data("recipes", "--json").stdout)
     assert all(recipe["about"] for recipe in data)
     names = [dimension["name"] for dimension in json.loads(gv_data("dimensions", "--json").stdout)]

@@ -18,6 +18,7 @@ from gigavideo_data.hub_read import Version
 from gigavideo_data.merge import merge
 from gigavideo_data.remake import withhold
 from gigavideo_data.rescore import recompute
+from gigavideo_data.table_check import check_table
 from gigavideo_data.verify import verify_folder
 from gigavideo_train import dataset
 from gigavideo_train.cli import app
@@ -91,7 +92,7 @@ def test_its_columns_are_read_from_the_hub_like_todays(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfFileSystem", Local)
     table = hub_read.read_columns(Version("org/ds", "v1.0.0", "sha"), SHARD, dataset.BESIDE_CLIP)
-    schema.check_table(table, SHARD, unread=("video",))
+    check_table(table, SHARD, unread=("video",))
     assert set(table.column_names) == set(dataset.BESIDE_CLIP)
     assert table["source_file"].null_count == table.num_rows
     again = current(tmp_path / "again")

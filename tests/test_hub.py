@@ -176,16 +176,16 @@ from rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows
 from gigavideo_data import hub_write, publish
 publish.SHARD_BYTES = 1  # a row each
 rows, rejects = make_rows(), make_rejects()
-ahead = hub_write.Ahead(hub_write.preflight("org/ds"))
+uploader = hub_write.BackgroundUploader(hub_write.preflight("org/ds"))
 manifest = make_manifest(rows, rejects)
-publish.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest, COST, ahead=ahead)
+publish.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest, COST, uploader=uploader)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_shards_are_sent_as_they_are_closed_and_once(hub, tmp_path, fails):
-    hub.faults = [Fault("PUT", "/lfs/", 400)] * fails  # then no more is tried ahead, and the push sends all
+    hub.faults = [Fault("PUT", "/lfs/", 400)] * fails  # the uploader stops, and the push sends all
     code, _, said = run(hub, tmp_path, sys.executable, "-c", WRITTEN, str(Path(__file__).parent), token=WRITES)
     assert code == 0, said
     files = json.loads((tmp_path / "set" / "manifest.json").read_text())["files"]

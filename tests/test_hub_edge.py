@@ -1,4 +1,4 @@
-"""Calls to the Hub: what is tried again, what is told at once, and that silence is no answer."""
+"""Calls to the Hub: which errors are retried, and which fail at once."""
 
 import errno
 
@@ -7,8 +7,8 @@ from huggingface_hub.errors import FileMetadataError, HFValidationError, LocalEn
 
 from gigavideo_data import hub_repo
 from gigavideo_data.errors import HubError
-from gigavideo_data.hub_edge import http_client, patiently
-from gigavideo_data.hub_repo import Place
+from gigavideo_data.hub_edge import http_client, with_retries
+from gigavideo_data.hub_repo import Repository
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +38,9 @@ class Calls:
         OSError("reset"),
     ],
 )
-def test_silence_is_tried_again(error):
+def test_transient_errors_are_retried(error):
     calls = Calls(error, error)
-    assert patiently("it", calls) == "answer"
+    assert with_retries("it", calls) == "answer"
     assert calls.number == 3
 
 
@@ -53,50 +53,50 @@ def test_silence_is_tried_again(error):
         FileNotFoundError("no such shard"),
     ],
 )
-def test_what_no_waiting_mends_is_told_at_once_in_its_own_words(error):
+def test_what_is_not_transient_fails_at_once_with_its_own_message(error):
     calls = Calls(error)
     with pytest.raises(HubError, match=f"it: {type(error).__name__}: {error}") as caught:
-        patiently("it", calls)
+        with_retries("it", calls)
     assert calls.number == 1
     assert caught.value.__cause__ is error
 
 
-def test_a_file_that_nobody_could_be_asked_for_is_not_taken_for_one_that_is_not_there(monkeypatch):
+def test_an_unreachable_hub_is_not_taken_for_a_missing_file(monkeypatch):
     """Else a card of somebody else would be overwritten while the network is down."""
 
-    def silent(*_, **__):
+    def unreachable(*_, **__):
         raise LocalEntryNotFoundError("nobody answers")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", silent)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     monkeypatch.setattr("gigavideo_data.hub_edge.WAITS_S", (1000.0,))
     with pytest.raises(HubError, match="did not answer"):
-        hub_repo.file_at(Place("org/ds", "dataset", False, "1" * 40, {}), "1" * 40, "README.md")
+        hub_repo.file_at(Repository("org/ds", "dataset", False, "1" * 40, {}), "1" * 40, "README.md")
 
 
 def test_an_error_of_the_connection_that_the_client_wraps_is_tried_again():
     wrapped = RuntimeError("Error while uploading")
     wrapped.__cause__ = http_client().WriteError("reset")
-    assert patiently("it", Calls(wrapped)) == "answer"
+    assert with_retries("it", Calls(wrapped)) == "answer"
 
 
-def test_a_full_disk_is_told_at_once_and_as_what_it_is():
+def test_a_full_disk_fails_at_once_as_an_OSError():
     calls = Calls(OSError(errno.ENOSPC, "No space left on device", "cache/blob"))
     with pytest.raises(OSError, match="No space left"):
-        patiently("it", calls)
+        with_retries("it", calls)
     assert calls.number == 1
 
 
-def test_what_is_not_the_hub_is_told_at_once():
+def test_another_server_than_the_hub_fails_at_once():
     nowhere = LocalEntryNotFoundError("not in the cache")
     nowhere.__cause__ = FileMetadataError("does not seem to be served by a Hub; check HF_ENDPOINT")
     calls = Calls(nowhere)
     with pytest.raises(HubError):
-        patiently("it", calls)
+        with_retries("it", calls)
     assert calls.number == 1
 
 
-def test_offline_is_told_at_once():
+def test_offline_fails_at_once():
     calls = Calls(OfflineModeIsEnabled("HF_HUB_OFFLINE is set"))
     with pytest.raises(HubError, match="it: offline"):
-        patiently("it", calls)
+        with_retries("it", calls)
     assert calls.number == 1

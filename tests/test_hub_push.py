@@ -40,7 +40,7 @@ def test_a_tag_that_names_this_very_content_is_done_already(hub, gv_data, tmp_pa
     code, printed, said = gv_data(*push)
     assert code == 0, said
     assert json.loads(printed) == first | {"changes": "nothing changed", "bytes": 0}
-    assert "it was there already" in said
+    assert "already on the Hub" in said
     write_set(tmp_path / "set", [*make_rows(), make_row(900)])
     code, _, said = gv_data(*push)
     assert (code, "v1.0.0 is taken by another content" in said) == (4, True), said
@@ -110,9 +110,9 @@ def test_a_refusal_by_way_of_xet_is_final(hub, monkeypatch, tmp_path):
     hub.create("datasets", REPO, private=False)
     (tmp_path / "a.parquet").write_bytes(b"PAR1" * 1000)
     hub.faults = [Fault("GET", "/xet-write-token/", 403, times=99)]
-    place = hub_repo.Place(REPO, "dataset", private=False, head=None, tags={})
+    place = hub_repo.Repository(REPO, "dataset", private=False, head=None, tags={})
     with pytest.raises(HubError, match="may not write there"):
-        hub_repo.send(place, "data/a.parquet", hub_repo.Local(Path("a.parquet")))
+        hub_repo.upload(place, "data/a.parquet", hub_repo.Local(Path("a.parquet")))
     assert hub.faults[0].times == 98
 
 

@@ -19,11 +19,11 @@ from train_set import row, rows
 
 from gigavideo_data import report
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.inspect import facts
 from gigavideo_data.merge import merge
 from gigavideo_data.progress import Progress
 from gigavideo_data.publish import write_dataset
 from gigavideo_data.rescore import recompute
+from gigavideo_data.summary import summarize
 from gigavideo_data.verify import verify_folder
 from gigavideo_train.dataset import dev_prompts, read
 
@@ -105,7 +105,7 @@ def test_changed_held_out_prompts_are_found_before_they_are_sampled(folder: Path
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    "inspect": facts,
+    "inspect": summarize,
     "report": report.write_report,
     "score": recompute,
     "merge": lambda folder: merge([folder, folder], folder.parent / "merged"),
@@ -129,7 +129,7 @@ def test_a_file_name_that_leads_elsewhere_is_refused_before_any_file_is_opened(
     files = json.loads((folder / "manifest.json").read_text())["files"]
     edit_manifest(folder, files=files | {name: files[TRAIN]})
     monkeypatch.setattr(pq, "ParquetFile", None)
-    for reader in (read, facts, verify_folder):
+    for reader in (read, summarize, verify_folder):
         with pytest.raises(DatasetError) as caught:
             reader(folder)
         assert f"{name!r} is not allowed" in str(caught.value)
@@ -140,7 +140,7 @@ def test_a_file_name_that_leads_elsewhere_is_refused_before_any_file_is_opened(
 def test_a_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    for reader in (read, facts, verify_folder):
+    for reader in (read, summarize, verify_folder):
         with pytest.raises(DatasetError, match="outside the dataset's folder"):
             reader(folder)
 

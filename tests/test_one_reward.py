@@ -11,7 +11,7 @@ from test_units import written_for
 from train_set import row
 from typer.testing import CliRunner
 
-from gigavideo_data import inspect
+from gigavideo_data import summary
 from gigavideo_data.assemble import reward_summaries
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.publish import write_dataset
@@ -47,18 +47,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_page_card_and_trainer_count_the_same_rewards(folder: Path, tmp_path: Path) -> None:
-    facts = inspect.facts(folder)["rewards"]
+    facts = summary.summarize(folder)["rewards"]
     assert list(facts) == [*DIMENSIONS, CAPTIONS]
     card = (folder / "README.md").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())["rewards"]
     trained = {unit["dimension"]: unit for unit in run(folder, tmp_path / "out", "--dry-run")["units"]}
     for name, each in facts.items():
-        above = sum(each["histogram"][inspect.NUM_BINS // 2 :])
+        above = sum(each["histogram"][summary.NUM_BINS // 2 :])
         assert trained[name]["kept"] == above == 1
         assert sum(trained[name]["dropped"].values()) == each["scored"] - above
         assert {key: each[key] for key in manifest[name]} == pytest.approx(manifest[name])
         assert f"| {each['scored']} | 0 | {each['mean']:.3f} |" in card
-    assert re.search(r"column `reward` is a row's score on the dimension that its prompt was written for", card)
+    assert re.search(r"column `reward` is the score on the dimension that the prompt was written for", card)
 
 
 def test_the_trainer_warns_of_dimensions_whose_judge_check_failed(folder: Path, tmp_path: Path) -> None:

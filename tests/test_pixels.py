@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rows import DIMENSION, make_row, write_set
 
-from gigavideo_data import inspect, pixels, video
+from gigavideo_data import pixels, summary, video
 from gigavideo_data.generators.protocol import Generated, Shape
 from gigavideo_data.recipe import Recipe
 from gigavideo_data.row import Row
@@ -111,8 +111,8 @@ def test_a_set_with_black_videos_says_how_many_of_each_dimension(tmp_path):
     black = make_row(1)
     black["measurements"] = pixels.measurements(pixels.measure(BLACK_THWC), [DIMENSION])
     black["judges"] = [*black["judges"], black["judges"][0] | {"id": pixels.JUDGE_ID}]
-    facts = inspect.facts(write_set(tmp_path, [black, make_row(2)]))
+    facts = summary.summarize(write_set(tmp_path, [black, make_row(2)]))
     assert facts["pixels"] == {DIMENSION: {"videos": 1, "black": 1, "frozen": 0}}
     screen = io.StringIO()
-    inspect.show(facts, Console(file=screen, width=200))
+    summary.show(facts, Console(file=screen, width=200))
     assert f"warning: {DIMENSION}: 1 of 1 videos are black" in screen.getvalue()

@@ -137,7 +137,7 @@ def test_bad_input_leaves_the_older_set_as_it_was(tmp_path):
     for rows, message in [
         ([row | {"split": "test"}], "split is 'test', expected train or validation"),
         ([row | {"reward": 2.0}], "outside"),
-        ([row, row], "stands in two places"),
+        ([row, row], "is there twice"),
         ([{name: value for name, value in row.items() if name != "fps"}], "missing columns: fps"),
         ([row | {"video": {"bytes": row["video"]["bytes"], "path": "../x.mp4"}}], "bare file name"),
     ]:
@@ -170,7 +170,7 @@ def test_foreign_folders_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DatasetError, match=r"README.md.*Choose another --out"):
         publish.check_out(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="cannot be made"):
+    with pytest.raises(DatasetError, match="cannot be created"):
         publish.check_out(tmp_path / "file")
     publish.check_out(tmp_path / "new" / "folder")
 
@@ -182,7 +182,14 @@ def test_card_names_what_a_stranger_needs(folder):
     default = card.data.to_dict()["configs"][0]
     assert default["config_name"] == "default"
     assert default["default"] is True
-    for part in ("## Rewards", "## Ledger", "## Limits", "Do not train on mechanics", "load_dataset", "gv-train"):
+    for part in (
+        "## Rewards",
+        "## Rows per stage",
+        "## Limits",
+        "failed this check on mechanics",
+        "load_dataset",
+        "gv-train",
+    ):
         assert part in card.text
     assert "99.0" not in card.text
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rows import DIMENSION, answer, make_row, make_rows, write_set
 from typer.testing import CliRunner
 
-from gigavideo_data import inspect, report, rescore
+from gigavideo_data import report, rescore, summary
 from gigavideo_data.cli import app
 from gigavideo_data.errors import RecipeError
 
@@ -65,8 +65,8 @@ def test_wrong_rewards_are_put_right_in_place(tmp_path):
         {"id": rows[0]["id"], "prompt": rows[0]["prompt"], "before": 1.0, "after": pytest.approx(right)}
     ]
     assert rescore.recompute(folder)["changed"] == 0
-    summary = json.loads((folder / "manifest.json").read_text())["rewards"][DIMENSION]
-    assert summary == {key: inspect.facts(folder)["rewards"][DIMENSION][key] for key in summary}
+    stored = json.loads((folder / "manifest.json").read_text())["rewards"][DIMENSION]
+    assert stored == {key: summary.summarize(folder)["rewards"][DIMENSION][key] for key in stored}
 
 
 def test_lower_answer_mass_becomes_unscorable_and_is_remembered(tmp_path):
@@ -129,11 +129,11 @@ def test_terminal_shows_what_moved(tmp_path):
     assert rows[0]["prompt"] in screen.getvalue()  # brackets and all: a prompt is no markup
 
 
-def test_score_in_place_writes_the_page_again(tmp_path):
+def test_rescore_in_place_writes_the_page_again(tmp_path):
     rows = honest_rows()
     folder = write_set(tmp_path / "set", [wrong(rows[0]), *rows[1:]])
     before = report.write_report(folder).read_bytes()
-    ended = CliRunner().invoke(app, ["score", str(folder), "--recompute", "--in-place"], catch_exceptions=False)
+    ended = CliRunner().invoke(app, ["rescore", str(folder), "--in-place"], catch_exceptions=False)
     assert ended.exit_code == 0
     after = (folder / "report.html").read_bytes()
     assert after != before

@@ -11,8 +11,8 @@ from rows import FPS, clip, make_row, make_rows, write_set
 
 from gigavideo_data import schema, verify, video
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.inspect import facts
 from gigavideo_data.rescore import recompute
+from gigavideo_data.summary import summarize
 from gigavideo_data.verify import verify_folder
 from gigavideo_train import dataset
 
@@ -178,7 +178,7 @@ def test_a_preview_that_shows_other_clips_is_found(folder):
         ({"in": 8, "rejected": {"duplicate": 2}}, "rejects/ lists 1"),
         (
             {"in": 7, "rejected": {"too_long": 1}},
-            "0 rejected at prompt of synthetic as duplicate, but rejects/ lists 1",
+            "0 rejected in prompt of synthetic as duplicate, but rejects/ lists 1",
         ),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_ledger_that_does_not_add_up_is_found(folder, change, message):
 def test_rows_that_the_ledger_does_not_know_are_found(folder):
     replace_rows(folder, train_rows()[1:])
     edit_manifest(folder, rows={"train": 8, "validation": 1})
-    assert "ledger" in refusal(folder) or "preview" in refusal(folder)
+    assert "rows per stage" in refusal(folder) or "preview" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -210,15 +210,15 @@ def test_rows_that_the_ledger_does_not_know_are_found(folder):
 )
 def test_a_manifest_of_another_shape_is_refused_wherever_it_is_read(folder, key, value):
     edit_manifest(folder, **{key: value})
-    for read in (verify_folder, facts, dataset.read, recompute):
+    for read in (verify_folder, summarize, dataset.read, recompute):
         with pytest.raises(DatasetError, match=key):
             read(folder)
 
 
 def test_a_shard_that_the_manifest_does_not_list_is_read_by_nobody(folder):
-    before = facts(folder)["counts"]
+    before = summarize(folder)["counts"]
     shutil.copy(folder / "data" / "train-00000-of-00001.parquet", folder / "data" / "train-zzz.parquet")
-    assert facts(folder)["counts"] == before
+    assert summarize(folder)["counts"] == before
 
 
 def test_a_card_that_load_dataset_cannot_use_is_found(folder):
@@ -262,7 +262,7 @@ def test_a_key_that_stands_twice_in_one_part_is_found(folder, name):
     data = (folder / name).read_bytes()
     files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "rows": twice.num_rows, "bytes": len(data)}
     edit_manifest(folder, files=files)
-    assert "stands in two places" in refusal(folder)
+    assert "is there twice" in refusal(folder)
 
 
 def test_a_clip_larger_than_the_limit_is_refused_with_its_row_and_the_variable_to_set(folder, monkeypatch):

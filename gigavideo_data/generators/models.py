@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,6 @@ TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
     "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
 }
-CURVES = "curves.svg"  # in a tuned model's folder: the curves of its training, which its card shows
 SIGN = "gigavideo.json"  # in a pipeline's folder: the profile, and what it was tuned from and on; tuned copies keep it
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -170,7 +169,7 @@ def model_revision(model: str) -> str:
     return folder_revision(model_folder(model))
 
 
-def base_of(model: str | None, manifest: dict[str, Any], option: str = "--model") -> Base:
+def base_of(model: str | None, manifest: Mapping[str, Any], option: str = "--model") -> Base:
     """The model that a command line or a dataset names, with its commit if it is one of the Hub.
 
     The commit is that of the revision after an @, as in `owner/name@revision`; else the one that made the dataset's

@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 from rows import DIMENSION, make_row, make_rows, write_set
 
-from gigavideo_data import inspect, judge_verdict
+from gigavideo_data import judge_verdict, summary
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.manifest import LedgerLine
 from gigavideo_data.rewards import CAPTIONS
 
-CHECK = {
+CHECK: judge_verdict.JudgeCheck = {
     "dimension": DIMENSION,
     "videos": 50,
     "auc_foreign": 0.93,
@@ -29,12 +30,12 @@ def folder(tmp_path_factory):
 
 def shown(facts: dict, width: int = 160) -> str:
     screen = io.StringIO()
-    inspect.show(facts, Console(file=screen, width=width, force_terminal=True, color_system="truecolor"))
+    summary.show(facts, Console(file=screen, width=width, force_terminal=True, color_system="truecolor"))
     return screen.getvalue()
 
 
 def test_facts_count_the_rows_themselves(folder):
-    facts = inspect.facts(folder)
+    facts = summary.summarize(folder)
     assert facts["counts"] == {
         "rows": 10,
         "prompts": 8,
@@ -53,17 +54,17 @@ def test_facts_count_the_rows_themselves(folder):
 
 
 def test_ledger_that_loses_rows_is_named():
-    row = {"stage": "judge", "source": "twin", "in": 9, "out": 7, "rejected": {"worker died": 1}}
-    line = inspect.ledger_line(row)
+    row: LedgerLine = {"stage": "judge", "source": "twin", "in": 9, "out": 7, "rejected": {"worker died": 1}}
+    line = summary.ledger_line(row)
     assert (line["num_rejected"], line["adds_up"]) == (1, False)
 
 
 def test_a_reward_of_one_falls_into_the_last_bin():
-    assert inspect.reward_facts([make_row(reward=1.0)], DIMENSION)["histogram"][-1] == 1
+    assert summary.reward_facts([make_row(reward=1.0)], DIMENSION)["histogram"][-1] == 1
 
 
 def test_no_scored_row_gives_no_mean():
-    facts = inspect.reward_facts([make_row(reward=None)], DIMENSION)
+    facts = summary.reward_facts([make_row(reward=None)], DIMENSION)
     assert facts["mean"] is None
     assert facts["sem"] is None
     assert facts["best"] is None
@@ -93,34 +94,34 @@ def test_no_scored_row_gives_no_mean():
     ],
 )
 def test_verdict_on_the_judge(change, verdict):
-    assert inspect.checked(CHECK | change)["verdict"] == verdict
+    assert summary.with_verdict(CHECK | change)["verdict"] == verdict
 
 
 def test_terminal_shows_prompts_as_they_are(tmp_path):
     rows = make_rows()
     rows[0]["prompt"] = "[/x] [red]ball[/red] \x1b[2J\u202eends"
-    screen = shown(inspect.facts(write_set(tmp_path, rows)))
+    screen = shown(summary.summarize(write_set(tmp_path, rows)))
     assert "[/x] [red]ball[/red]" in screen
     assert "\x1b[2J" not in screen
     assert "\u202e" not in screen
-    for word in (DIMENSION, "tiny", "duplicate", "low_mass", "Can the judge tell?"):
+    for word in (DIMENSION, "tiny", "duplicate", "low_mass", "sanity check"):
         assert word in screen
 
 
 def test_narrow_terminal_keeps_every_prompt_whole(folder):
-    assert "number" in shown(inspect.facts(folder), width=60)
+    assert "number" in shown(summary.summarize(folder), width=60)
 
 
 def test_unfinished_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"no manifest\.json.*gv-data build"):
-        inspect.facts(tmp_path)
+        summary.summarize(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": "1.0"}', '{"format": "9.0"}', '{"format": 1}'])
 def test_damaged_or_foreign_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DatasetError, match=r"manifest\.json"):
-        inspect.facts(tmp_path)
+        summary.summarize(tmp_path)
 
 
 def test_flipped_byte_in_a_shard_is_refused(tmp_path):
@@ -131,7 +132,7 @@ def test_flipped_byte_in_a_shard_is_refused(tmp_path):
     data[offset + 60] ^= 0xFF
     shard.write_bytes(data)
     with pytest.raises(DatasetError, match="the manifest says"):
-        inspect.facts(folder)
+        summary.summarize(folder)
 
 
 def test_too_few_videos_for_the_judge_check_are_named_with_their_number():

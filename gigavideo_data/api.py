@@ -1,0 +1,203 @@
+"""The public Python API: `import gigavideo_data`. Each function is what the command of that name does.
+
+    dataset = gigavideo_data.build("quickstart")
+    scored = gigavideo_data.score(dataset, "./other-judge.yaml", out="runs/scored")
+    result = gigavideo_data.evaluate("runs/train/quickstart/model", dataset)
+
+Errors that a user can act on are a `GigaVideoError`; its subclasses are in `gigavideo_data.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from gigavideo_data import evaluate_models, evaluate_output, evaluate_setting, hub_read, rejudge, summary, terminal
+from gigavideo_data.build import build as build_dataset
+from gigavideo_data.evaluate import evaluate as run_evaluation
+from gigavideo_data.folder_read import Row, read_manifest, read_rows
+from gigavideo_data.manifest import Manifest
+from gigavideo_data.progress import Progress
+from gigavideo_data.recipe import Recipe
+from gigavideo_data.recipe_loading import load as load_recipe
+from gigavideo_data.report import write_report
+
+STORE = Path("runs/store")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A finished dataset in a local folder, which `datasets.load_dataset(str(folder))` reads too, videos included."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The validated content of manifest.json.
+
+        Raises:
+            DatasetError: the folder is no finished dataset of a format that this code reads.
+        """
+        return read_manifest(self.folder)
+
+    def rows(self) -> list[Row]:
+        """All rows of train and validation as dicts with the columns of the format, without the column `video`.
+
+        Raises:
+            DatasetError: a file is missing or damaged.
+        """
+        return read_rows(self.folder)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, rows per stage, rewards and judge check, as `gv-data inspect --json` prints them."""
+        return summary.summarize(self.folder)
+
+
+def build(
+    recipe: str | Path | Recipe,
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path = STORE,
+    retry_rejected: bool = False,
+    latents: bool = False,
+    show_progress: bool = False,
+) -> Dataset:
+    """Build a dataset. Finished rows are in the store, so the same call resumes an interrupted build.
+
+    Args:
+        recipe: YAML file, name of a shipped recipe, or a `Recipe`.
+        out: folder of the dataset; by default runs/<name of the recipe>.
+        overrides: changes such as "prompts.variants=2"; not with a `Recipe`.
+        store: folder of finished rows of every stage, shared by all builds.
+        retry_rejected: try rows again that earlier builds rejected after all attempts.
+        latents: store the final latents of generated videos in the dataset too.
+        show_progress: show bars on stderr.
+
+    Raises:
+        RecipeError: the recipe or an override is wrong.
+        RejectedError: more rows were rejected than `limits.max_rejected` allows; the dataset is written nevertheless.
+        RunError: another build uses the folder, or a worker failed.
+        DatasetError: `out` cannot take a dataset.
+        HubError: a model of the recipe cannot be found on the Hub.
+    """
+    resolved = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe), list(overrides))
+    folder = Path(out or Path("runs") / resolved.name)
+    with _progress(show_progress) as progress:
+        build_dataset(resolved, folder, Path(store), progress, retry_rejected=retry_rejected, with_latents=latents)
+    return Dataset(folder)
+
+
+def load(name: str | Path, *, show_progress: bool = False) -> Dataset:
+    """Load a dataset from a folder, or download it from the Hub into the cache.
+
+    Args:
+        name: folder, or "owner/name" or "owner/name@v1.0.0" on the Hub; without a version, the newest one.
+        show_progress: show the download on stderr.
+
+    Raises:
+        DatasetError: there is no such folder, or it is no dataset of a format that this code reads.
+        HubError: there is no such dataset or version, or the Hub cannot be reached.
+    """
+    folder = hub_read.local_folder(str(name))
+    if folder is None:
+        version = hub_read.resolve(str(name))
+        with _progress(show_progress) as progress:
+            folder = hub_read.fetch(version, progress)
+    read_manifest(folder)
+    return Dataset(folder)
+
+
+def score(
+    dataset: Dataset | str | Path,
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path = STORE,
+    show_progress: bool = False,
+) -> Dataset:
+    """Score the videos of a dataset again by another judge. Ids, videos and questions stay.
+
+    Args:
+        dataset: a `Dataset`, or a name as for `load`.
+        recipe: as for `build`; names the judge, and the writer of questions that are missing.
+        out: folder of the result; may be that of the dataset.
+        overrides: changes such as "judge.readout=text"; not with a `Recipe`.
+        store: folder of finished rows of every stage, shared by all builds.
+        show_progress: show bars on stderr.
+
+    Raises:
+        RecipeError: the recipe or an override is wrong.
+        DatasetError: the videos of the dataset are withheld or damaged, or `out` cannot take a dataset.
+        RejectedError: too many rows could not be judged; the result is written nevertheless.
+        RunError: another build uses the folder, or a worker failed.
+    """
+    source = _dataset(dataset)
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(str(recipe), list(overrides), dataset_dimensions=source.manifest["dimensions"])
+    with _progress(show_progress) as progress:
+        rejudge.rejudge(source.folder, recipe, Path(out), Path(store), progress)
+    return Dataset(Path(out))
+
+
+def evaluate(
+    tuned: str | Path,
+    prompts: Dataset | str | Path,
+    *,
+    base: str | Path | None = None,
+    adapter: str | Path | None = None,
+    split: Literal["dev", "test"] = "test",
+    overrides: Sequence[str] = (),
+    judge_endpoint: str | None = None,
+    out: str | Path | None = None,
+    store: str | Path = STORE,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """Compare a tuned model with its base on held-out prompts, with the same seeds, on every dimension.
+
+    Args:
+        tuned: folder or Hub id of the tuned model; with `adapter`, of its base.
+        prompts: a `Dataset`, a name as for `load`, or a Parquet file of held-out prompts.
+        base: name, folder or Hub id[@commit]; by default the dataset's target model.
+        adapter: folder of a LoRA that is loaded into the tuned model.
+        split: "dev" to choose settings, "test" to report.
+        overrides: changes of generators, judge, specialists or scale, such as "generators.0.steps=10".
+        judge_endpoint: base URL of a judge behind an HTTP endpoint.
+        out: folder of the result; by default runs/eval/<tuned model>.
+        store: folder of finished rows of every stage, shared by all builds.
+        show_progress: show bars on stderr.
+
+    Returns:
+        The content of eval.json: both models, the judge, per dimension the mean rewards of both models in [0, 1], their
+        paired difference with its 95 % confidence interval and verdict, and the largest gains and losses.
+
+    Raises:
+        RecipeError: a model is unknown, or base and tuned model are of different families or sizes.
+        DatasetError: there are no held-out prompts.
+        HubError: a model cannot be found on the Hub.
+        RunError: another evaluation uses the folder, or a worker failed.
+    """
+    is_file = not isinstance(prompts, Dataset) and Path(prompts).is_file()
+    source = Path(str(prompts)) if is_file else _dataset(prompts).folder
+    setting = evaluate_setting.read_setting(source, split, overrides, judge_endpoint=judge_endpoint)
+    lora = Path(adapter) if adapter else None
+    first, second = evaluate_models.candidates(str(base) if base else None, str(tuned), lora, setting)
+    folder = Path(out or Path("runs/eval") / (lora.name if lora else second.name))
+    with _progress(show_progress) as progress:
+        facts = run_evaluation(first, second, setting, folder, Path(store), progress)
+    evaluate_output.write_scores(lora or Path(tuned), facts)
+    if not is_file:
+        write_report(source, folder / "report.html", folder)
+    return facts
+
+
+def _dataset(dataset: Dataset | str | Path) -> Dataset:
+    return dataset if isinstance(dataset, Dataset) else load(dataset)
+
+
+def _progress(show: bool) -> Progress:
+    return Progress(terminal.console(stderr=True, quiet=not show))
