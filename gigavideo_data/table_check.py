@@ -140,7 +140,7 @@ def _row_problems(row: dict) -> Iterator[str]:
 def _source_file_problems(row: dict) -> Iterator[str]:
     name, path, sha256 = (row["source_file"][field] or "" for field in ("name", "path", "sha256"))
     if row["generator"] is not None and row["generator"]["backend"] != "files":
-        yield f"source_file is {name!r}, but a {row['generator']['backend']} generator generated the video"
+        yield f"source_file is {name!r}, but the video comes from a {row['generator']['backend']} generator"
     parts = PurePosixPath(path).parts
     if not SOURCE_NAME.fullmatch(path) or ".." in parts or parts[-1] != name:
         yield f"source_file is {name!r} at {path!r}, expected a relative path that ends in the name"

@@ -165,7 +165,7 @@ SOURCE_FILE = {"name": "DJI 1.MP4", "path": "day 1/DJI 1.MP4", "sha256": "0" * 6
 @pytest.mark.parametrize(
     ("source_file", "generator", "message"),
     [
-        ({}, {"backend": "diffusers"}, "but a diffusers generator made the video"),
+        ({}, {"backend": "diffusers"}, "a diffusers generator"),
         ({"path": "../DJI 1.MP4"}, {}, "expected a relative path"),
         ({"path": "/x/DJI 1.MP4"}, {}, "expected a relative path"),
         ({"path": "~/DJI 1.MP4"}, {}, "expected a relative path"),
