@@ -22,7 +22,9 @@ VLLM_DONE := $(VLLM_VENV)/.setup-done
 OLDEST_PYTHON ?= $(shell python3.12 --version >/dev/null 2>&1 && echo python3.12 || echo $(PYTHON))
 OLDEST_VENV := .venv-oldest
 OLDEST_DONE := $(OLDEST_VENV)/.setup-done
-OLDEST_TESTS := flow objective attention models batches units families schema rewards hub_edge imports trainer_alone
+OLDEST_TESTS := train/losses/test_flow train/losses/test_objective train/models/test_attention train/models/test_families train/data/test_batches train/data/test_units \
+	data/models/test_models data/dataset/test_schema data/scoring/test_rewards data/hub/test_hub_edge project/test_imports \
+	e2e/test_trainer_alone
 GPU_VENV := .venv-gpu
 GPU_DONE := $(GPU_VENV)/.setup-done
 COMPILE = $(BIN)/uv pip compile -q pyproject.toml --python-platform x86_64-manylinux_2_28 --no-annotate \
@@ -44,7 +46,7 @@ test test-all: setup
 	$(BIN)/pytest $(TOGETHER) $(if $(filter test,$@),-m 'not slow and not vllm and not real')
 
 hub: setup
-	$(BIN)/python tests/hub_server.py
+	$(BIN)/python -m tests.support.hub_server
 
 test-vllm: $(VLLM_DONE)
 	$(VLLM_VENV)/bin/pytest -m vllm
@@ -53,7 +55,7 @@ test-real: setup
 	$(BIN)/pytest -m real -rs
 
 test-oldest: $(OLDEST_DONE)
-	$(OLDEST_VENV)/bin/pytest $(OLDEST_TESTS:%=tests/test_%.py)
+	$(OLDEST_VENV)/bin/pytest $(OLDEST_TESTS:%=tests/%.py)
 
 setup: $(SETUP_DONE)
 
@@ -90,7 +92,7 @@ $(GPU_DONE): pyproject.toml constraints-gpu.txt | python-is-new-enough
 		{ echo "this torch is built for CPUs: point pip to an index that has it for CUDA"; exit 1; }
 	touch $@
 
-$(VLLM_DONE): pyproject.toml tests/vllm_environment.sh
+$(VLLM_DONE): pyproject.toml tests/support/vllm_environment.sh
 	rm -rf $(VLLM_VENV)
-	tests/vllm_environment.sh $(PYTHON) $(VLLM_VENV)
+	tests/support/vllm_environment.sh $(PYTHON) $(VLLM_VENV)
 	touch $@

@@ -20,15 +20,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gigavideo_data import video
-from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import named, spec
+from gigavideo_data.io import video
 from gigavideo_data.miniature.grammar import SKILLS, describe, sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ask, ask_plain
 from gigavideo_data.miniature.trials import judged
 from gigavideo_data.miniature.world import FPS
-from gigavideo_data.recipe import Generator
+from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
+from gigavideo_data.models.generators.profiles import named, spec
+from gigavideo_data.recipe.recipe import Generator
 
 SHOWN = 25
 

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
-from gigavideo_data import video
-from gigavideo_data.generators.models import model_folder
+from gigavideo_data.io import video
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ASK
 from gigavideo_data.miniature.trials import judged, trial
 from gigavideo_data.miniature.world import FPS
+from gigavideo_data.models.generators.profiles import model_folder
 
 BATCH = 8  # a single small clip takes the slow path of PyTorch's convolutions
 

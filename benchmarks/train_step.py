@@ -22,17 +22,17 @@ import torch
 from diffusers import WanTransformer3DModel
 from rich.console import Console
 
-from gigavideo_data.progress import Progress
+from gigavideo_data.io.progress import Progress
 from gigavideo_train import plan as planning
-from gigavideo_train.batches import batches
-from gigavideo_train.dataset import read
-from gigavideo_train.distributed import world
-from gigavideo_train.encode import Tensors
-from gigavideo_train.flow import Schedule, draws
+from gigavideo_train.data.batches import batches
+from gigavideo_train.data.dataset import read
+from gigavideo_train.data.encode import Tensors
+from gigavideo_train.distributed.world import world
+from gigavideo_train.losses.flow import Schedule, draws
 from gigavideo_train.train import train
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from train_set import row, training_set
+from tests.support.train_set import row, training_set
 
 UNITS, BATCH = 48, 16
 

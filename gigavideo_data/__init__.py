@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gigavideo_data.api import Dataset, build, evaluate, load, score
     from gigavideo_data.errors import GigaVideoError
-    from gigavideo_data.recipe import Recipe
+    from gigavideo_data.recipe.recipe import Recipe
 
     __version__: str
 
@@ -18,7 +18,7 @@ __all__ = ["Dataset", "GigaVideoError", "Recipe", "__version__", "build", "evalu
 _MODULES = {
     "Dataset": "gigavideo_data.api",
     "GigaVideoError": "gigavideo_data.errors",
-    "Recipe": "gigavideo_data.recipe",
+    "Recipe": "gigavideo_data.recipe.recipe",
     "build": "gigavideo_data.api",
     "evaluate": "gigavideo_data.api",
     "load": "gigavideo_data.api",

@@ -15,15 +15,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from gigavideo_data import evaluate_models, evaluate_output, evaluate_setting, hub_read, rejudge, summary, terminal
-from gigavideo_data.build import build as build_dataset
-from gigavideo_data.evaluate import evaluate as run_evaluation
-from gigavideo_data.folder_read import Row, read_manifest, read_rows
-from gigavideo_data.manifest import Manifest
-from gigavideo_data.progress import Progress
-from gigavideo_data.recipe import Recipe
-from gigavideo_data.recipe_loading import load as load_recipe
-from gigavideo_data.report import write_report
+from gigavideo_data.commands import evaluate_models, evaluate_output, evaluate_setting, rejudge
+from gigavideo_data.commands.build import build as build_dataset
+from gigavideo_data.commands.evaluate import evaluate as run_evaluation
+from gigavideo_data.dataset import summary
+from gigavideo_data.dataset.manifest import Manifest
+from gigavideo_data.dataset.reader import Row, read_manifest, read_rows
+from gigavideo_data.dataset.report.page import write_report
+from gigavideo_data.hub import download
+from gigavideo_data.io import terminal
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.recipe.loading import load as load_recipe
+from gigavideo_data.recipe.recipe import Recipe
 
 STORE = Path("runs/store")
 
@@ -102,11 +105,11 @@ def load(name: str | Path, *, show_progress: bool = False) -> Dataset:
         DatasetError: there is no such folder, or it is no dataset of a format that this code reads.
         HubError: there is no such dataset or version, or the Hub cannot be reached.
     """
-    folder = hub_read.local_folder(str(name))
+    folder = download.local_folder(str(name))
     if folder is None:
-        version = hub_read.resolve(str(name))
+        version = download.resolve(str(name))
         with _progress(show_progress) as progress:
-            folder = hub_read.fetch(version, progress)
+            folder = download.fetch(version, progress)
     read_manifest(folder)
     return Dataset(folder)
 

@@ -21,9 +21,9 @@ import typer
 from gigavideo_data.errors import RecipeError, RejectedError, RunError, run_and_exit
 
 if TYPE_CHECKING:
-    from gigavideo_data.hub_repo import Repository
-    from gigavideo_data.hub_write import Published
-    from gigavideo_data.progress import Progress
+    from gigavideo_data.hub.repo import Repository
+    from gigavideo_data.hub.upload import Published
+    from gigavideo_data.io.progress import Progress
 
 app = typer.Typer(
     name="gv-data",
@@ -37,14 +37,14 @@ app = typer.Typer(
 
 def _complete_recipe(incomplete: str) -> list[tuple[str, str]]:
     """Shipped recipes for the shell's completion, each with its description."""
-    from gigavideo_data.recipe_loading import description, shipped
+    from gigavideo_data.recipe.loading import description, shipped
 
     return [(name, description(path)) for name, path in shipped().items() if name.startswith(incomplete)]
 
 
 def _complete_dimensions(incomplete: str) -> list[str]:
     """Dimensions for the shell's completion, after those of the list so far."""
-    from gigavideo_data.dimensions import catalogue
+    from gigavideo_data.recipe.dimensions import catalogue
 
     given, comma, last = incomplete.rpartition(",")
     names = (name for name in catalogue.names() if name not in given.split(","))
@@ -131,24 +131,25 @@ def build(
 
     The same command resumes an interrupted build.
     """
-    from gigavideo_data.recipe_loading import load
+    from gigavideo_data.recipe.loading import load
 
     resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
     out = out or Path("runs") / resolved.name
 
-    from gigavideo_data import summary, terminal
-    from gigavideo_data.progress import Progress
-    from gigavideo_data.publish import check_out
+    from gigavideo_data.dataset import summary
+    from gigavideo_data.dataset.writer import check_out
+    from gigavideo_data.io import terminal
+    from gigavideo_data.io.progress import Progress
 
     check_out(out)  # before the slow imports
     repo = uploader = None
     if push:
-        from gigavideo_data import hub_write
+        from gigavideo_data.hub import upload
 
-        repo = hub_write.preflight(push, private=private, tag=tag, out=out)
-        uploader = hub_write.BackgroundUploader(repo)
+        repo = upload.preflight(push, private=private, tag=tag, out=out)
+        uploader = upload.BackgroundUploader(repo)
 
-    from gigavideo_data.build import build as build_dataset
+    from gigavideo_data.commands.build import build as build_dataset
 
     console = terminal.console(stderr=True)
     _stop_on_sigterm()
@@ -203,20 +204,20 @@ def push(
     if latents and (model or scores_only):
         raise RecipeError("push: --latents cannot be combined with --model or --scores-only; leave it out")
 
-    from gigavideo_data import hub_write
+    from gigavideo_data.hub import upload
 
     if model:
         with _progress() as progress:
-            published = hub_write.push_model(dataset, repo, progress, private=private, tag=tag)
+            published = upload.push_model(dataset, repo, progress, private=private, tag=tag)
         _print_json(_published(published), as_json)
         return
-    found = hub_write.preflight(repo, private=private, tag=tag)
+    found = upload.preflight(repo, private=private, tag=tag)
     folder = _existing(dataset)
     if not scores_only:
         _print_json(_push(folder, found, tag, with_latents=latents), as_json)
         return
 
-    from gigavideo_data.remake import withhold
+    from gigavideo_data.commands.remake import withhold
 
     with TemporaryDirectory() as scratch:
         with _progress() as progress:
@@ -236,13 +237,13 @@ def plan(
 
     Nothing is built. Rows that are in the store already cost nothing.
     """
-    from gigavideo_data.recipe_loading import load
+    from gigavideo_data.recipe.loading import load
 
     resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
 
-    from gigavideo_data import plan as planning
-    from gigavideo_data import terminal
-    from gigavideo_data.store import Store
+    from gigavideo_data.commands import plan as planning
+    from gigavideo_data.io import terminal
+    from gigavideo_data.pipeline.store import Store
 
     facts = planning.plan(resolved, Store(store))
     if not as_json:
@@ -253,8 +254,8 @@ def plan(
 @app.command(epilog="Example: gv-data doctor")
 def doctor(store: StoreFolder = Path("runs/store"), as_json: Json = False) -> None:
     """Show what this machine can run, and what is missing."""
-    from gigavideo_data import doctor as checks
-    from gigavideo_data import terminal
+    from gigavideo_data.commands import doctor as checks
+    from gigavideo_data.io import terminal
 
     findings = checks.examine(store)
     if not as_json:
@@ -267,7 +268,8 @@ def doctor(store: StoreFolder = Path("runs/store"), as_json: Json = False) -> No
 @app.command(epilog="Example: gv-data inspect runs/quickstart")
 def inspect(dataset: Dataset, as_json: Json = False) -> None:
     """Show rows per stage, rewards and judge check of a dataset."""
-    from gigavideo_data import summary, terminal
+    from gigavideo_data.dataset import summary
+    from gigavideo_data.io import terminal
 
     facts = summary.summarize(_existing(dataset))
     if not as_json:
@@ -281,7 +283,7 @@ def verify(dataset: Dataset, as_json: Json = False) -> None:
 
     Every frame of every video is decoded.
     """
-    from gigavideo_data.verify import verify_folder
+    from gigavideo_data.dataset.verify import verify_folder
 
     folder = _existing(dataset)
     with _progress() as progress:
@@ -305,7 +307,7 @@ def report(
 
     It is one file that needs no server and no network.
     """
-    from gigavideo_data.report import write_report
+    from gigavideo_data.dataset.report.page import write_report
 
     if not dataset.is_dir():
         out = out or Path("report.html")  # the Hub cache is not changed
@@ -344,9 +346,9 @@ def score(
         raise RecipeError("score: say where to write the result: --out DIR or --in-place")
     repo = _preflight(push, tag, written, private=private)
 
-    from gigavideo_data.folder_read import read_manifest
-    from gigavideo_data.recipe_loading import load
-    from gigavideo_data.rejudge import rejudge
+    from gigavideo_data.commands.rejudge import rejudge
+    from gigavideo_data.dataset.reader import read_manifest
+    from gigavideo_data.recipe.loading import load
 
     folder = _existing(dataset)
     resolved = load(recipe, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
@@ -391,8 +393,8 @@ def rescore(
         raise RecipeError("rescore: --push needs --out DIR or --in-place")
     repo = _preflight(push, tag, written, private=private)
 
-    from gigavideo_data import rescore as rescoring
-    from gigavideo_data import terminal
+    from gigavideo_data.commands import rescore as rescoring
+    from gigavideo_data.io import terminal
 
     facts = rescoring.recompute(_existing(dataset), written, min_mass=min_mass, combine=rules)
     if not as_json:
@@ -425,9 +427,9 @@ def remake(
     folders = dict(_pair(text, "--model", "Wan2.1=models/Wan2.1") for text in models or [])
     folder = _existing(dataset)
 
-    from gigavideo_data.folder_read import read_manifest
-    from gigavideo_data.recipe_loading import load
-    from gigavideo_data.remake import remake as generate_again
+    from gigavideo_data.commands.remake import remake as generate_again
+    from gigavideo_data.dataset.reader import read_manifest
+    from gigavideo_data.recipe.loading import load
 
     recipe = load(None, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
     _stop_on_sigterm()
@@ -454,7 +456,7 @@ def merge(
     if len(datasets) < 2:
         raise RecipeError("merge: name at least two datasets")
 
-    from gigavideo_data import merge as merging
+    from gigavideo_data.commands import merge as merging
 
     facts = merging.merge([_existing(dataset) for dataset in datasets], out)
     rejected = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in facts["fell"].items())
@@ -502,8 +504,9 @@ def evaluate(
 
     Both generate videos with the same seeds; every dimension that has prompts is compared.
     """
-    from gigavideo_data import evaluate_models, evaluate_output, evaluate_setting, terminal
-    from gigavideo_data.evaluate import evaluate as run_evaluation
+    from gigavideo_data.commands import evaluate_models, evaluate_output, evaluate_setting
+    from gigavideo_data.commands.evaluate import evaluate as run_evaluation
+    from gigavideo_data.io import terminal
 
     prompts = prompts if prompts.is_file() else _existing(prompts)
     setting = evaluate_setting.read_setting(prompts, split, overrides or [], judge_endpoint=judge_endpoint)
@@ -518,7 +521,7 @@ def evaluate(
     evaluate_output.write_scores(adapter or Path(tuned), facts)
     _message(f"written to {out / 'eval.json'}")
     if prompts.is_dir():
-        from gigavideo_data.report import write_report
+        from gigavideo_data.dataset.report.page import write_report
 
         _message(f"the report is {write_report(prompts, out / 'report.html', out)}")
     _print_json(facts, as_json)
@@ -527,7 +530,7 @@ def evaluate(
 @app.command(epilog="Example: gv-data recipes")
 def recipes(as_json: Json = False) -> None:
     """List the shipped recipes."""
-    from gigavideo_data.recipe_loading import description, shipped
+    from gigavideo_data.recipe.loading import description, shipped
 
     rows = [{"name": name, "about": description(path), "path": str(path)} for name, path in shipped().items()]
     if not as_json:
@@ -541,7 +544,7 @@ def dimensions(
     as_json: Json = False,
 ) -> None:
     """List the dimensions of video quality, or show one of them."""
-    from gigavideo_data.dimensions import catalogue
+    from gigavideo_data.recipe.dimensions import catalogue
 
     shown = [catalogue.load_dimension(each).model_dump(mode="json") for each in ([name] if name else catalogue.names())]
     if not as_json and name:
@@ -561,7 +564,7 @@ def _print_json(facts: Any, as_json: bool) -> None:
 
 
 def _print_table(rows: list[list[str]], *columns: str) -> None:
-    from gigavideo_data import terminal
+    from gigavideo_data.io import terminal
 
     table = terminal.table("", *columns)
     for row in rows:
@@ -575,8 +578,8 @@ def _message(text: str) -> None:
 
 def _progress() -> Progress:
     """A progress display on stderr; see `progress.Progress`."""
-    from gigavideo_data import terminal
-    from gigavideo_data.progress import Progress
+    from gigavideo_data.io import terminal
+    from gigavideo_data.io.progress import Progress
 
     return Progress(terminal.console(stderr=True))
 
@@ -589,13 +592,13 @@ def _existing(dataset: Path) -> Path:
     if dataset.is_dir():
         return dataset
 
-    from gigavideo_data import hub_read
+    from gigavideo_data.hub import download
 
-    if folder := hub_read.local_folder(str(dataset)):
+    if folder := download.local_folder(str(dataset)):
         return folder
-    version = hub_read.resolve(str(dataset))
+    version = download.resolve(str(dataset))
     with _progress() as progress:
-        folder = hub_read.fetch(version, progress)
+        folder = download.fetch(version, progress)
     _message(f"{version}, commit {version.sha}")
     return folder
 
@@ -635,18 +638,18 @@ def _preflight(push: str | None, tag: str | None, out: Path | None, *, private: 
     if push is None:
         return None
 
-    from gigavideo_data import hub_write
+    from gigavideo_data.hub import upload
 
-    return hub_write.preflight(push, private=private, tag=tag, out=out)
+    return upload.preflight(push, private=private, tag=tag, out=out)
 
 
 def _push(
     dataset: Path, repo: Repository, tag: str | None, *, verified: bool = False, with_latents: bool = False
 ) -> dict[str, Any]:
-    from gigavideo_data import hub_write
+    from gigavideo_data.hub import upload
 
     with _progress() as progress:
-        published = hub_write.push(dataset, repo, progress, tag, verified=verified, with_latents=with_latents)
+        published = upload.push(dataset, repo, progress, tag, verified=verified, with_latents=with_latents)
     facts = _published(published)
     _message(f'    load_dataset("{published.repo}", revision="{published.tag}")')
     return facts

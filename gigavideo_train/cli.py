@@ -60,16 +60,17 @@ def train(
 ) -> None:
     """Fine-tune a model on a dataset. Interrupted, the same command with --resume goes on."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
-    from gigavideo_data import hub_read
+    from gigavideo_data.hub import download
 
-    folder = hub_read.local_folder(dataset)  # before torch is imported
+    folder = download.local_folder(dataset)  # before torch is imported
     from rich.console import Console
 
-    from gigavideo_data.generators.models import base_of
-    from gigavideo_data.progress import Progress
-    from gigavideo_train import launch, plan
-    from gigavideo_train.dataset import read, read_version
-    from gigavideo_train.distributed import world
+    from gigavideo_data.io.progress import Progress
+    from gigavideo_data.models.generators.profiles import base_of
+    from gigavideo_train import plan
+    from gigavideo_train.data.dataset import read, read_version
+    from gigavideo_train.distributed import launch
+    from gigavideo_train.distributed.world import world
 
     size = launch.num_processes(processes)
     if size > 1 and not dry_run:
@@ -83,7 +84,7 @@ def train(
     with world() as joined, Progress(console) as progress:
         found_bytes = joined.agreed(joined.memory_bytes)
         overrides = [*settings, *(overrides or [])]
-        found = read(folder) if folder else read_version(joined.agreed(lambda: hub_read.resolve(dataset)))
+        found = read(folder) if folder else read_version(joined.agreed(lambda: download.resolve(dataset)))
         base = joined.agreed(lambda: base_of(model, found.manifest))
         planned = plan.make(found, base, config, overrides, preset, found_bytes)
         facts = plan.facts(planned)

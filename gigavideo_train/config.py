@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
-from gigavideo_data.recipe import Model, published_name
-from gigavideo_data.typed_yaml import Document, override, read, validate
+from gigavideo_data.recipe.recipe import Model, published_name
+from gigavideo_data.recipe.yaml_config import Document, override, read, validate
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigavideo_data import judge_verdict, video
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.generators.models import (
+from gigavideo_data.io import video
+from gigavideo_data.models.generators.profiles import (
     Base,
     Profile,
     base_of,
@@ -19,15 +19,16 @@ from gigavideo_data.generators.models import (
     profile_of,
     sampler_of,
 )
+from gigavideo_data.scoring import judge_verdict
 from gigavideo_train import config as settings
-from gigavideo_train import tracker
-from gigavideo_train.batches import num_steps
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.dataset import Dataset
-from gigavideo_train.families.table import family_name
+from gigavideo_train.data.batches import num_steps
+from gigavideo_train.data.dataset import Dataset
+from gigavideo_train.data.samples import Selection, Unit, held_out, select
+from gigavideo_train.judging.judges import SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.memory import PRESETS, fitting
-from gigavideo_train.scoring import SampleJudge, Scoring, sample_judges, scoring
-from gigavideo_train.units import Selection, Unit, held_out, select
+from gigavideo_train.models.registry import family_name
+from gigavideo_train.monitoring import trackers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,7 +120,7 @@ def make(
     if memory is None and found_bytes and profile.name not in settings.PRESETS:
         memory = fitting(found_bytes)
     config = settings.load(profile.name, config_file, overrides, PRESETS[memory] if memory else None)
-    tracker.check(config.report_to)
+    trackers.check(config.report_to)
     if config.sample_every:
         video.check_installed("sample_every: writing clips")
     if config.online:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from gigavideo_train import blocks, tally
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed import World
-from gigavideo_train.families.condition import Condition
-from gigavideo_train.inputs import Inputs
-from gigavideo_train.losses import Losses, Velocity
+from gigavideo_train.distributed.world import World
+from gigavideo_train.losses import metrics
+from gigavideo_train.losses.inputs import Inputs
+from gigavideo_train.losses.losses import Losses, Velocity
+from gigavideo_train.models import blocks
+from gigavideo_train.models.base import Condition
 
 Flops = dict[torch.Size, int]  # of one sample's forward pass, by the shape of its latents
 
@@ -103,10 +104,10 @@ def backward(
     Returns:
         The sums of `tally`, float64.
     """
-    sums = tally.nothing(device)
+    sums = metrics.nothing(device)
     for one in passes:
         found = loss_of(one)
         (found.loss_B.sum() / config.batch_size).backward()
         if one.counts:
-            sums += tally.sums(found, one, flops)
+            sums += metrics.sums(found, one, flops)
     return sums

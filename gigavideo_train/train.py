@@ -21,26 +21,30 @@ from typing import TYPE_CHECKING
 import torch
 
 from gigavideo_data.errors import RunError
-from gigavideo_train import attention, checkpoint, ema, flow, held_out, samples, tally
-from gigavideo_train.batches import Batch, batches, num_steps, portions
-from gigavideo_train.checkpoint import Done
+from gigavideo_train.checkpoint import checkpoint, ema
+from gigavideo_train.checkpoint.checkpoint import Done
+from gigavideo_train.checkpoint.export import save_model
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed import World, whole
-from gigavideo_train.encode import Tensors, encode
-from gigavideo_train.families.condition import Condition
-from gigavideo_train.families.pipeline import load
-from gigavideo_train.families.table import family_of
-from gigavideo_train.inputs import Inputs, ahead
-from gigavideo_train.log import Metrics, read
-from gigavideo_train.losses import Losses, Velocity, losses
-from gigavideo_train.online import Scorer
-from gigavideo_train.output import save_model
+from gigavideo_train.data.batches import Batch, batches, num_steps, portions
+from gigavideo_train.data.encode import Tensors, encode
+from gigavideo_train.distributed.signals import Stop
+from gigavideo_train.distributed.world import World, whole
+from gigavideo_train.judging.online import Scorer
+from gigavideo_train.losses import flow
+from gigavideo_train.losses import metrics as tally
+from gigavideo_train.losses.inputs import Inputs, ahead
+from gigavideo_train.losses.losses import Losses, Velocity, losses
+from gigavideo_train.models import attention
+from gigavideo_train.models.base import Condition
+from gigavideo_train.models.loading import load
+from gigavideo_train.models.registry import family_of
+from gigavideo_train.monitoring import samples, validation
+from gigavideo_train.monitoring.jsonl import Metrics, read
 from gigavideo_train.plan import Plan
 from gigavideo_train.step import Flops, adamw, backward, make_trainable, prepare, velocity_of
-from gigavideo_train.stop import Stop
 
 if TYPE_CHECKING:
-    from gigavideo_data.progress import Progress
+    from gigavideo_data.io.progress import Progress
 
 
 def train(
@@ -122,7 +126,7 @@ def train(
 
     def held_out_loss() -> float:
         with ema.in_place(mean, parameters):  # of what would be the model now
-            return held_out.mean_loss(plan.held_out, config, world, passes, lambda one: loss_of(here(one)))
+            return validation.mean_loss(plan.held_out, config, world, passes, lambda one: loss_of(here(one)))
 
     def show(step: int, metrics: Metrics) -> None:
         with ema.in_place(mean, parameters):

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 if TYPE_CHECKING:
-    from workspace import Workspace
+    from tests.support.workspace import Workspace
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def small_build(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """An uninterrupted build of the small recipe, to be read or copied: one for all processes that run tests."""
-    from workspace import Workspace
+    from tests.support.workspace import Workspace
 
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder

@@ -7,13 +7,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clip_files import numbered, numbers
 
-from gigavideo_data import video
-from gigavideo_data.clip_files import ClipFiles
 from gigavideo_data.errors import RowError
-from gigavideo_data.folder_clips import FolderClips
-from gigavideo_data.stream_copy import stream_copied
+from gigavideo_data.io import video
+from gigavideo_data.io.stream_copy import stream_copied
+from gigavideo_data.pipeline.sources.clip_files import ClipFiles
+from gigavideo_data.pipeline.sources.clip_folder import FolderClips
+from tests.support.clip_files import numbered, numbers
 
 SHAPE = {"dataset": "koala", "height": 32, "width": 32, "fps": 8.0, "num_frames": 17, "stride": 4}
 

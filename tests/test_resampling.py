@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clip_files import numbered, numbers, written
 
-from gigavideo_data import resampling, video
 from gigavideo_data.errors import DatasetError, RowError
+from gigavideo_data.io import resampling, video
+from tests.support.clip_files import numbered, numbers, written
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.progress import Progress
-from gigavideo_data.run_log import run_log
-from gigavideo_data.runner import StoreRunner
-from gigavideo_data.stages import Item, run_row
-from gigavideo_data.store import Store
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.io.run_log import run_log
+from gigavideo_data.pipeline.execution.runner import StoreRunner
+from gigavideo_data.pipeline.stages import Item, run_row
+from gigavideo_data.pipeline.store import Store
 
 KEY = "planted-key-0123"
 

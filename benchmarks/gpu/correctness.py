@@ -17,11 +17,10 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import relative_error
-from gigavideo_train import blocks
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed import World
-from gigavideo_train.families import ltx, wan
-from gigavideo_train.families.condition import Condition
+from gigavideo_train.distributed.world import World
+from gigavideo_train.models import blocks, ltx, wan
+from gigavideo_train.models.base import Condition
 from gigavideo_train.step import prepare, velocity_of
 
 STEPS = 10
@@ -33,8 +32,8 @@ import json, sys
 from pathlib import Path
 from benchmarks.gpu.trainer import Ends, Enough
 from gigavideo_train import plan as planning
-from gigavideo_train.dataset import read
-from gigavideo_train.distributed import world
+from gigavideo_train.data.dataset import read
+from gigavideo_train.distributed.world import world
 from gigavideo_train.train import train
 
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

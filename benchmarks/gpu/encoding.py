@@ -10,7 +10,7 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import timed
-from gigavideo_train.families import wan
+from gigavideo_train.models import wan
 
 NUM_LAYERS, MEASURED_LAYERS = 24, 2  # of UMT5-XXL
 TOKENS = 512

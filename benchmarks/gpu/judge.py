@@ -17,7 +17,7 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import compared, timed
-from gigavideo_data.judges import transformers as judges
+from gigavideo_data.models.judges import transformers_judge as judges
 
 FRAMES, SIDE_PX = 16, 448
 QUESTIONS = [f"Does object {number} move before the camera turns to the left?" for number in range(8)]
@@ -69,7 +69,7 @@ def run(job: Job) -> None:
     from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
 
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from qwen_vl import tokenizer as small_tokenizer
+    from tests.support.qwen_vl import tokenizer as small_tokenizer
 
     tokenizer = small_tokenizer()
     config = _config(tokenizer, tiny=job.tiny)

@@ -15,7 +15,7 @@ from torch.nn.attention import sdpa_kernel
 
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, relative_error, timed
-from gigavideo_train.attention import KERNELS
+from gigavideo_train.models.attention import KERNELS
 
 HEADS, WIDTH, TOKENS, TEXT = 12, 128, 32_760, 512
 TINY_HEADS, TINY_TOKENS = 2, 96

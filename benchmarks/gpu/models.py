@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gigavideo_data.generators.models import SIGN, model_folder
-from gigavideo_train.families.condition import Condition
-from gigavideo_train.flow import interpolate
-from gigavideo_train.inputs import Inputs, Noised
-from gigavideo_train.units import Unit
+from gigavideo_data.models.generators.profiles import SIGN, model_folder
+from gigavideo_train.data.samples import Unit
+from gigavideo_train.losses.flow import interpolate
+from gigavideo_train.losses.inputs import Inputs, Noised
+from gigavideo_train.models.base import Condition
 
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
 WAN_TINY: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 2}

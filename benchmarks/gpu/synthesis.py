@@ -19,10 +19,10 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, timed
-from gigavideo_data import video
-from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import PROFILES, spec
-from gigavideo_data.recipe import Generator
+from gigavideo_data.io import video
+from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
+from gigavideo_data.models.generators.profiles import PROFILES, spec
+from gigavideo_data.recipe.recipe import Generator
 
 STEPS, FULL_STEPS = 4, 50
 GOAL = 1.05

@@ -18,17 +18,17 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.training import kernel_order
-from gigavideo_data.generators.models import PROFILES
-from gigavideo_train import attention, blocks
-from gigavideo_train.batches import batches
+from gigavideo_data.models.generators.profiles import PROFILES
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.dataset import Dataset
-from gigavideo_train.distributed import world
-from gigavideo_train.encode import Tensors
-from gigavideo_train.flow import Schedule, draws
+from gigavideo_train.data.batches import batches
+from gigavideo_train.data.dataset import Dataset
+from gigavideo_train.data.encode import Tensors
+from gigavideo_train.data.samples import Selection, Unit
+from gigavideo_train.distributed.world import world
+from gigavideo_train.losses.flow import Schedule, draws
+from gigavideo_train.models import attention, blocks
 from gigavideo_train.plan import Base, Plan
 from gigavideo_train.train import train
-from gigavideo_train.units import Selection, Unit
 
 STEPS, SKIPPED = 9, 3  # the first steps compile and fill allocators
 GOAL = 1.02

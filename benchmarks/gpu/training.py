@@ -16,12 +16,11 @@ from benchmarks.gpu import models
 from benchmarks.gpu.ceilings import matmul_flops
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, timed
-from gigavideo_train import attention
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed import World
-from gigavideo_train.families import wan
-from gigavideo_train.inputs import Inputs
-from gigavideo_train.losses import Losses, losses
+from gigavideo_train.distributed.world import World
+from gigavideo_train.losses.inputs import Inputs
+from gigavideo_train.losses.losses import Losses, losses
+from gigavideo_train.models import attention, wan
 from gigavideo_train.step import Flops, adamw, backward, make_trainable, prepare, velocity_of
 
 GOAL_S = 2.0

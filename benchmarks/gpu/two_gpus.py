@@ -35,11 +35,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
-    from gigavideo_train import attention
     from gigavideo_train.config import TrainConfig
-    from gigavideo_train.distributed import world
-    from gigavideo_train.families import wan
-    from gigavideo_train.losses import losses
+    from gigavideo_train.distributed.world import world
+    from gigavideo_train.losses.losses import losses
+    from gigavideo_train.models import attention, wan
     from gigavideo_train.step import Flops, adamw, backward, prepare, velocity_of
 
     with world() as here:

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from benchmarks.proof.runs import LR, OFFLINE, ONLINE
 from benchmarks.proof.work import ALONE
-from gigavideo_data.atomic import write_durably
-from gigavideo_data.progress import Progress
-from gigavideo_train import dataset
+from gigavideo_data.io.atomic import write_durably
+from gigavideo_data.io.progress import Progress
 from gigavideo_train import plan as planning
+from gigavideo_train.data import dataset
 from gigavideo_train.train import train
 
 ROUNDS, STEPS = 3, 6  # the first step of each is left out: in it FLOPs are counted

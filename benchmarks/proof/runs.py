@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data.rewards import row_outcome
+from gigavideo_data.scoring.rewards import row_outcome
 
 Row = dict[str, Any]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.proof.runs import CORRUPTED, EPOCHS, FOCUS, JOINT, KEPT, OFFLINE, SEEDS, STEPS, Run, result_file
-from gigavideo_data.paired import Comparison, Scored, compare
-from gigavideo_data.terminal import words
+from gigavideo_data.io.terminal import words
+from gigavideo_data.scoring.bootstrap import Comparison, Scored, compare
 
 METHOD = ("method", "all rows, reweighted")
 

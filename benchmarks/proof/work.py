@@ -27,17 +27,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from benchmarks.proof.runs import SETS, Run, result_file, rows_for
-from gigavideo_data import video
-from gigavideo_data.atomic import write_durably
-from gigavideo_data.engines import generator_engine, judge_engine, load_engine
+from gigavideo_data.commands.evaluate_setting import Setting, read_setting
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.evaluate_setting import Setting, read_setting
-from gigavideo_data.generators.diffusers import DiffusersGenerator
-from gigavideo_data.generators.models import model_folder
-from gigavideo_data.progress import Progress
-from gigavideo_train import dataset as training_set
+from gigavideo_data.io import video
+from gigavideo_data.io.atomic import write_durably
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
+from gigavideo_data.models.generators.profiles import model_folder
+from gigavideo_data.models.registry import generator_engine, judge_engine, load_engine
 from gigavideo_train import plan as planning
-from gigavideo_train.distributed import World
+from gigavideo_train.data import dataset as training_set
+from gigavideo_train.distributed.world import World
 from gigavideo_train.train import train
 
 BATCH = 16

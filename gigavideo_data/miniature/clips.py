@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gigavideo_data import video
+from gigavideo_data.io import video
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import describe, sample_scene
 from gigavideo_data.miniature.mixture import MIXTURE

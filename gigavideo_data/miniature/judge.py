@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from gigavideo_data.engine_spec import EngineSpec
-from gigavideo_data.judges.protocol import Answer, negated_of
 from gigavideo_data.miniature.grammar import NUMBERS
 from gigavideo_data.miniature.perception import Sight, sigmoid
 from gigavideo_data.miniature.world import CAMERAS, COLORS, DIRECTIONS, RELATIONS, SHAPES
-from gigavideo_data.recipe import Judge
+from gigavideo_data.models.judges.base import Answer, negated_of
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.recipe.recipe import Judge
 
 REVISION = "miniature-1"  # raise the number with every change here or in perception.py that may change an answer
 

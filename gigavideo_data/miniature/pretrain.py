@@ -31,11 +31,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from gigavideo_data.generators.models import SIGN
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import NUMBERS, describe, parse, sample_scene
 from gigavideo_data.miniature.mixture import PHASES
 from gigavideo_data.miniature.pretrain_vae import CONFIG
+from gigavideo_data.models.generators.profiles import SIGN
 
 MAX_TOKENS = 24
 # A thing's latents are four times as strong as the ground's: where it is and how it moves is settled above sigma 0.9.

@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 import torch
 
-from gigavideo_data.judges.protocol import negated_of
-from gigavideo_data.judges.soft import sloped
 from gigavideo_data.miniature.judge import READINGS
 from gigavideo_data.miniature.perception import CHROMA_EDGE, Blob, Sight
 from gigavideo_data.miniature.world import COLORS
+from gigavideo_data.models.judges.base import negated_of
+from gigavideo_data.models.judges.soft import sloped
 
 MEASURES = ("x", "y", "area", "width", "height")
 STEP = 1e-6  # of the finite differences, px; readings are float64

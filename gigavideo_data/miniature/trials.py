@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from gigavideo_data.dimensions.catalogue import load_dimension
-from gigavideo_data.judges.protocol import Judge
 from gigavideo_data.miniature.grammar import OPPOSITE, SPLITS, Question, sample_scene
 from gigavideo_data.miniature.questions import ask
 from gigavideo_data.miniature.world import CAMERAS, COLORS, FPS, Scene, render
-from gigavideo_data.rewards import score
+from gigavideo_data.models.judges.base import Judge
+from gigavideo_data.recipe.dimensions.catalogue import load_dimension
+from gigavideo_data.scoring.rewards import score
 
 
 def trial(dimension: str, number: int, *, right: bool) -> tuple[list[Question], np.ndarray]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gigavideo_data.engine_spec import EngineSpec
-from gigavideo_data.judges.protocol import negate
 from gigavideo_data.miniature import questions
 from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.world import GROUNDS
-from gigavideo_data.recipe import Writer
+from gigavideo_data.models.judges.base import negate
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.recipe.recipe import Writer
 
 MAX_DRAWS_PER_PROMPT = 50  # a small world has few combinations; then fewer prompts are written
 

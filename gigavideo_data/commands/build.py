@@ -1,0 +1,118 @@
+"""`gv-data build`: from a recipe to a published dataset folder.
+
+Each stage is one Ray Data execution over the rows that the store does not have yet, so only one kind of model is loaded
+at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gigavideo_data.dataset import latents
+from gigavideo_data.dataset.report import page
+from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
+from gigavideo_data.io.hashing import canonical
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.profiles import vae_of
+from gigavideo_data.models.registry import check_subjects, generator_engine
+from gigavideo_data.pipeline import assemble, steps
+from gigavideo_data.pipeline.row import Row
+from gigavideo_data.pipeline.row_counts import check_rejected
+from gigavideo_data.pipeline.run_context import RunContext, open_run
+from gigavideo_data.pipeline.stages import LATENTS_FILE
+from gigavideo_data.recipe.recipe import Generator, Recipe
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build wrote."""
+
+    rows: int
+    rejected: int
+    reasons: list[str]  # the most frequent ones, one line each
+    out: Path
+    cost: dict[str, Any]
+
+
+def build(
+    recipe: Recipe,
+    out: Path,
+    store_root: Path,
+    progress: Progress,
+    *,
+    retry_rejected: bool = False,
+    uploader: Uploader | None = None,
+    with_latents: bool = False,
+) -> BuildResult:
+    """Build a dataset.
+
+    Args:
+        recipe: what to make.
+        out: folder of the dataset; one build at a time.
+        store_root: folder of the store; any number of builds at a time.
+        progress: where to show it.
+        retry_rejected: process rows again that earlier builds rejected.
+        uploader: gets each shard as soon as it is closed.
+        with_latents: whether the dataset holds the final latents of its generated videos. No row depends on it.
+
+    Raises:
+        RunError: another build uses `out`, or the run cannot go on; finished rows are kept.
+        RejectedError: more rows failed than `limits.max_rejected` allows; the dataset is written all the same.
+        DatasetError: `out` cannot take a dataset.
+        RecipeError: a writer cannot write about a dimension.
+        HubError: the commit of a model cannot be determined.
+    """
+    check_subjects(recipe)
+    with open_run(recipe, out, store_root, progress, retry_rejected=retry_rejected) as context:
+        return _build(context, out, uploader, with_latents=with_latents)
+
+
+def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_latents: bool) -> BuildResult:
+    recipe, runner, counts, began = context.recipe, context.runner, context.counts, time.monotonic()
+    asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
+    evaluation = [row for row in asked if row.source == "eval"]
+    real = [row for row in asked if row.source == "real"]
+    generated = steps.synthesize(context, [row for row in asked if row.source in ("synthetic", "twin")])
+    generated = steps.reward(context, steps.judge(context, generated))
+    check = steps.check_judge(context, generated, real)
+    rows = [assemble.row(row, recipe, context.panel.settings, runner.store) for row in generated + real]
+    cost = {"stages": runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
+    resolved = recipe.resolved()
+    manifest = {
+        "name": recipe.name,
+        "recipe": resolved,
+        "recipe_hash": recipe.hash,
+        "code_version": version("gigavideo"),
+        "target_model": resolved["target"],
+        "dimensions": list(recipe.dimensions),
+        "license": recipe.license,
+        "ledger": counts.lines,
+        "judge_check": check,
+        "rewards": assemble.reward_summaries(rows, recipe.dimensions),
+    }
+    prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
+    shipped = _latents(context, generated, rows) if with_latents else []
+    rejects = [dict(each) for each in counts.rejects]
+    write_dataset(out, rows, prompts, rejects, manifest, cost, runner.progress, uploader, shipped)
+    page.write_report(out)
+    check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
+    return BuildResult(len(rows), len(rejects), commonest(rejects), out, cost)
+
+
+def _latents(context: RunContext, generated: list[Row], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The final latents of the videos that this recipe's generators made; imported videos have none."""
+    vaes = {
+        canonical(generator_engine(generator).identity): vae_of(generator)
+        for generator in context.recipe.generators
+        if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
+    }
+    columns = {row["id"]: row for row in rows}
+    return [
+        latents.columns(columns[row.id], context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
+        for row in generated
+        if row.clip and (key := canonical(row.generator)) in vaes
+    ]

@@ -1,0 +1,179 @@
+"""`gv-data eval`: base and tuned model make videos of the same held-out prompts from the same seeds, and are compared.
+
+Videos and answers go through the same stages and the same store as those of a build, so a base is evaluated once. Every
+dimension that has prompts is compared, also those that were not trained on, where a loss may be the price of a gain.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypedDict
+
+from gigavideo_data.commands.evaluate_models import Candidate
+from gigavideo_data.commands.evaluate_setting import Setting
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.hub.pin import pinned_part
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.profiles import model_folder, trained_on
+from gigavideo_data.models.registry import generator_engine
+from gigavideo_data.pipeline.execution.runner import Runner, grouped_records, store_runner
+from gigavideo_data.pipeline.run_context import endpoint_hosts
+from gigavideo_data.pipeline.stages import Item, Record, synthesis
+from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.recipe import Limits
+from gigavideo_data.scoring import bootstrap, pixels
+
+CLIPS = 12  # shown per dimension: half of them the largest gains, half the largest losses
+
+
+class Result(TypedDict):
+    """One prompt and seed: the record of the video, and its reward on the prompt's dimension or why there is none."""
+
+    prompt: dict[str, Any]
+    seed: int
+    clip: Record
+    reward: float | None
+    rejected: str | None
+
+
+def evaluate(
+    base: Candidate, tuned: Candidate, setting: Setting, out: Path, store_root: Path, progress: Progress
+) -> dict[str, Any]:
+    """Make videos of both models, judge and compare them.
+
+    Returns:
+        The facts, also written to `out`/eval.json: both models, judge, one comparison per dimension (`paired`), and the
+        clips with the largest gains and losses.
+
+    Raises:
+        RecipeError: a model is not known.
+        RunError: another evaluation uses `out`, or the run cannot go on; finished videos are kept.
+    """
+    for candidate in (base, tuned):
+        model_folder(candidate.model, candidate.commit)
+        if candidate.adapter and not candidate.adapter.is_dir():
+            raise RecipeError(
+                f"--adapter {candidate.adapter}: no such folder; gv-train writes one with --set tune=lora"
+            )
+    hosts = endpoint_hosts(setting.judge)
+    with store_runner(out, store_root, progress, Limits(), setting.scale, hosts=hosts) as runner:
+        results = [_results(candidate, setting, runner) for candidate in (base, tuned)]
+        facts = _facts(base, tuned, setting, results)
+        _write_clips(facts["clips"], runner.store, out)
+    (out / "eval.json").write_text(json.dumps(facts, indent=1, allow_nan=False))
+    return facts
+
+
+def _results(candidate: Candidate, setting: Setting, runner: Runner) -> list[Result]:
+    """One result for each prompt and seed, in order."""
+    adapter = str(candidate.adapter) if candidate.adapter else None
+    changes = {"model": candidate.model, "revision": candidate.commit, "adapter": adapter}
+    generator = pinned_part(setting.generator.model_copy(update=changes))
+    spec = generator_engine(generator)
+    drafts = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
+    videos = runner.records([synthesis(spec, prompt["prompt"], seed) for prompt, seed in drafts], candidate.name[:11])
+    panel = setting.panel
+    groups: list[dict[str, Item]] = []
+    for (prompt, _), video in zip(drafts, videos, strict=True):
+        questions = [question["question"] for question in prompt["questions"]]
+        judge = panel.judge_of(prompt["dimension"])
+        groups.append({} if "rejected" in video else {"judge": panel.item(judge, video["video_sha256"], questions)})
+    answers = grouped_records(runner, groups)
+    results: list[Result] = []
+    for (prompt, seed), video, answer in zip(drafts, videos, answers, strict=True):
+        record = answer.get("judge", video)  # of the judge, or else the rejection of the video
+        reward = setting.reward_of(prompt, record)
+        rejected = record.get("rejected")
+        results.append({"prompt": prompt, "seed": seed, "clip": video, "reward": reward, "rejected": rejected})
+    return results
+
+
+def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[list[Result]]) -> dict[str, Any]:
+    pairs = list(zip(*results, strict=True))
+    scored = [
+        bootstrap.Scored(
+            one["prompt"]["dimension"], one["prompt"]["prompt_id"], one["seed"], one["reward"], two["reward"]
+        )
+        for one, two in pairs
+    ]
+    judges = setting.panel.ids
+    return {
+        "split": setting.prompts[0]["split"],
+        "base": {"name": base.name, "commit": base.commit},
+        "tuned": {"name": tuned.name, "commit": tuned.commit},
+        "trained": trained_on(tuned.adapter or model_folder(tuned.model, tuned.commit)),
+        "judge": ", ".join(judges),
+        "judge_note": judge_note(judges, setting.judges_of_training),
+        "rejected": dict(Counter(one["rejected"] for of_model in results for one in of_model if one["rejected"])),
+        "pixels": {name: _flaws(mine) for name, mine in zip(("base", "tuned"), results, strict=True)},
+        "comparisons": bootstrap.facts(bootstrap.compare(scored)),
+        "clips": _clips(pairs),
+    }
+
+
+def _flaws(results: list[Result]) -> dict[str, dict[str, int]]:
+    return pixels.flaws((result["prompt"]["dimension"], pixels.levels(result["clip"])) for result in results)
+
+
+def judge_note(judges: Iterable[str], of_training: Iterable[str]) -> str | None:
+    """A remark if the judges (ids) are those of the training rewards, or of the same family; else None.
+
+    A family is the first letters of a model's name, such as Qwen of Qwen2.5-VL-7B and Qwen3-VL-32B.
+    """
+    used, known = set(judges), set(of_training)
+    relation = (
+        "the same as" if used & known else "of the same family as" if _families(used) & _families(known) else None
+    )
+    if relation is None:
+        return None
+    return f"The judge is {relation} in training: part of the gain may be reward overfitting."
+
+
+def _families(judges: set[str]) -> set[str]:
+    names = (judge.partition("@")[0].rpartition("/")[2].casefold() for judge in judges)
+    return {match[0] for name in names if (match := re.match("[a-z]+", name))}
+
+
+def _clips(pairs: list[tuple[Result, Result]]) -> list[dict[str, Any]]:
+    """The largest gains and losses of each dimension, the same number of both."""
+    gains: dict[str, list[tuple[float, str, int, Result, Result]]] = defaultdict(list)
+    for base, tuned in pairs:
+        if base["reward"] is not None and tuned["reward"] is not None:
+            prompt, gain = base["prompt"], tuned["reward"] - base["reward"]
+            gains[prompt["dimension"]].append((gain, prompt["prompt_id"], base["seed"], base, tuned))
+    shown = []
+    for dimension, of_dimension in gains.items():
+        mine = sorted(of_dimension, key=itemgetter(0, 1, 2))
+        ends = mine if len(mine) <= CLIPS else mine[: CLIPS // 2] + mine[-CLIPS // 2 :]
+        shown += [
+            {
+                "dimension": dimension,
+                "prompt": base["prompt"]["prompt"],
+                "seed": base["seed"],
+                "base": _side(base),
+                "tuned": _side(tuned),
+            }
+            for _, _, _, base, tuned in ends
+        ]
+    return shown
+
+
+def _side(result: Result) -> dict[str, Any]:
+    clip = result["clip"]
+    shape = {name: clip[name] for name in ("num_frames", "height", "width", "fps")}
+    return {"reward": result["reward"], "clip": clip["blobs"]["video.mp4"], **shape}
+
+
+def _write_clips(clips: list[dict[str, Any]], store: Store, out: Path) -> None:
+    """Copy the shown clips beside eval.json, named by their content."""
+    folder = out / "clips"
+    folder.mkdir(exist_ok=True)
+    for clip in clips:
+        for side in ("base", "tuned"):
+            name = clip[side]["clip"]
+            (folder / name).write_bytes(store.blob(name))

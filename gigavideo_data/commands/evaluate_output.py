@@ -1,0 +1,78 @@
+"""The comparison of `gv-data eval` as a table on the terminal, and in the model card of gv-train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from gigavideo_data.io import terminal
+from gigavideo_data.io.atomic import write_durably
+from gigavideo_data.scoring import bootstrap, pixels
+
+SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around the comparison in the model card of gv-train
+
+
+def write_scores(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the comparison into the model card of gv-train, between its two marks; other cards stay as they are."""
+    card = folder / "README.md"
+    text = card.read_text("utf-8") if card.is_file() else ""
+    start, mark, rest = text.partition(SCORES[0])
+    _, end, after = rest.partition(SCORES[1])
+    if not (mark and end):
+        return
+    lines = [
+        f"Held-out prompts (split {facts['split']}), judge `{facts['judge']}`"
+        + (f". {facts['judge_note']}" if facts["judge_note"] else "."),
+        "",
+        "| dimension | base | tuned | difference | 95 % interval | videos in both | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for line in facts["comparisons"]:
+        interval = "–" if line["low"] is None else f"{line['low']:+z.3f} to {line['high']:+z.3f}"
+        change = "–" if line["difference"] is None else f"{line['difference']:+z.3f}"
+        cells = (
+            terminal.words(line["dimension"]),
+            terminal.number(line["base"]),
+            terminal.number(line["tuned"]),
+            change,
+        )
+        lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} | {line['verdict']} |")
+    lines += ["", bootstrap.correction_note(facts["comparisons"])]
+    write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print the comparison as a table."""
+    commit = facts["base"]["commit"]
+    base = facts["base"]["name"] + (f" at {commit[:12]}" if commit else "")
+    title = f"{facts['tuned']['name']} against {base}, split {facts['split']}"
+    columns = ("dimension", ">base", ">tuned", ">diff.", ">95 % interval", ">both", "verdict")
+    table = terminal.table(title, *columns)
+    for line in facts["comparisons"]:
+        low, high = line["low"], line["high"]
+        terminal.add(
+            table,
+            terminal.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
+            terminal.number(line["base"]),
+            terminal.number(line["tuned"]),
+            "-" if line["difference"] is None else f"{line['difference']:+z.2f}",
+            "-" if low is None else f"{low:+z.2f} .. {high:+z.2f}",
+            f"{line['both']}/{line['videos']}",
+            line["verdict"],
+        )
+    console.print(table)
+    console.print("* trained on. both: prompts and seeds whose videos of both models could be scored.")
+    console.print(bootstrap.correction_note(facts["comparisons"]))
+    for line in facts["comparisons"]:
+        if line["base_scorable"] != line["tuned_scorable"]:
+            shares = (
+                f"{line['base_scorable']:.0%} of the base's videos, {line['tuned_scorable']:.0%} of the tuned one's"
+            )
+            console.print(f"{terminal.words(line['dimension'])}: could be scored {shares}")
+    if facts["judge_note"]:
+        console.print(facts["judge_note"])
+    for name, counts in facts["pixels"].items():
+        for warning in pixels.warnings(counts):
+            console.print(f"warning: {name}: {warning}")

@@ -1,0 +1,183 @@
+"""What `gv-data eval` compares two models on: held-out prompts, how videos are sampled, who judges them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from gigavideo_data.dataset.manifest import Manifest
+from gigavideo_data.dataset.reader import read_manifest, read_rows
+from gigavideo_data.dataset.schema import EVAL_PROMPTS
+from gigavideo_data.dataset.table_check import check_table
+from gigavideo_data.errors import DatasetError, RecipeError
+from gigavideo_data.pipeline.panel import Panel
+from gigavideo_data.pipeline.stages import Record
+from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists
+from gigavideo_data.recipe.yaml_config import Document, override, validate
+from gigavideo_data.scoring import eval_reward
+from gigavideo_data.scoring.eval_reward import own_questions
+from gigavideo_data.scoring.rewards import rules_of
+
+ENDPOINT_VARIABLE = "GIGAVIDEO_JUDGE_ENDPOINT"  # base URL of a judge with the backend http
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both models are compared on.
+
+    Attributes:
+        prompts: held-out prompts with the columns of `schema.EVAL_PROMPT_SCHEMA`, and only their own questions.
+        generator: how videos are sampled; its model is replaced by that of a candidate.
+        judge, specialists: who judges the videos.
+        judges_of_training: ids of the judges whose rewards the dataset holds.
+        scale: where the models run.
+        manifest: of the dataset; None for a Parquet file of prompts.
+        combine: rule per dimension, where the dataset's rewards do not follow the dimension's own.
+    """
+
+    prompts: list[dict[str, Any]]
+    generator: Generator
+    judge: Judge
+    specialists: Specialists
+    judges_of_training: frozenset[str]
+    scale: Scale
+    manifest: Manifest | None = None
+    combine: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The dimensions of the prompts, sorted."""
+        return sorted({prompt["dimension"] for prompt in self.prompts})
+
+    @cached_property
+    def panel(self) -> Panel:
+        """The judges."""
+        return Panel(self.judge, self.specialists, tuple(self.dimensions))
+
+    def reward_of(self, prompt: dict[str, Any], record: Record) -> float | None:
+        """The reward of a judge's record on the dimension of its prompt; None if it cannot be determined."""
+        if "rejected" in record:
+            return None
+        judge = self.panel.judge_of(prompt["dimension"])
+        return eval_reward.reward_of(prompt, record["answers"], judge, self.judge.min_mass, self.combine).value
+
+
+class EvalConfig(BaseModel):
+    """The parts of a recipe that decide a comparison, and where it runs; the first generator is used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
+    judge: Judge = Judge()
+    specialists: Specialists = Specialists()
+    scale: Scale = Scale()
+
+
+def read_setting(
+    source: Path, split: str, overrides: Sequence[str] = (), *, judge_endpoint: str | None = None
+) -> Setting:
+    """Read the held-out prompts of a dataset, sampled and judged by its recipe; or of a Parquet file, by defaults.
+
+    Args:
+        source: folder of a dataset, or Parquet file of eval_prompts.
+        split: dev or test.
+        overrides: "key=value", such as "judge.readout=text" or "generators.0.steps=10".
+        judge_endpoint: base URL of a judge with the backend http; by default that of the environment.
+
+    Raises:
+        DatasetError: there are none, or they break the contract.
+        RecipeError: an override makes no sense.
+    """
+    manifest = read_manifest(source) if source.is_dir() else None
+    rows = _read_prompts(source, manifest, split)
+    config = validate(EvalConfig, _with_endpoint(_document(source, manifest, overrides), judge_endpoint))
+    if Generator.is_plugin(dict(config.generators[0])):
+        raise RecipeError("generators.0.backend: gv-data eval samples diffusers models only; take it out")
+    judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
+    return Setting(
+        rows,
+        config.generators[0],
+        config.judge,
+        config.specialists,
+        frozenset(judges),
+        config.scale,
+        manifest,
+        rules_of(manifest).combine if manifest else {},
+    )
+
+
+def _read_prompts(source: Path, manifest: Manifest | None, split: str) -> list[dict[str, Any]]:
+    """The evaluation prompts of one split, each with its own questions.
+
+    Raises:
+        DatasetError: there are none, or they break the contract.
+    """
+    names = sorted(name for name in manifest["files"] if name.startswith(f"eval_prompts/{split}-")) if manifest else []
+    rows: list[dict[str, Any]] = []
+    for file in [source / name for name in names] if manifest else [source]:
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise DatasetError(
+                f"{file}: not a readable Parquet file ({reason}). --prompts takes a dataset, or a Parquet file of its "
+                "folder eval_prompts."
+            ) from error
+        check_table(table, str(file), EVAL_PROMPTS)
+        rows += table.to_pylist()
+    rows = [row | {"questions": own_questions(row)} for row in rows if row["split"] == split]
+    if not rows:
+        raise DatasetError(
+            f"{source}: no evaluation prompts in split {split!r}; set eval_prompts.per_dimension and build"
+        )
+    return rows
+
+
+def _document(source: Path, manifest: Manifest | None, overrides: Sequence[str]) -> Document:
+    """The settings of a dataset's recipe, with the rules of its rewards, and the overrides on top."""
+    recipe = manifest["recipe"] if manifest else {}
+    data = {key: recipe[key] for key in EvalConfig.model_fields if key in recipe and key != "scale"}
+    if manifest and "judge" in data:  # a dataset cannot choose the endpoint that this machine's key is sent to
+        data["judge"] = {key: value for key, value in data["judge"].items() if key != "endpoint"}
+        data["judge"]["min_mass"] = rules_of(manifest).min_mass
+    # The tuned model and its base are sampled, whichever plug-in made some of the dataset's videos.
+    data["generators"] = [one for one in data.get("generators", ()) if not Generator.is_plugin(one)] or [{}]
+    plugin = data.pop("judge") if Judge.is_plugin(data.get("judge", {})) else None
+    document = Document(data, "--set")
+    for text in overrides:
+        document = override(document, text)
+    if plugin and "backend" not in document.data.get("judge", {}):
+        raise Judge.refusal(source, [plugin])
+    return document
+
+
+def _with_endpoint(document: Document, url: str | None) -> Document:
+    """The settings, with the endpoint of a judge that needs one: a dataset does not name it.
+
+    Raises:
+        RecipeError: it is missing, or given for a judge that has none.
+    """
+    judge = document.data.get("judge", {})
+    if not isinstance(judge, dict) or judge.get("backend") != "http":
+        if url:
+            raise RecipeError(
+                "--judge-endpoint: the judge has no endpoint; leave the option out, or --set judge.backend=http"
+            )
+        return document
+    url = url or (None if judge.get("endpoint") else os.environ.get(ENDPOINT_VARIABLE))
+    if url:
+        return override(document, f"judge.endpoint={url}")
+    if judge.get("endpoint"):
+        return document
+    raise RecipeError(
+        f"the judge {judge.get('model')} needs an endpoint, which a dataset does not name: give its base URL "
+        f"with --judge-endpoint http://localhost:8000/v1, or set {ENDPOINT_VARIABLE}"
+    )

@@ -1,0 +1,287 @@
+"""The report of a dataset: one static HTML page with rows per stage, rewards, judge check and videos.
+
+The page is a single file without server or network access; it works from file://. Videos are embedded as data URIs up
+to a size limit: all of them if they fit, else the best, the worst and random ones per dimension. The largest gains and
+losses of an evaluation take at most half of the limit. Text from datasets is untrusted: the template escapes it, the
+cards are JSON that a script turns into text nodes, and a content security policy allows only the page's own style and
+script, by their hashes.
+
+    write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html
+
+Equal datasets have equal pages: nothing from cost.json is shown, because it differs between runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import chain, groupby, zip_longest
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from gigavideo_data.dataset import reader, summary
+from gigavideo_data.dataset.reader import Row
+from gigavideo_data.dataset.writer import PAGE
+from gigavideo_data.errors import DatasetError
+from gigavideo_data.io.terminal import words
+from gigavideo_data.scoring import bootstrap as paired
+from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS
+
+FOLDER = Path(__file__).parent  # with the template, style and script
+EMBED_BYTES = 20_000_000  # of videos in base64 and their texts: a limit of mail servers and phones
+CARD_FIELDS = ("id", "split", "dimension", "status", "reward", "prompt")
+CLIP_FIELDS = ("id", "source", "width", "height", "num_frames", "fps")
+GENERATOR_FIELDS = ("model", "adapter", "profile", "steps", "guidance", "seed")
+ANSWER_FIELDS = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "readout")
+CLIP_COLUMNS = ["id", "video.bytes"]
+SIDES = ("base", "tuned")
+
+Pair = dict[str, Any]  # of eval.json: one prompt and seed, with the videos of both models
+
+
+def write_report(folder: Path, to: Path | None = None, evaluation: Path | None = None) -> Path:
+    """Write the report of a dataset.
+
+    Args:
+        folder: a finished dataset.
+        to: the file to write; by default report.html in the folder.
+        evaluation: folder that `gv-data eval` wrote; the page then begins with its comparison.
+
+    Returns:
+        The file written.
+
+    Raises:
+        DatasetError: the folder is no finished dataset of a format that this code reads, or a file of the evaluation is
+            missing.
+    """
+    compared, compared_bytes, clips = None, 0, {}
+    if evaluation:
+        compared = _read_evaluation(evaluation)
+        pairs = choose_pairs(compared["clips"], _sizes_of_pairs(evaluation, compared["clips"]), EMBED_BYTES // 2)
+        names = sorted({pair[side]["clip"] for pair in pairs for side in SIDES})
+        clips = {name: _base64(_clip_of(evaluation, name)) for name in names}
+        compared_bytes = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
+        compared |= {"clips": pairs, "num_pairs": len(compared["clips"])}
+    facts, rows, sizes = summary.summarize(folder), reader.read_rows(folder), _sizes(folder)
+    sizes = {row["id"]: sizes[row["id"]] + _text_bytes(card([row])) for row in rows}
+    groups = choose(rows, sizes, list(facts["rewards"]), EMBED_BYTES - compared_bytes)
+    clips |= _clips(folder, {row["id"] for group in groups for row in group})
+    page = render(facts, [card(group) for group in groups], clips, compared)
+    to = to or folder / PAGE
+    part = to.with_name(to.name + ".part")  # readers never see an incomplete page
+    part.write_text(page, "utf-8")
+    return part.replace(to)
+
+
+# --- which clips -----------------------------------------------------------------------------------------------------
+
+
+def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_bytes: int) -> list[list[Row]]:
+    """Choose the rows to show: each a generated video, followed by its real clip if it is a twin.
+
+    Best, worst and random rows of each dimension take turns, so a limit cuts all of them equally. The random order is
+    that of the ids, which are hashes.
+
+    Args:
+        rows: all rows, without their videos.
+        sizes: bytes that each row adds to the page, by id.
+        dimensions: names, in the order of the page.
+        max_bytes: limit on the bytes of all chosen rows; rows that no longer fit are skipped.
+
+    Returns:
+        Chosen groups of one or two rows, in the order of choice.
+    """
+    real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
+    paired = {row["pair_id"] for row in rows if row["source"] == "twin"}
+    heads = [row for row in rows if row["source"] != "real" or row["pair_id"] not in paired]
+    chosen: dict[str, list[Row]] = {}
+    embedded: set[str] = set()
+    for row in _turns(sorted(heads, key=lambda row: row["id"]), dimensions):
+        group = [row, real[row["pair_id"]]] if row["source"] == "twin" and row["pair_id"] in real else [row]
+        new = {r["id"]: sizes[r["id"]] for r in group if r["id"] not in embedded}
+        if row["id"] not in chosen and sum(new.values()) <= max_bytes:
+            chosen[row["id"]] = group
+            embedded |= new.keys()
+            max_bytes -= sum(new.values())
+    return list(chosen.values())
+
+
+def _turns(rows: list[Row], dimensions: list[str]) -> Iterator[Row]:
+    """All rows, some of them repeatedly: one from each queue in turn, until all queues are empty."""
+    queues = []
+    for name in dimensions:
+        entries = [(entry["value"], row) for row in rows if (entry := summary.reward_on(row, name))]
+        worst = [row for _, row in sorted((e for e in entries if e[0] is not None), key=lambda e: e[0])]
+        queues += [worst[::-1], worst, [row for _, row in entries]]
+    queues.append(rows)
+    return (row for row in chain.from_iterable(zip_longest(*queues)) if row is not None)
+
+
+def choose_pairs(pairs: list[Pair], sizes: dict[str, int], max_bytes: int) -> list[Pair]:
+    """Choose the compared videos to show: the largest gains and losses of each dimension take turns.
+
+    Args:
+        pairs: as `gv-data eval` writes them, each with a video of the base and one of the tuned model.
+        sizes: bytes of each video in base64, by its name.
+        max_bytes: limit on all chosen pairs; pairs that no longer fit are skipped.
+
+    Returns:
+        Chosen pairs in their given order.
+    """
+    queues = []
+    for name in dict.fromkeys(pair["dimension"] for pair in pairs):
+        mine = [(_gain(pair), at) for at, pair in enumerate(pairs) if pair["dimension"] == name]
+        losses = [at for _, at in sorted(mine)]
+        queues += [losses[::-1], losses]
+    chosen: set[int] = set()
+    embedded: set[str] = set()
+    for at in chain.from_iterable(zip_longest(*queues)):
+        if at is None or at in chosen:
+            continue
+        new = {pairs[at][side]["clip"] for side in SIDES} - embedded
+        size = _text_bytes(pairs[at]) + sum(sizes[name] for name in new)
+        if size <= max_bytes:
+            chosen.add(at)
+            embedded |= new
+            max_bytes -= size
+    return [pairs[at] for at in sorted(chosen)]
+
+
+def _gain(pair: Pair) -> float:
+    return pair["tuned"]["reward"] - pair["base"]["reward"]
+
+
+def card(group: list[Row]) -> dict[str, Any]:
+    """The content of one card of the page; the first row is the one that was judged."""
+    row = group[0]
+    generator = row["generator"] or {}
+    return {
+        **{key: row[key] for key in CARD_FIELDS},
+        "clips": [{key: clip[key] for key in CLIP_FIELDS} for clip in group],
+        "rewards": row["rewards"] or [],
+        "answers": [{key: answer[key] for key in ANSWER_FIELDS} for answer in row["answers"] or []],
+        "generator": {key: generator[key] for key in GENERATOR_FIELDS if generator.get(key) not in (None, "")},
+    }
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every video in base64, by row id."""
+    sizes: dict[str, int] = {}
+    for batch in reader.read_data(folder, CLIP_COLUMNS):
+        lengths = pc.binary_length(pc.struct_field(batch["video"], "bytes")).to_pylist()
+        sizes |= {name: _base64_bytes(n or 0) for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
+    return sizes
+
+
+def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
+    """The chosen videos in base64, by row id."""
+    clips: dict[str, str] = {}
+    for batch in reader.read_data(folder, CLIP_COLUMNS):
+        for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
+            data = video["bytes"].as_py() if name in ids and video.is_valid else None
+            if data is not None:
+                clips[name] = base64.b64encode(data).decode("ascii")
+    return dict(sorted(clips.items()))
+
+
+def _read_evaluation(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "eval.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder}: no readable eval.json ({error}). `gv-data eval` writes one.") from error
+
+
+def _clip_of(evaluation: Path, name: str) -> Path:
+    return evaluation / "clips" / Path(name).name
+
+
+def _sizes_of_pairs(evaluation: Path, pairs: list[Pair]) -> dict[str, int]:
+    """Bytes of every compared video in base64, by its name.
+
+    Raises:
+        DatasetError: a file is missing.
+    """
+    files = {name: _clip_of(evaluation, name) for name in (pair[side]["clip"] for pair in pairs for side in SIDES)}
+    for file in files.values():
+        if not file.is_file():
+            raise DatasetError(f"{file}: missing, though eval.json names it. Run `gv-data eval` again.")
+    return {name: _base64_bytes(file.stat().st_size) for name, file in files.items()}
+
+
+def _base64(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def _base64_bytes(num_bytes: int) -> int:
+    return -(-num_bytes // 3) * 4
+
+
+def _text_bytes(value: object) -> int:
+    """Bytes of a card or a pair in the page, without its videos."""
+    return len(_json_for_html(value))
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def render(
+    facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, str], compared: dict[str, Any] | None = None
+) -> str:
+    """Render the page."""
+    style, script = ((FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {"words": words, "bars": bars, "share": share}
+    template = environment.from_string((FOLDER / "report.html.j2").read_text("utf-8"))
+    return template.render(
+        facts=facts,
+        recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
+        stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
+        num_embedded=len({clip["id"] for card in cards for clip in card["clips"]} & clips.keys()),
+        compared=compared,
+        correction=paired.correction_note(compared["comparisons"]) if compared else "",
+        reach=_reach(compared["comparisons"]) if compared else 1.0,
+        embed_mb=EMBED_BYTES // 1_000_000,
+        least_videos=LEAST_VIDEOS,
+        style=style,
+        script=script,
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        data=_json_for_html({"cards": cards, "clips": clips, "pairs": compared["clips"] if compared else []}),
+    )
+
+
+def _reach(comparisons: list[dict[str, Any]]) -> float:
+    """The limit of the axis of differences: the largest end of an interval, at least 0.1."""
+    ends = [abs(each[end]) for each in comparisons for end in ("low", "high", "difference") if each[end] is not None]
+    return max([0.1, *ends])
+
+
+def bars(counts: list[int], width: float, height: float) -> list[tuple[float, float, float, float]]:
+    """Rectangles (x, y, width, height) of a histogram; a bin that is not empty stays visible."""
+    step, most = width / len(counts), max([*counts, 1])
+    heights = [max(height * count / most, 1.5) if count else 0.0 for count in counts]
+    return [(round(i * step + 0.5, 2), round(height - h, 2), step - 1, round(h, 2)) for i, h in enumerate(heights)]
+
+
+def share(part: float, whole: float) -> float:
+    """Percent of a whole; 0 if the whole is 0."""
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _json_for_html(value: object) -> Markup:
+    """JSON for a <script> block, without characters that could end the block or start a comment."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

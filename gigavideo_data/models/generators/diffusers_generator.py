@@ -1,0 +1,213 @@
+"""Text-to-video by diffusers pipelines, one video at a time, with a seed per row.
+
+Large models make one video per call anyway. For small ones it makes a video's bytes independent of the other rows, so
+that an interrupted build resumes to the same dataset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig
+from safetensors import safe_open
+
+from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.models.generators.base import Generated
+from gigavideo_data.models.generators.profiles import model_folder, profile_of
+from gigavideo_data.reasons import Reason
+
+FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; fixed, since the profile's name stands for it
+# The adapter's name in PEFT's names of parameters: blocks.0.attn1.to_q.lora_A.default_0.weight
+_ADAPTER_NAME = re.compile(r"(?<=\.lora_[AB])\.[^.]+(?=\.(weight|bias)$)")
+
+
+def _unbatched(latents: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+    del pipeline, num_frames, size
+    return latents[0]
+
+
+def _trim_padding(latents_1FCHW: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+    """CogVideoX 1.5 pads its latent frames at the start to a multiple of the temporal patch."""
+    del size
+    kept = (num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
+    return latents_1FCHW[0, -kept:].transpose(0, 1)
+
+
+def _unpacked_patches(latents_1ND: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+    """LTX-Video's latents are a sequence of patches."""
+    frames = (num_frames - 1) // pipeline.vae_temporal_compression_ratio + 1
+    height, width = (side // pipeline.vae_spatial_compression_ratio for side in size)
+    space, time = pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size
+    latents_1CFHW: torch.Tensor = pipeline._unpack_latents(latents_1ND, frames, height, width, space, time)
+    return latents_1CFHW[0]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of pipelines is called.
+
+    Attributes:
+        embeddings: the results of its `encode_prompt`, by the names under which a call takes them.
+        unpack: a function from the latents of the last step to (C, F, H, W).
+        float32: modules that stay in float32 on an accelerator.
+        tiled: whether the decoder works tile by tile, because it needs more memory than the rest.
+        negative: whether guidance takes a negative prompt; else guidance is distilled into the model.
+        fps: whether a call takes the frame rate.
+    """
+
+    embeddings: tuple[str, ...]
+    unpack: Callable[[torch.Tensor, Any, int, tuple[int, int]], torch.Tensor] = _unbatched
+    float32: tuple[str, ...] = ()
+    tiled: bool = False
+    negative: bool = True
+    fps: bool = False
+
+
+FAMILIES = {  # by the class name in a pipeline's index
+    "WanPipeline": Family(("prompt_embeds",), float32=("vae",)),
+    "HunyuanVideoPipeline": Family(
+        ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"), tiled=True, negative=False
+    ),
+    "CogVideoXPipeline": Family(("prompt_embeds",), _trim_padding, tiled=True),
+    "LTXPipeline": Family(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True),
+}
+
+
+class DiffusersGenerator:
+    """One pipeline, on the first accelerator if there is one (see `VideoGenerator`)."""
+
+    def __init__(self, generator: dict[str, Any]) -> None:
+        """Load a pipeline.
+
+        Args:
+            generator: steps, guidance, negative_prompt and profile as in the `generator` column; `load`,
+                `load_revision` and `load_adapter`, where pipeline and LoRA are; `compile`, whether the transformer's
+                blocks are compiled.
+
+        Raises:
+            RunError: the pipeline's family is not in the table, or the adapter does not fit it.
+            HubError: the model cannot be downloaded.
+        """
+        self.settings = generator
+        self.profile = profile_of(generator["load"])
+        folder = model_folder(generator["load"], generator.get("load_revision"))
+        name = DiffusionPipeline.load_config(folder)["_class_name"]
+        if name not in FAMILIES:
+            raise RunError(f"generators: {name} is not one of {', '.join(FAMILIES)}; name another model")
+        self.family = FAMILIES[name]
+        on_gpu = torch.cuda.is_available()
+        self.device = "cuda" if on_gpu else "cpu"
+        if not on_gpu:
+            torch.set_num_threads(1)  # the workers run in parallel; it also gives equal bytes
+        dtypes = {"default": torch.bfloat16, **dict.fromkeys(self.family.float32, torch.float32)}
+        self.pipeline = DiffusionPipeline.from_pretrained(
+            folder, dtype=dtypes if on_gpu else torch.float32, local_files_only=True, use_safetensors=True
+        )
+        if generator.get("load_adapter"):
+            load_adapter(self.pipeline, Path(generator["load_adapter"]).expanduser())
+        if generator["profile"] == "first_block_cache":
+            self.pipeline.transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
+        if generator.get("compile"):
+            self.pipeline.transformer.compile_repeated_blocks()
+        self._place()
+        self.pipeline.set_progress_bar_config(disable=True)
+        self._encoded = lru_cache(maxsize=1)(self._encode)  # the samples of a prompt follow each other
+        self._negative = self._encode(generator["negative_prompt"]) if self._guided() else {}
+
+    def _guided(self) -> bool:
+        return self.family.negative and self.settings["guidance"] > 1
+
+    def _place(self) -> None:
+        """Put all modules on the accelerator if they need less than half of its memory, else each while it runs."""
+        if self.device == "cpu":
+            return
+        modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        num_bytes = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+        if num_bytes * 2 < torch.cuda.get_device_properties(0).total_memory:
+            self.pipeline.to(self.device)
+        else:
+            self.pipeline.enable_model_cpu_offload()
+        if self.family.tiled:
+            self.pipeline.vae.enable_tiling()
+
+    def _encode(self, text: str) -> dict[str, torch.Tensor]:
+        """The embeddings of a text, by the names of a call's arguments."""
+        one_text = {"do_classifier_free_guidance": False} if self.family.negative else {}
+        returned = self.pipeline.encode_prompt(
+            prompt=text, max_sequence_length=self.profile.max_tokens, device=torch.device(self.device), **one_text
+        )
+        return dict(zip(self.family.embeddings, returned, strict=False))  # the rest, of the negative prompt, is None
+
+    @torch.inference_mode()
+    def generate(self, prompt: str, seed: int) -> Generated:
+        """Make one video (see `VideoGenerator`).
+
+        Raises:
+            RowError: a value of the video is not finite (bad_video).
+        """
+        pipeline, profile = self.pipeline, self.profile
+        last: list[torch.Tensor] = []
+
+        def keep(_: Any, __: int, ___: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            last[:] = [tensors["latents"]]
+            return {}
+
+        frames_1THWC = pipeline(
+            **self._encoded(prompt),
+            **{f"negative_{name}": value for name, value in self._negative.items()},
+            height=profile.height,
+            width=profile.width,
+            num_frames=profile.num_frames,
+            num_inference_steps=self.settings["steps"],
+            guidance_scale=self.settings["guidance"],
+            generator=torch.Generator().manual_seed(seed),
+            max_sequence_length=profile.max_tokens,
+            callback_on_step_end=keep,
+            output_type="np",
+            **({"frame_rate": profile.fps} if self.family.fps else {}),
+        ).frames
+        if not np.isfinite(frames_1THWC).all():
+            raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
+        frames_THWC = (frames_1THWC[0] * 255).round().astype(np.uint8)
+        size = profile.height, profile.width
+        latents_CFHW = self.family.unpack(last[0], pipeline, profile.num_frames, size)
+        return Generated(frames_THWC, profile.fps, latents_CFHW.float().cpu())
+
+
+def load_adapter(pipeline: Any, folder: Path) -> None:
+    """Load a LoRA and check that every weight was used: the library only warns of those that fit no parameter.
+
+    Raises:
+        RunError: a weight fits no parameter; the message has its name, and one that fits.
+    """
+    options = {"local_files_only": True, "use_safetensors": True}
+    keys = list(pipeline.lora_state_dict(folder, **options))
+    if any("dora_scale" in key for file in folder.glob("*.safetensors") for key in _names_in(file)):
+        raise RunError(f"adapter {folder.name}: it is a DoRA, whose scales diffusers ignores; use a plain LoRA")
+    pipeline.load_lora_weights(folder, **options)
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    loaded = {
+        f"{name}.{_ADAPTER_NAME.sub('', parameter)}"
+        for name, part in parts.items()
+        for parameter, _ in part.named_parameters()
+        if ".lora_" in parameter
+    }
+    unused = [key for key in keys if key not in loaded]
+    if unused or not loaded:
+        layers = (name for name, layer in pipeline.transformer.named_modules() if isinstance(layer, torch.nn.Linear))
+        raise RunError(
+            f"adapter {folder.name}: {len(unused)} of its {len(keys)} weights fit no parameter of the model, such as "
+            f"{unused[0] if unused else 'none at all'}; names such as transformer.{next(layers)}.lora_A.weight do"
+        )
+
+
+def _names_in(file: Path) -> list[str]:
+    with safe_open(file, "pt") as weights:
+        return list(weights.keys())

@@ -1,0 +1,201 @@
+"""Prompt extension: the messages that ask a language model to extend a base prompt, and the check of the result. Pure.
+
+A dimension tests facts: a number, an order, a camera move, an object. If an extension loses one, a correct video gets a
+low score, so the words of the extension are searched for each fact.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gigavideo_data.models.llm.templates.prompts import normalised
+
+
+class Extended(BaseModel):
+    """A model's answer to `ask`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    prompt: Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+@dataclass(frozen=True)
+class Style:
+    """The style of the prompts that a family of models was trained with: number of words (min, max), and content."""
+
+    words: tuple[int, int]
+    tells: str
+
+
+# By family of the target model. Wan's own prompt extension asks for this content and length; the published examples of
+# the others are similar, and shorter for LTX-Video, which expects one paragraph in the order of events.
+STYLES = {
+    "wan": Style(
+        (60, 120),
+        "the look of the main subjects (build, clothes, posture, expression), the visual style, where things are to"
+        " each other, the size of the shot, and natural motion in simple direct verbs",
+    ),
+    "hunyuan": Style(
+        (50, 110),
+        "the main subject and its motion first, then the scene, then style, shot size, light and atmosphere",
+    ),
+    "cogvideox": Style(
+        (60, 120),
+        "the scene from the first moment to the last, subjects with their looks and motion, surroundings, light and"
+        " mood",
+    ),
+    "ltx": Style(
+        (50, 100),
+        "the main action in the first sentence, then motions and gestures, looks, surroundings, camera angle, light and"
+        " colours, as one flowing paragraph in the order in which they are seen",
+    ),
+}
+
+# Variant 0 adds nothing; each other variant changes one property that no dimension tests.
+VARIANTS = (
+    "",
+    "Set it in another light: an hour of the day or a kind of lamp that the prompt does not suggest.",
+    "Let what moves do so with another manner, slower and heavier, with the same motions in the same order.",
+    "Give the subjects another appearance: age, build, clothes or make, with the same kinds and numbers.",
+    "Choose another visual style: drawn, painted, modelled in clay, or filmed on old stock.",
+    "Put it in other surroundings that leave every stated thing and motion as it is.",
+)
+
+EXTEND = """You extend short prompts for a text-to-video model into the long form that it was trained with.
+
+- Tell {tells}.
+- {low} to {high} English words, plain prose, one paragraph, no headings, no quotation marks around it.
+- Every fact of the prompt stays as it is, in the same words where possible: things, their numbers, colours, what
+  happens and in which order, how the camera moves. Add no further subject, motion or camera move of that kind.
+- If the prompt says nothing of the camera, it stays still.
+{variant}"""
+
+
+def ask(prompt: str, family: str, variant: int) -> list[dict[str, str]]:
+    """Return messages that ask for the extension of a prompt.
+
+    Args:
+        prompt: the base prompt.
+        family: of the target model, a key of `STYLES`.
+        variant: number of the style variant, modulo their number; repeated variants differ only by their seed.
+    """
+    style = STYLES[family]
+    change = VARIANTS[variant % len(VARIANTS)]
+    low, high = style.words
+    system = EXTEND.format(tells=style.tells, low=low, high=high, variant=f"- {change}\n" if change else "")
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def lost_facts(base: str, extended: str, objects: list[str]) -> list[str]:
+    """The facts of a base prompt that its extension lost, in words; empty if there are none.
+
+    Checked are the objects, numbers with what they count, the order of two parts, and camera moves. If the base prompt
+    states a camera move, the extension must not add another one.
+    """
+    words = normalised(extended).split()
+    stems = {_stem(word) for word in words}
+    lost = [f"the thing {thing!r}" for thing in objects if _stem(normalised(thing).split()[-1]) not in stems]
+    lost += [f"the number in {' '.join(phrase)!r}" for phrase in _counted(base) if not _counts(phrase, words)]
+    moves, now = camera_moves(base), camera_moves(extended)
+    if moves - now:
+        lost.append(f"the camera move {', '.join(sorted(moves - now))}")
+    if moves and now - moves:
+        lost.append(f"the camera move alone ({', '.join(sorted(now - moves))} was added)")
+    if not _same_order(base, words, objects):
+        lost.append("the order of its two parts")
+    return lost
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+NUMBERS |= {"eleven": 11, "twelve": 12, "pair": 2, "dozen": 12}
+_ORDER = frozenset({"then", "before", "after", "afterwards", "finally", "next", "once", "followed", "until", "later"})
+_CAMERA = {  # label -> pattern of the words for it, with all forms of the verbs
+    "zoom in": r"\bzoom\w*\s+(?:\w+\s+){0,2}?in(?:to|wards?)?\b|\bpush\w*\s+in\b|\bdolly\s+in\b|\bmov\w+\s+closer\b",
+    "zoom out": r"\bzoom\w*\s+(?:\w+\s+){0,2}?out(?:wards?)?\b|\bpull\w*\s+(?:back|out)\b|\bdolly\s+out\b",
+    "pan left": r"\bpan\w*\s+(?:\w+\s+){0,3}?left(?:wards?)?\b",
+    "pan right": r"\bpan\w*\s+(?:\w+\s+){0,3}?right(?:wards?)?\b",
+    "tilt up": r"\btilt\w*\s+(?:\w+\s+){0,2}?up(?:wards?)?\b",
+    "tilt down": r"\btilt\w*\s+(?:\w+\s+){0,2}?down(?:wards?)?\b",
+    "orbit": r"\borbit\w*\b|\b(?:camera|view|shot)\b[^.]{0,30}\bcircl\w+\b",
+    "static": r"\b(?:static|fixed|motionless|stationary)\s+(?:camera|shot|frame|view)\b"
+    r"|\bcamera\b[^.]{0,20}\b(?:still|static|fixed|motionless|stationary)\b",
+}
+
+
+def camera_moves(text: str) -> set[str]:
+    """The camera moves that a text states."""
+    plain = re.sub(r"\bfrom (?:the )?\w+ to\b", "to", " ".join(text.casefold().split()))
+    return {name for name, pattern in _CAMERA.items() if re.search(pattern, plain)}
+
+
+def _stem(word: str) -> str:
+    """The stem of a word, equal for its plural and its usual verb forms."""
+    for ending, rest in (
+        ("ies", "y"),
+        ("sses", "ss"),
+        ("shes", "sh"),
+        ("ches", "ch"),
+        ("xes", "x"),
+        ("ing", ""),
+        ("ed", ""),
+        ("s", ""),
+    ):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            return (word[: -len(ending)] + rest).rstrip("e")
+    return word.rstrip("e")
+
+
+_SMALL = _ORDER | {
+    _stem(word)
+    for words in (
+        ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "by", "as", "is", "are", "with", "for", "from"),
+        ("into", "onto", "over", "under", "it", "its", "his", "her", "their", "this", "that", "while", "first"),
+    )
+    for word in words
+}
+
+
+def _number(word: str) -> int | None:
+    return int(word) if word.isdecimal() else NUMBERS.get(word)
+
+
+def _counted(text: str) -> list[list[str]]:
+    """Each number above one, with the three words after it."""
+    words = normalised(text).split()
+    return [words[at : at + 4] for at, word in enumerate(words) if (_number(word) or 1) > 1]
+
+
+def _counts(phrase: list[str], words: list[str]) -> bool:
+    """Whether `words` contain the number of `phrase` shortly before one of the words that it counts."""
+    counted = {_stem(word) for word in phrase[1:]} - _SMALL
+    for at, word in enumerate(words):
+        if _number(word) == _number(phrase[0]) and (
+            counted & {_stem(w) for w in words[at + 1 : at + 7]} or not counted
+        ):
+            return True
+    return False
+
+
+def _same_order(base: str, words: list[str], objects: list[str]) -> bool:
+    """Whether two parts joined by "then" or "before" keep their order.
+
+    The position of a part is the mean position of the words that only it has, without the names of objects, which may
+    all come first. It is a mean because a single word may occur twice.
+    """
+    parts = re.split(r"\b(?:and then|then|before)\b", normalised(base), maxsplit=1)
+    if len(parts) < 2:
+        return True
+    named = {_stem(word) for thing in objects for word in normalised(thing).split()}
+    first, second = ({_stem(word) for word in part.split()} - _SMALL - named for part in parts)
+    stems = [_stem(word) for word in words]
+    begins, ends = ([stems.index(word) for word in part if word in stems] for part in (first - second, second - first))
+    if not first - second or not second - first:
+        return any(word in _ORDER for word in words)
+    return bool(begins and ends) and fmean(begins) < fmean(ends)

@@ -1,0 +1,198 @@
+"""Which class stands behind each backend that a recipe can name: one literal table, imported only where needed.
+
+    spec = judge_engine(recipe.judge)
+    judge = load_engine("judge", spec.settings)
+
+A backend that is not in the table is a plug-in of another package (see `plugins`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from gigavideo_data.dataset.schema import ROW_SCHEMA
+from gigavideo_data.errors import RecipeError
+from gigavideo_data.io.hashing import content_key
+from gigavideo_data.models.llm.api_keys import shared_key_warning
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.recipe import plugins
+from gigavideo_data.recipe.recipe import AnyJudge, Generator, Judge, Recipe, Writer, published_name
+
+Kind = Literal["writer", "captions", "generator", "judge", "soft judge"]
+Name = tuple[str, str]  # module, and a name in it
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the engine of one backend is described and run.
+
+    Attributes:
+        cls: the class; it is made with `EngineSpec.settings`.
+        spec: a function from a part of the recipe to its `EngineSpec`, in a module that imports no model. None where a
+            stage names the settings itself.
+        actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
+            workers that hold it.
+        rows_at_once: how many rows it answers in parallel.
+        subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
+    """
+
+    cls: Name
+    spec: Name | None = None
+    actor_pool: bool = False
+    rows_at_once: int = 1
+    subjects: Name | None = None
+
+
+_WRITER, _ASKING = "gigavideo_data.models.llm.writer", "gigavideo_data.models.judges.asking"
+
+ENGINES: dict[Kind, dict[str, Engine]] = {
+    "writer": {
+        "grammar": Engine(
+            ("gigavideo_data.miniature.writer", "GrammarWriter"),
+            ("gigavideo_data.miniature.writer", "spec"),
+            subjects=("gigavideo_data.miniature.questions", "ASK"),
+        ),
+        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32),
+        "vllm": Engine((_WRITER, "LanguageWriter"), (_WRITER, "loaded"), actor_pool=True, rows_at_once=64),
+        "camera": Engine(("gigavideo_data.models.judges.camera", "CameraQuestions")),
+        "counting": Engine(("gigavideo_data.models.judges.counting", "CountingQuestions")),
+    },
+    "captions": {
+        "miniature": Engine(("gigavideo_data.miniature.clips", "RenderedClips")),
+        "table": Engine(("gigavideo_data.pipeline.sources.clip_folder", "FolderClips")),
+    },
+    "generator": {
+        "diffusers": Engine(
+            ("gigavideo_data.models.generators.diffusers_generator", "DiffusersGenerator"),
+            ("gigavideo_data.models.generators.profiles", "spec"),
+            actor_pool=True,
+        ),
+    },
+    "judge": {
+        "miniature": Engine(
+            ("gigavideo_data.miniature.judge", "MiniatureJudge"), ("gigavideo_data.miniature.judge", "spec")
+        ),
+        "camera": Engine(
+            ("gigavideo_data.models.judges.camera", "CameraJudge"), ("gigavideo_data.models.judges.camera", "spec")
+        ),
+        "counting": Engine(
+            ("gigavideo_data.models.judges.counting", "CountingJudge"),
+            ("gigavideo_data.models.judges.counting", "spec"),
+            actor_pool=True,
+        ),
+        "http": Engine(("gigavideo_data.models.judges.http_judge", "HttpJudge"), (_ASKING, "served"), rows_at_once=8),
+        "transformers": Engine(
+            ("gigavideo_data.models.judges.transformers_judge", "TransformersJudge"),
+            (_ASKING, "loaded"),
+            actor_pool=True,
+        ),
+        "vllm": Engine(
+            ("gigavideo_data.models.judges.vllm_judge", "VllmJudge"),
+            (_ASKING, "loaded"),
+            actor_pool=True,
+            rows_at_once=8,
+        ),
+    },
+    "soft judge": {  # those that gradients flow through; their specs are those of judges
+        "miniature": Engine(("gigavideo_data.miniature.soft_judge", "SoftMiniatureJudge")),
+        "transformers": Engine(("gigavideo_data.models.judges.transformers_judge", "TransformersJudge")),
+    },
+}
+
+
+def writer_engine(writer: Writer) -> EngineSpec:
+    """A recipe's writer."""
+    return _spec("writer", writer)
+
+
+def generator_engine(generator: Generator) -> EngineSpec:
+    """A recipe's generator; its identity holds the `generator` column of the contract, less the seed and the prompt.
+
+    Raises:
+        HubError: the Hub does not give the configuration that is read.
+        RecipeError: the model is not known, or the plug-in is not installed.
+    """
+    return _spec("generator", generator)
+
+
+def judge_engine(judge: AnyJudge) -> EngineSpec:
+    """A recipe's judge.
+
+    Raises:
+        RecipeError: the plug-in is not installed.
+    """
+    return _spec("judge", judge)
+
+
+def load_engine(kind: Kind, settings: dict[str, Any]) -> Any:
+    """Make the engine that `settings["backend"]` names.
+
+    Args:
+        kind: of the engine.
+        settings: of its `EngineSpec`, and those that depend on the worker: `gpus`, `compile`.
+    """
+    backend = settings["backend"]
+    if backend in ENGINES[kind]:
+        return _named(ENGINES[kind][backend].cls)(settings)
+    return plugins.load(cast("plugins.Kind", kind), backend, settings["settings"])
+
+
+def rows_at_once(kind: Kind, backend: str) -> int:
+    """How many rows an engine answers in parallel; a plug-in, one."""
+    return ENGINES[kind][backend].rows_at_once if backend in ENGINES[kind] else 1
+
+
+def needs_actor_pool(kind: Kind, backend: str) -> bool:
+    """Whether an engine is held by workers of its own, as every plug-in is."""
+    return ENGINES[kind][backend].actor_pool if backend in ENGINES[kind] else True
+
+
+def check_subjects(recipe: Recipe) -> None:
+    """Refuse dimensions that the recipe's writer cannot write about, before anything is made.
+
+    Raises:
+        RecipeError: naming the dimension, and those that it could be.
+    """
+    backend = recipe.writer.backend
+    subjects = ENGINES["writer"][backend].subjects
+    if subjects is None:
+        return
+    known = sorted(_named(subjects))
+    for dimension in recipe.dimensions:
+        if dimension not in known:
+            raise RecipeError(
+                f"dimensions: the writer {backend!r} cannot write about {dimension!r}, only about {', '.join(known)}"
+            )
+
+
+def key_warning(recipe: Recipe) -> str | None:
+    """A warning where one key of the environment is sent to the endpoints of several hosts."""
+    return shared_key_warning({"writer": recipe.writer.endpoint, "judge": recipe.judge.endpoint})
+
+
+def _spec(kind: Kind, part: Writer | Generator | AnyJudge) -> EngineSpec:
+    if part.backend not in ENGINES[kind]:
+        assert isinstance(part, Generator | Judge)
+        return _plugin_spec(part)
+    function = ENGINES[kind][part.backend].spec
+    assert function is not None
+    spec: EngineSpec = _named(function)(part)
+    return spec
+
+
+def _plugin_spec(part: Generator | Judge) -> EngineSpec:
+    """A plug-in is identified by the version of its distribution and a hash of its settings."""
+    settings = part.settings.model_dump(mode="json") if part.settings else {}
+    version = plugins.version_of(part.kind, part.backend)
+    revision = f"{version}+{content_key(settings)[:8]}" if settings else version
+    identity: dict[str, Any] = {"backend": part.backend, "model": published_name(part.model), "revision": revision}
+    if isinstance(part, Generator):
+        columns = (name for name in ROW_SCHEMA.field("generator").type.names if name not in ("prompt", "seed"))
+        identity = dict.fromkeys(columns) | identity
+    return EngineSpec(identity, {"settings": settings})
+
+
+def _named(name: Name) -> Any:
+    return getattr(importlib.import_module(name[0]), name[1])

@@ -1,0 +1,135 @@
+"""Rows that went through all stages, with the columns of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gigavideo_data.dataset.manifest import RewardSummary
+from gigavideo_data.dataset.schema import prompt_id, split_of
+from gigavideo_data.io.atomic import Blob
+from gigavideo_data.io.hashing import seed_of
+from gigavideo_data.pipeline.row import Row
+from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.recipe import Recipe
+from gigavideo_data.scoring import pixels
+from gigavideo_data.scoring.rewards import CAPTIONS, mean_sem, reward_group, row_outcome
+
+VIDEO_FACTS = ("video_sha256", "num_frames", "height", "width", "fps")
+
+
+def judge_id(engine: dict[str, Any]) -> str:
+    """The id of a judge in a row's `judges`: the model, its revision, and the rule of a specialist."""
+    name = f"{engine['model']}@{engine['revision']}" if engine["revision"] else str(engine["model"])
+    return f"{name}+{engine['rule']}" if engine.get("rule") else name
+
+
+def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) -> dict[str, Any]:
+    """One video with the columns of `schema.ROW_SCHEMA`.
+
+    Args:
+        row: with its clip, and unless it is real, its answers and rewards.
+        recipe: of the build.
+        judges: settings of all judges of the build.
+        store: that holds the clip.
+    """
+    assert row.clip is not None
+    real = row.source == "real"
+    return {
+        "id": row.id,
+        "prompt_id": prompt_id(row.base_prompt),
+        "pair_id": row.pair_id,
+        "sample": row.sample,
+        "split": split_of(row.pair_id or prompt_id(row.base_prompt), recipe.validation_share),
+        "source": row.source,
+        "dimension": row.dimension,
+        "base_prompt": row.base_prompt,
+        "prompt": row.prompt,
+        "video": video_column(row.id, store.on_disk(row.clip["blobs"]["video.mp4"])),
+        **{name: row.clip[name] for name in VIDEO_FACTS},
+        **scores(row, recipe.dimensions, judges),
+        "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
+        "origin": row.origin,
+        "source_file": row.clip.get("source_file"),
+        "recipe": recipe.hash,
+        "license": recipe.license,
+    }
+
+
+def video_column(row_id: str, clip: Blob) -> dict[str, Any]:
+    """The column `video` of a row; its bytes stay on disk until they are written."""
+    return {"bytes": clip, "path": f"{row_id}.mp4"}
+
+
+def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> dict[str, Any]:
+    """The columns that follow from a row's answers and rewards; `judges` are the settings of all judges of the run."""
+    outcome = None if row.source == "real" else row_outcome(row.rewards, row.dimension, targets)
+    return {
+        "status": outcome.status if outcome else "not_scored",
+        "reason": outcome.reason if outcome else "a real clip has no reward of its own",
+        "reward": outcome.value if outcome else None,
+        "rewards": row.rewards,
+        "answers": row.answers,
+        "measurements": row.measurements,
+        "judges": judged_by(judges, row),
+    }
+
+
+def judged_by(judges: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
+    """The column `judges` of a row: those of the given judges (settings) that answered about it or measured it."""
+    named = {one["judge"] for one in (*row.answers, *row.measurements)}
+    return [_judged_by(judge, row) for judge in (*judges, pixels.JUDGE) if judge_id(judge) in named]
+
+
+def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
+    """A judge and the frames of this video that it was shown, which belong to the score."""
+    assert row.clip is not None
+    num_frames = row.clip["num_frames"]
+    num_shown = min(judge.get("frames", num_frames), num_frames)
+    return {
+        "id": judge_id(judge),
+        "kind": judge["backend"],
+        "model": judge["model"],
+        "revision": judge["revision"],
+        "frames": num_shown,
+        "fps": row.clip["fps"] * num_shown / num_frames,
+        "template": judge.get("template"),
+    }
+
+
+def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
+    """One held-out prompt with the columns of `schema.EVAL_PROMPT_SCHEMA`; its seeds depend on the prompt alone."""
+    seeds = range(recipe.eval_prompts.seeds)
+    return {
+        "prompt_id": prompt_id(row.base_prompt),
+        "dimension": row.dimension,
+        "base_prompt": row.base_prompt,
+        "prompt": row.prompt,
+        "split": row.eval_split,
+        "questions": questions(row),
+        "seeds": [seed_of(["eval", recipe.seed, row.prompt, number]) for number in seeds],
+    }
+
+
+def questions(row: Row) -> list[dict[str, Any]]:
+    """The column `questions` of an evaluation prompt."""
+    return [
+        {"dimension": dimension, **{name: question[name] for name in ("question", "expected", "gate")}}
+        for dimension, asked in row.asks.items()
+        for question in asked
+    ]
+
+
+def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
+    """Statistics of the column `reward`: of the rows written for each dimension, and under CAPTIONS of the twins.
+
+    Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
+    """
+    twins = any(row["source"] == "twin" for row in rows)
+    return {name: _reward_summary(rows, name) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
+
+
+def _reward_summary(rows: list[dict[str, Any]], group: str) -> RewardSummary:
+    mine = [row["reward"] for row in rows if reward_group(row) == group]
+    values = [value for value in mine if value is not None]
+    return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}

@@ -1,0 +1,159 @@
+"""Ray Data processes the rows of one stage that the store does not have yet.
+
+Ray only schedules: the store is the truth, and missing rows are found by looking there. Facts of Ray that shaped this
+file: the rows of a killed worker are retried without limit unless a limit is set, so the row adapter counts attempts,
+and Ray may retry a little more often than that; with ignored errors a job "succeeds" with rows missing; actor pools
+take CPU slots that reading needs, so a worker asks for a small fraction of one.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gigavideo_data.errors import RunError
+from gigavideo_data.models.registry import needs_actor_pool, rows_at_once
+from gigavideo_data.pipeline.execution.ray_session import RaySession, log
+from gigavideo_data.pipeline.execution.worker import Worker, in_task
+from gigavideo_data.pipeline.stages import STAGES, Item
+from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.recipe import Limits, Place, Scale
+
+STALL_S = 1800  # a run in which no row finishes for so long is ended: something hangs
+SLOTS_PER_WORKER = 0.1  # of a CPU, as Ray counts them
+
+
+class RayExecutor:
+    """Processes rows with Ray; one object for a whole run."""
+
+    def __init__(self, limits: Limits, scale: Scale) -> None:
+        self.run_id = uuid.uuid4().hex[:12]
+        self.limits, self.scale = limits, scale
+        self.session = RaySession(limits)
+
+    def process(self, stage_name: str, items: list[Item], store: Store) -> Iterator[str]:
+        """Process rows and yield one outcome for each ("done", "rejected", "kept"), in any order.
+
+        Raises:
+            RunError: the store is full or not seen by every node, an engine cannot be loaded, there are fewer GPUs than
+                one worker needs, or nothing has finished for `STALL_S`.
+        """
+        self.session.start(store.root.resolve())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about restarts and retries, which have no named parameter yet
+            dataset = self._mapped(items, store)
+        batches = dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
+        try:
+            for batch in _with_timeout(batches, stage_name):
+                for kind, message, lines in zip(batch["kind"], batch["message"], batch["traceback"], strict=True):
+                    if kind == "fatal":
+                        log.error("%s: a worker ended the run\n%s", stage_name, lines)
+                        raise RunError(f"{stage_name}: {message}")
+                    yield str(kind)
+        except RunError:
+            self.session.log_worker_errors()
+            raise
+
+    def _mapped(self, items: list[Item], store: Store) -> Any:
+        """Rows through a pool of workers that hold a heavy engine, or else through tasks, which start faster."""
+        import ray.data
+
+        name, stage = items[0].stage, STAGES[items[0].stage]
+        backends = {item.engine["backend"] for item in items}
+        in_pool = any(needs_actor_pool(stage.engine, backend) for backend in backends)
+        # A worker of a pool gets as many rows as its engine answers together: it may be the only worker.
+        together = max(rows_at_once(stage.engine, backend) for backend in backends) if in_pool else 1
+        rows_per_task = max(stage.rows_per_task, together)
+        place = getattr(self.scale, stage.engine, Place())
+        # vLLM takes all the memory: on a machine without a GPU there is none left for a second worker.
+        cores = 1 if "vllm" in backends else self.session.replicas
+        available = ray.cluster_resources().get("GPU", 0.0)
+        gpus, workers = placed(place, available, cores, f"scale.{stage.engine}.gpus")
+        local = {"gpus": gpus, "compile": self.scale.compile}
+        rows = [
+            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | local, "inputs": i.inputs | i.implied})}
+            for i in items
+        ]
+        blocks = -(-len(rows) // rows_per_task)
+        source = ray.data.from_items(rows, override_num_blocks=blocks)
+        worker = (name, str(store.root.resolve()), self.run_id, self.limits.attempts)
+        # One more than the adapter's own limit: the last attempt finds none left and writes the rejection.
+        retries = 2 * (self.limits.attempts + 1) * rows_per_task
+        slot = {"num_gpus": gpus} if in_pool and gpus else {"num_cpus": SLOTS_PER_WORKER}
+        shared = {"batch_size": None, "batch_format": "numpy", **slot}
+        if in_pool:
+            return source.map_batches(
+                Worker,
+                fn_constructor_args=worker,
+                compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=2),
+                max_restarts=-1,
+                max_task_retries=retries,
+                **shared,
+            )
+        tasks = ray.data.TaskPoolStrategy(size=min(self.session.replicas, blocks))
+        return source.map_batches(in_task, fn_args=worker, compute=tasks, max_retries=retries, **shared)
+
+
+def placed(place: Place, available: float, cores: int, key: str) -> tuple[float, int]:
+    """GPUs of each worker that holds a model, and the number of workers.
+
+    Args:
+        place: from the recipe.
+        available: GPUs of the machine or cluster.
+        cores: number of workers where there are no GPUs.
+        key: of `place.gpus` in the recipe, for the message.
+
+    Raises:
+        RunError: there are fewer GPUs than one worker needs.
+    """
+    gpus = min(1.0, available) if place.gpus is None else place.gpus
+    if gpus > available:
+        raise RunError(f"{key}: {gpus:g} requested, {available:g} available; request fewer, or set RAY_ADDRESS")
+    return gpus, place.replicas or (int(available / gpus) if gpus else cores)
+
+
+@contextmanager
+def ray_executor(limits: Limits, scale: Scale) -> Iterator[RayExecutor]:
+    """An executor whose Ray is stopped at the end, also after an error."""
+    executor = RayExecutor(limits, scale)
+    try:
+        yield executor
+    finally:
+        executor.session.close()
+
+
+def _with_timeout(batches: Any, stage_name: str) -> Iterator[dict[str, np.ndarray]]:
+    """Iterate with a limit on each wait. The thread that waits for Ray ends with the process."""
+    results: queue.Queue[Any] = queue.Queue()
+
+    def drain() -> None:
+        try:
+            for batch in batches:
+                results.put(batch)
+            results.put(None)
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
+            results.put(error)
+
+    threading.Thread(target=drain, daemon=True).start()
+    while True:
+        try:
+            got = results.get(timeout=STALL_S)
+        except queue.Empty:
+            raise RunError(
+                f"{stage_name}: no row finished for {STALL_S} s. Run again: finished rows are kept."
+            ) from None
+        if got is None:
+            return
+        if isinstance(got, BaseException):
+            raise RunError(
+                f"{stage_name}: Ray stopped ({type(got).__name__}: {str(got).splitlines()[0][:200]})."
+            ) from got
+        yield got

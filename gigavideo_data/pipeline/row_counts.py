@@ -1,0 +1,106 @@
+"""How many rows each stage received, passed on and rejected: rows in = rows out + rejected, per source and reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from gigavideo_data.dataset.manifest import LedgerLine
+from gigavideo_data.dataset.writer import commonest
+from gigavideo_data.errors import RejectedError
+from gigavideo_data.pipeline.row import Row
+from gigavideo_data.pipeline.stages import Record
+from gigavideo_data.reasons import is_failure
+
+
+class Reject(TypedDict):
+    """A rejected row, with the columns of `schema.REJECT_SCHEMA`."""
+
+    stage: str
+    source: str
+    id: str
+    reason: str
+    detail: str | None
+    attempts: int | None
+
+
+def reject(stage: str, source: str, row_id: str, record: Record) -> Reject:
+    """The reject of a row whose record says why (see `stages.rejection`)."""
+    return {
+        "stage": stage,
+        "source": source,
+        "id": row_id,
+        "reason": record["rejected"],
+        "detail": record.get("detail"),
+        "attempts": record.get("attempts"),
+    }
+
+
+def stage_counts(stage: str, sources: Iterable[str], rejects: Iterable[Reject]) -> list[LedgerLine]:
+    """The lines of one stage in a manifest's `ledger`, one for each source in order of appearance.
+
+    Args:
+        stage: its name.
+        sources: the source of each row that the stage received.
+        rejects: those of the rows that it rejected.
+    """
+    received = Counter(sources)
+    reasons = Counter((each["source"], each["reason"]) for each in rejects)
+    lines: list[LedgerLine] = []
+    for source, num_rows in received.items():
+        rejected = {reason: number for (of, reason), number in sorted(reasons.items()) if of == source}
+        passed_on = num_rows - sum(rejected.values())
+        lines.append({"stage": stage, "source": source, "in": num_rows, "out": passed_on, "rejected": rejected})
+    return lines
+
+
+class RowCounts:
+    """The counts of a whole run, stage by stage, and all its rejects."""
+
+    def __init__(self) -> None:
+        self.lines: list[LedgerLine] = []
+        self.rejects: list[Reject] = []
+
+    def add(self, stage: str, rows: Sequence[Row], outcomes: Sequence[Row | Record]) -> list[Row]:
+        """Count one stage and return the rows that it passes on, grouped by source.
+
+        Args:
+            stage: its name.
+            rows: that it received.
+            outcomes: of each row, the row as it goes on, or the record of its rejection.
+        """
+        rejects = [
+            reject(stage, row.source, row.id, outcome)
+            for row, outcome in zip(rows, outcomes, strict=True)
+            if not isinstance(outcome, Row)
+        ]
+        sources = list(dict.fromkeys(row.source for row in rows))
+        self.lines += stage_counts(stage, (row.source for row in rows), rejects)
+        # In groups, one source after the other, so that the ids of rejects keep their order.
+        self.rejects += sorted(rejects, key=lambda each: sources.index(each["source"]))
+        kept = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+        return sorted(kept, key=lambda row: sources.index(row.source))
+
+
+def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: float, out: Path) -> None:
+    """Compare the number of failures with the limit of the recipe.
+
+    Args:
+        rejects: of the run.
+        num_passed: rows that went through all stages.
+        max_rejected: share of the rows that may fail, in [0, 1].
+        out: folder of the dataset, for the message.
+
+    Raises:
+        RejectedError: more rows failed.
+    """
+    failures = [each for each in rejects if is_failure(each["reason"])]
+    total = len(failures) + num_passed
+    if len(failures) > max_rejected * max(1, total):
+        lines = "".join(f"\n  {line}" for line in commonest(dict(each) for each in failures))
+        raise RejectedError(
+            f"{len(failures)} of {total} rows were rejected, more than limits.max_rejected = {max_rejected:g} allows. "
+            f"The dataset is in {out}. The most frequent reasons:{lines}"
+        )

@@ -1,0 +1,234 @@
+"""The stages that need an engine, and the one adapter through which every row passes.
+
+A stage is a function of (engine, inputs, store) that returns a record and blobs. The adapter guarantees that a finished
+row is never processed twice, that an attempt is counted before it starts, and that a failed row becomes a record with
+the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import video
+from gigavideo_data.io.hashing import canonical, content_key
+from gigavideo_data.models.generators.base import Shape, VideoGenerator
+from gigavideo_data.models.generators.base import checked as checked_video
+from gigavideo_data.models.generators.profiles import profile_of
+from gigavideo_data.models.judges.base import Judge
+from gigavideo_data.models.judges.base import checked as checked_answers
+from gigavideo_data.models.llm.base import PromptWriter, QuestionWriter
+from gigavideo_data.models.registry import Kind
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.pipeline.store import Store
+from gigavideo_data.reasons import Reason
+from gigavideo_data.scoring import pixels
+
+Record = dict[str, Any]
+Blobs = dict[str, bytes]
+
+LATENTS_FILE = "latents.safetensors"  # blob of a generated video, beside its clip
+MAX_TRACEBACK_LETTERS = 20_000  # kept of one; its end names the exception
+
+# Errors of the disk: every other row would fail too, so the run stops.
+FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a stage is run.
+
+    Attributes:
+        version: part of every key; raised when the stage's meaning changes.
+        engine: kind of engine (see `engines.ENGINES`).
+        run: the work on one row.
+        rows_per_task: rows handed to a worker at once; 1 where one row takes long.
+    """
+
+    version: int
+    engine: Kind
+    run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]]
+    rows_per_task: int = 1
+
+
+@dataclass(frozen=True)
+class Item:
+    """The work of one stage on one row. Only the first three decide the result, and so make the key.
+
+    Attributes:
+        stage: its name in `STAGES`.
+        engine: settings of the engine.
+        inputs: JSON-able arguments of the stage.
+        local: where this machine has what the settings name; published nowhere.
+        implied: inputs that follow from the settings, such as the shape of a model's videos.
+        row_id: names the row in the log.
+    """
+
+    stage: str
+    engine: dict[str, Any]
+    inputs: dict[str, Any]
+    local: dict[str, Any] = field(default_factory=dict)
+    implied: dict[str, Any] = field(default_factory=dict)
+    row_id: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that decides the result; names the record in the store."""
+        version = STAGES[self.stage].version
+        return content_key({"stage": self.stage, "version": version, "engine": self.engine, "inputs": self.inputs})
+
+
+def synthesis(spec: EngineSpec, prompt: str, seed: int, row_id: str = "") -> Item:
+    """One video of a generator; a plug-in chooses the shape of its videos."""
+    load = spec.location.get("load")
+    implied = {"shape": asdict(profile_of(load).video_shape)} if load else {}
+    return Item("synthesize", spec.identity, {"prompt": prompt, "seed": seed}, spec.location, implied, row_id)
+
+
+def _prompt(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    return writer.prompts(**inputs), {}
+
+
+def _caption(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    caption, data, origin = clips.clip(**inputs)
+    described = {"caption": caption, "origin": origin, "source_file": clips.source_file(**inputs)}
+    return {**described, **_video_facts(data)}, {"video.mp4": data}
+
+
+def _extend(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    return writer.extend(**inputs), {}
+
+
+def _questions(writer: QuestionWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    record = writer.questions(**inputs)
+    texts, expected = ([q[key] for q in record["questions"]] for key in ("question", "expected"))
+    if len(set(texts)) != len(texts):
+        raise ValueError(f"a question is asked twice: {texts}")
+    if set(expected) - {"yes", "no"}:
+        raise ValueError(f"an expected answer is neither yes nor no: {expected}")
+    if writer.both_answers and len(set(expected)) == 1:
+        raise ValueError("both answers must be expected somewhere, else a judge that always agrees is right")
+    return record, {}
+
+
+def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    shape = Shape(**inputs["shape"]) if "shape" in inputs else None
+    made = checked_video(generator.generate(inputs["prompt"], inputs["seed"]), shape)
+    data = video.encode(made.frames_THWC, made.fps)
+    blobs = {"video.mp4": data}
+    if made.latents_CFHW is not None:
+        from safetensors.torch import save  # torch is imported only where there are latents
+
+        blobs[LATENTS_FILE] = save({"latents": made.latents_CFHW.contiguous().bfloat16()})
+    return _video_facts(data), blobs
+
+
+def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    name = inputs["video_sha256"] + ".mp4"
+    clip = video.decode(store.blob(name), name)
+    questions = inputs["questions"]
+    answers = checked_answers(judge.answer(clip.frames_THWC, clip.fps, questions), questions)
+    return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": a.readings} for a in answers]}, {}
+
+
+def _video_facts(data: bytes) -> Record:
+    clip = video.decode(data)  # the encoded file is read back before it counts as finished
+    num_frames, height, width, _ = clip.frames_THWC.shape
+    sha256 = hashlib.sha256(data).hexdigest()
+    shape = {"num_frames": num_frames, "height": height, "width": width, "fps": clip.fps}
+    return {"video_sha256": sha256, **shape, "pixels": pixels.measure(clip.frames_THWC)}
+
+
+STAGES: dict[str, Stage] = {
+    "prompt": Stage(2, "writer", _prompt),
+    "caption": Stage(2, "captions", _caption, rows_per_task=8),
+    "extend": Stage(2, "writer", _extend, rows_per_task=32),
+    "questions": Stage(2, "writer", _questions, rows_per_task=64),
+    "synthesize": Stage(2, "generator", _synthesize),
+    "judge": Stage(1, "judge", _judge, rows_per_task=4),
+}
+
+
+def rejection(reason: str, detail: str) -> Record:
+    """The record of a rejected row.
+
+    Args:
+        reason: a `Reason`, or its word.
+        detail: what was wrong with this row.
+
+    Raises:
+        ValueError: there is no such reason.
+    """
+    return {"rejected": Reason(reason).value, "detail": detail}
+
+
+def run_row(
+    stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
+) -> str:
+    """Process one row, and write its record or its rejection durably.
+
+    Returns:
+        "done", "rejected", or "kept" when the store had the record already.
+
+    Raises:
+        RunError: every other row would fail too: the store cannot be written (the disk is full, read-only or broken),
+            or the engine says so.
+    """
+    try:
+        if store.get(stage_name, key) is not None:
+            return "kept"
+        while (attempt := store.begin_attempt(stage_name, key, run_id, limit)) is not None:
+            try:
+                record, blobs = STAGES[stage_name].run(engine, inputs, store)
+                canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
+            except RunError:
+                store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
+                    raise
+                if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
+                    continue
+                store.put(stage_name, key, _failure(error, attempt))
+                return "rejected"
+            store.put(stage_name, key, record, blobs)
+            return "done"
+        died = rejection(Reason.WORKER_DIED, "its worker died at every attempt")
+        store.put(stage_name, key, died | {"attempts": limit})
+        return "rejected"
+    except OSError as error:
+        raise RunError(
+            f"the store cannot be written ({error.strerror or error}). Free space or name another --store, then run "
+            "the same command again: finished rows are kept."
+        ) from error
+
+
+def _failure(error: Exception, attempts: int) -> Record:
+    """The record of a row that raised `error`: its own reason, or else the exception's name and traceback."""
+    if isinstance(error, RowError):
+        return {"rejected": error.reason.value, "detail": _one_line(error.detail), "attempts": attempts}
+    detail = str(error)
+    if isinstance(error, OSError) and error.filename:
+        detail = error.strerror or ""  # rejects are published, and the path is one of this machine
+    lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
+    return {
+        "rejected": type(error).__name__,
+        "detail": _one_line(detail),
+        "attempts": attempts,
+        "traceback": _encodable(lines),
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_encodable(text).split())[:300]
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which UTF-8 cannot encode."""
+    return text.encode(errors="replace").decode()

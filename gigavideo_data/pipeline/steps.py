@@ -1,0 +1,281 @@
+"""The steps of a build. Each takes rows and returns those that go on; rejected rows are counted, with the reason.
+
+    prompts -> extend -> ask -> synthesize -> judge -> reward
+
+`gv-data plan` runs the same steps with a runner that only looks into the store; rejudging and remaking a dataset use
+some of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from gigavideo_data.io.hashing import fraction_of, seed_of
+from gigavideo_data.models.generators.profiles import family_of
+from gigavideo_data.models.registry import generator_engine, writer_engine
+from gigavideo_data.pipeline import judge_check
+from gigavideo_data.pipeline.assemble import judge_id
+from gigavideo_data.pipeline.execution.runner import Runner, grouped_records
+from gigavideo_data.pipeline.panel import Panel
+from gigavideo_data.pipeline.row import Answer, Measurement, Question, RewardEntry, Row
+from gigavideo_data.pipeline.row_counts import RowCounts
+from gigavideo_data.pipeline.sources.intake import about, intake
+from gigavideo_data.pipeline.stages import Item, Record, rejection, synthesis
+from gigavideo_data.reasons import Reason
+from gigavideo_data.recipe.dimensions.catalogue import load_dimension
+from gigavideo_data.recipe.recipe import AnyJudge, Generator, Judge, Recipe, readout_of
+from gigavideo_data.scoring import pixels
+from gigavideo_data.scoring.judge_verdict import JudgeCheck
+from gigavideo_data.scoring.rewards import as_read, score
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all steps of one run share: the recipe, the runner, and the counts of rows so far."""
+
+    recipe: Recipe
+    runner: Runner
+    counts: RowCounts = field(default_factory=RowCounts)
+
+    @cached_property
+    def panel(self) -> Panel:
+        """The judges of the recipe."""
+        return Panel(self.recipe.judge, self.recipe.specialists, self.recipe.dimensions)
+
+
+def prompts(context: Context) -> list[Row]:
+    """Base prompts for training and evaluation, captions with their real clips, imported videos; no duplicates."""
+    source_rows = intake(context.recipe, context.runner)
+    outcomes: list[Row | Record] = [rejected or row for row, rejected in source_rows]
+    return context.counts.add("prompt", [row for row, _ in source_rows], outcomes)
+
+
+def extend(context: Context, rows: list[Row]) -> list[Row]:
+    """Variants of each synthetic prompt, in the long form that the target model was trained with."""
+    recipe = context.recipe
+    captions = [row for row in rows if row.prompt]
+    drafts = [
+        replace(row, variant=variant)
+        for row in rows
+        if not row.prompt
+        for variant in range(1 if row.eval_split else recipe.prompts.variants)
+    ]
+    items = [
+        _writer_item(
+            context,
+            "extend",
+            {
+                "prompt": row.base_prompt,
+                "objects": list(row.objects),
+                "variant": row.variant,
+                "family": family_of(recipe.target),
+                "seed": recipe.seed,
+            },
+            row,
+        )
+        for row in drafts
+    ]
+    outcomes: list[Row | Record] = []
+    seen = {row.prompt for row in captions}  # the same text as a caption would give the same video
+    for row, record in zip(drafts, context.runner.records(items), strict=True):
+        text = record.get("prompt")
+        if text is None:
+            outcomes.append(record)
+        elif text in seen:
+            outcomes.append(rejection(Reason.DUPLICATE, text))
+        else:
+            outcomes.append(replace(row, prompt=text))
+            seen.add(text)
+    return context.counts.add("extend", drafts, outcomes) + captions
+
+
+def ask(context: Context, rows: list[Row]) -> list[Row]:
+    """Yes/no questions on every target dimension that a prompt states something of; a row without any is rejected.
+
+    A dimension that a row has an entry for is not asked about again, even if the entry is empty.
+    """
+    groups = [
+        {name: _question_item(context, row, name) for name in possible_dimensions(context.recipe, row)
+         if name not in row.asks}
+        for row in rows
+    ]  # fmt: skip
+    records = grouped_records(context.runner, groups)
+    outcomes = [_with_questions(row, answered) for row, answered in zip(rows, records, strict=True)]
+    return context.counts.add("questions", rows, outcomes)
+
+
+def possible_dimensions(recipe: Recipe, row: Row) -> list[str]:
+    """Target dimensions that a row is asked about: its own and those that its videos can show; of a caption, all."""
+    own = load_dimension(row.dimension) if row.dimension else None
+    if own is None or own.shows is None:
+        return list(recipe.dimensions)
+    return [dimension for dimension in recipe.dimensions if dimension in (own.name, *own.shows)]
+
+
+def _with_questions(row: Row, records: dict[str, Record]) -> Row | Record:
+    """A row with its questions by dimension, or why it has none."""
+    new: dict[str, list[Question]] = {
+        name: record["questions"] for name, record in records.items() if record.get("questions")
+    }
+    asks = {name: questions for name, questions in row.asks.items() if questions} | new
+    own = records.get(row.dimension, {}) if row.dimension else {}
+    if "rejected" in own:
+        return own
+    if not asks or (row.dimension and row.dimension not in asks):
+        return rejection(Reason.SHOWS_NO_TARGET, row.prompt)
+    return replace(row, asks=asks)
+
+
+def _question_item(context: Context, row: Row, dimension: str) -> Item:
+    """The work of the writer; or of the specialist that will judge, which reads the short form of the prompt."""
+    judge = context.panel.judge_of(dimension)
+    if not isinstance(judge, Judge):
+        inputs = {"prompt": row.base_prompt, "dimension": dimension}
+        return Item("questions", {"backend": judge.backend}, inputs, row_id=row.id)
+    inputs = {"prompt": row.prompt, "dimension": dimension, **about(dimension, "question_guidance", "combine")}
+    return _writer_item(context, "questions", inputs, row)
+
+
+def _writer_item(context: Context, stage: str, inputs: dict[str, Any], row: Row) -> Item:
+    settings, location = writer_engine(context.recipe.writer)
+    return Item(stage, settings, inputs, location, row_id=row.id)
+
+
+def synthesize(context: Context, rows: list[Row]) -> list[Row]:
+    """One video for each prompt and sample; imported rows have theirs."""
+    recipe = context.recipe
+    imported = [row for row in rows if row.clip]
+    drafts, items = [], []
+    for row in rows:
+        if row.clip:
+            continue
+        for sample in range(recipe.samples_per_prompt if row.source == "synthetic" else 1):
+            generator = _choose_generator(recipe, row.prompt, sample)
+            seed = seed_of([recipe.seed, row.prompt, sample])
+            spec = generator_engine(generator)
+            draft = replace(row, sample=sample, seed=seed, generator=spec.identity)
+            drafts.append(draft)
+            items.append(synthesis(spec, row.prompt, seed, draft.id))
+    outcomes = [
+        _with_clip(row, record, recipe) for row, record in zip(drafts, context.runner.records(items), strict=True)
+    ]
+    return [_measured(row) for row in context.counts.add("synthesize", drafts, outcomes) + imported]
+
+
+def _choose_generator(recipe: Recipe, prompt: str, sample: int) -> Generator:
+    """The generator of a row: chosen by shares, and by the prompt alone, so that no other row changes it."""
+    point = fraction_of(["generator", prompt, sample])
+    total = sum(generator.share for generator in recipe.generators)
+    for chosen in recipe.generators:
+        point -= chosen.share / total
+        if point < 0:
+            break
+    return chosen
+
+
+def _with_clip(row: Row, record: Record, recipe: Recipe) -> Row | Record:
+    """A row with its video, or why there is none."""
+    flaw = pixels.flaw(pixels.levels(record))
+    if flaw and flaw in recipe.reject_videos:
+        return rejection(flaw, pixels.told(record))
+    return record if "rejected" in record else replace(row, clip=record)
+
+
+def _measured(row: Row) -> Row:
+    """A row with what the pixels of its video show."""
+    entries = pixels.measurements(pixels.levels(row.clip or {}), row.asks)
+    measurements: list[Measurement] = [
+        {"dimension": one["dimension"], "name": one["name"], "values": one["values"], "judge": one["judge"]}
+        for one in entries
+    ]
+    return replace(row, measurements=measurements)
+
+
+def judge(context: Context, rows: list[Row]) -> list[Row]:
+    """Answers to all questions. Those that one judge answers about one video go to one worker together."""
+    panel = context.panel
+    asked = [_by_judge(panel, row) for row in rows]
+    groups = [
+        {
+            judge: panel.item(judge, _clip(row)["video_sha256"], [q["question"] for _, q in questions], row.id)
+            for judge, questions in by_judge.items()
+        }
+        for row, by_judge in zip(rows, asked, strict=True)
+    ]
+    records = grouped_records(context.runner, groups)
+    outcomes = [_with_answers(panel, *each) for each in zip(rows, asked, records, strict=True)]
+    return context.counts.add("judge", rows, outcomes)
+
+
+def _by_judge(panel: Panel, row: Row) -> dict[AnyJudge, list[tuple[str, Question]]]:
+    """The questions about a video, each with its dimension, by who answers them."""
+    asked: dict[AnyJudge, list[tuple[str, Question]]] = {}
+    for dimension, questions in row.asks.items():
+        asked.setdefault(panel.judge_of(dimension), []).extend((dimension, question) for question in questions)
+    return asked
+
+
+def _with_answers(
+    panel: Panel, row: Row, asked: dict[AnyJudge, list[tuple[str, Question]]], records: dict[AnyJudge, Record]
+) -> Row | Record:
+    """A row with its answers and what its judges measured, or the record of a judge that failed."""
+    failed = [record for record in records.values() if "rejected" in record]
+    if failed:
+        return failed[-1]
+    answers: list[Answer] = []
+    measurements = {(one["dimension"], one["name"]): one for one in row.measurements if one["judge"] == pixels.JUDGE_ID}
+    for judge, questions in asked.items():
+        record = as_read(records[judge], readout_of(judge))
+        name = judge_id(panel.settings_of(judge))
+        for (dimension, question), answer in zip(questions, record["answers"], strict=True):
+            answers.append(
+                {
+                    "dimension": dimension,
+                    "question": question["question"],
+                    "expected": question["expected"],
+                    "gate": question["gate"],
+                    "p_yes": answer["p_yes"],
+                    "p_no": answer["p_no"],
+                    "readout": readout_of(judge),
+                    "judge": name,
+                }
+            )
+            for reading, values in answer.get("readings", {}).items():
+                entry: Measurement = {"dimension": dimension, "name": reading, "judge": name, "values": values}
+                measurements[dimension, reading] = entry
+    return replace(row, answers=answers, measurements=list(measurements.values()))
+
+
+def _clip(row: Row) -> dict[str, Any]:
+    assert row.clip is not None
+    return row.clip
+
+
+def reward(context: Context, rows: list[Row]) -> list[Row]:
+    """Answers to one number for each dimension, or None with a reason: arithmetic, done here."""
+    min_mass = context.recipe.judge.min_mass
+    rewarded = [replace(row, rewards=[_reward(row, name, min_mass) for name in row.asks]) for row in rows]
+    return context.counts.add("reward", rows, rewarded)
+
+
+def _reward(row: Row, dimension: str, min_mass: float) -> RewardEntry:
+    answers = [answer for answer in row.answers if answer["dimension"] == dimension]
+    readings = [one["name"] for one in row.measurements if one["dimension"] == dimension]
+    outcome = score(answers, load_dimension(dimension).combine, min_mass, readings)
+    return {"dimension": dimension, **asdict(outcome)}  # type: ignore[typeddict-item]
+
+
+def check_judge(context: Context, generated: list[Row], real: list[Row]) -> list[JudgeCheck]:
+    """Ask the judge foreign and negated questions; return one summary for each dimension (see `judge_check`)."""
+    recipe, panel = context.recipe, context.panel
+    trials = judge_check.plan(generated, real, recipe.dimensions, recipe.check.videos)
+    judges = [panel.judge_of(trial.dimension) for trial in trials]
+    items = [
+        panel.item(judge, _clip(trial.row)["video_sha256"], trial.asked, trial.row.id)
+        for judge, trial in zip(judges, trials, strict=True)
+    ]
+    records = context.runner.records(items, label="judge check")
+    read = [as_read(record, readout_of(judge)) for record, judge in zip(records, judges, strict=True)]
+    return judge_check.summary(trials, read, recipe.dimensions, recipe.judge.min_mass)

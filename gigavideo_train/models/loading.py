@@ -1,0 +1,41 @@
+"""What all families share: a pipeline read from disk, and frames as its autoencoder takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+
+from gigavideo_data.io.resampling import resize_and_crop, valid_num_frames
+
+
+def load(folder: Path) -> Any:
+    """The whole pipeline from a local folder, float32, on the CPU, nothing of it trainable yet."""
+    diffusers.utils.logging.disable_progress_bar()  # of loading: seconds, and in the way of ours
+    transformers.utils.logging.disable_progress_bar()
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
+        part.requires_grad_(False)
+    pipeline.vae.eval()
+    pipeline.text_encoder.eval()
+    return pipeline
+
+
+def pixels(frames_THWC: np.ndarray, stride: int, multiple: int, vae: torch.nn.Module) -> torch.Tensor:
+    """Uint8 RGB frames as (1, C, T, H, W) in [-1, 1], where the autoencoder is and in its precision.
+
+    Cut to what the model can hold, as its pipeline rounds what it is asked for: to one frame more than a multiple of
+    `stride`, and to sides (px) that are multiples of `multiple`.
+    """
+    frames_THWC = frames_THWC[: valid_num_frames(len(frames_THWC), stride)]
+    height, width = (side // multiple * multiple for side in frames_THWC.shape[1:3])
+    if (height, width) != frames_THWC.shape[1:3]:
+        frames_THWC = resize_and_crop(frames_THWC, height, width)
+    video_1CTHW = torch.from_numpy(frames_THWC).to(vae.device).permute(3, 0, 1, 2)[None]
+    return (video_1CTHW.float() / 127.5 - 1).to(vae.dtype)

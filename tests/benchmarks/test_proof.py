@@ -1,0 +1,104 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.proof.runs import FOCUS, Run, corrupt, result_file, rows_for, runs
+from benchmarks.proof.tell import Contrast, Results, result
+from gigavideo_data.scoring.bootstrap import Scored, compare
+from tests.support.train_set import row
+
+
+def focus_row(seed: int, reward: float, source: str = "synthetic", dimension: str = FOCUS) -> dict:
+    made = row(seed, source, reward=reward)
+    entry = {"dimension": dimension, "value": reward, "status": "scored", "reason": None}
+    return {**made, "dimension": dimension if source == "synthetic" else None, "rewards": [entry], "reward": reward}
+
+
+ROWS = [focus_row(seed, seed / 40) for seed in range(1, 41)]
+
+
+def values(rows: list[dict]) -> list[float]:
+    return [reward["value"] for row in rows for reward in row["rewards"]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_corrupted_rewards_are_the_same_ones_in_other_places(share: float) -> None:
+    corrupted = corrupt(ROWS, share, seed=0)
+    assert Counter(values(corrupted)) == Counter(values(ROWS))
+    moved = sum(a != b for a, b in zip(values(corrupted), values(ROWS), strict=True))
+    assert 0.8 * share * len(ROWS) <= moved <= share * len(ROWS)
+    assert values(ROWS) == [seed / 40 for seed in range(1, 41)]  # the given rows are left alone
+    assert values(corrupt(ROWS, share, seed=0)) == values(corrupted)
+
+
+def test_rewards_are_exchanged_within_their_dimension_only() -> None:
+    others = [focus_row(seed, 0.001 * seed, dimension="mechanics") for seed in range(50, 60)]
+    corrupted = corrupt([*ROWS, *others], 1.0, seed=1)
+    assert sorted(values(corrupted[:40])) == sorted(values(ROWS))
+    assert sorted(values(corrupted[40:])) == sorted(values(others))
+
+
+def test_a_run_sees_the_rows_of_its_dimensions_and_sources_and_no_others() -> None:
+    twin, other = focus_row(60, 0.9, "twin"), focus_row(61, 0.9, dimension="mechanics")
+    rows = [*ROWS, twin, other]
+    assert rows_for(Run("t", "n", (FOCUS,), 0), rows) == [*ROWS, twin]
+    assert rows_for(Run("t", "n", (FOCUS,), 0, sources=("synthetic",)), rows) == ROWS
+    few = rows_for(Run("t", "n", (FOCUS,), 0, sources=("synthetic",), kept=5), rows)
+    assert len({row["id"] for row in few}) == 5
+    assert all(row["reward"] > 0.5 for row in few)
+
+
+def test_the_base_trained_on_its_own_data_sees_real_clips_alone_each_worth_1() -> None:
+    real = {**focus_row(62, 0.0, "real"), "rewards": [], "reward": None}
+    (seen,) = rows_for(Run("t", "n", (FOCUS,), 0, strategy="sft", own_data=True), [*ROWS, real])
+    assert (seen["id"], seen["reward"], seen["pair_id"]) == (real["id"], 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("gain", "by_seed", "verdict"),
+    [
+        (0.2, [0.1, 0.3], "above"),
+        (-0.2, [-0.1, -0.3], "below"),
+        (0.2, [0.5, -0.1], "noise"),
+        (0.0, [0.1, 0.1], "noise"),
+    ],
+)
+def test_a_claim_needs_both_the_prompts_and_every_training_seed(gain: float, by_seed: list, verdict: str) -> None:
+    scored = [Scored(FOCUS, f"p{n}", 0, 0.5, 0.5 + gain + 0.01 * (n - 5)) for n in range(11)]
+    assert Contrast(compare(scored)[0], by_seed).verdict == verdict
+
+
+def test_the_text_says_of_every_claim_what_the_results_say(tmp_path: Path) -> None:
+    """Results in which tuning helps only the method itself, and one dimension has nothing to train on."""
+    dimensions, rng = [FOCUS, "instance_preservation", "mechanics"], np.random.default_rng(0)
+    prompts = [(d, f"{d} {n}", seed) for d in dimensions for n in range(20) for seed in (0, 1)]
+    base = {key: float(rng.uniform(0.2, 0.4)) for key in prompts}
+    tried = list(runs(dimensions))
+    for run in (None, *tried):
+        helps = 0.3 if run and run.table == "method" else 0.0
+        rewards = [
+            {"dimension": d, "prompt_id": p, "seed": s, "reward": base[d, p, s] + helps * (d == FOCUS)}
+            for d, p, s in prompts
+        ]
+        found = {"plan": {"kept": 7, "steps": 9}, "rewards": rewards}
+        if run and (run.table, run.name) == ("alone", "mechanics"):
+            found = {"refused": "nothing to train on"}
+        file = result_file(tmp_path, "test", run)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+    pace = {"threads": 2, "seconds": 1.0, "ratios": {"sft": [0.9, 1.0, 1.3]}, "control": [0.98, 1.01, 1.0]}
+    text = result(Results(tmp_path, "test", tried), pace)
+    verdicts = {
+        line.split("|")[1].strip(): line.split("|")[-2].strip() for line in text.splitlines() if line[:1] == "|"
+    }
+    assert verdicts["Control: the gain exceeds that with shuffled rewards"] == "**holds**"
+    assert verdicts["All three kinds of rows beat P_s V_s (Table 2)"] == "**holds**"
+    assert verdicts[f"Tuning on {FOCUS.replace('_', ' ')} alone improves it (Table 1)"] == "drowns in noise"
+    assert verdicts["Reweighting beats SFT on all videos, at 4 epochs (Table 3)"] == "drowns in noise"
+    assert "| P_r V_s + P_r V_r | 7 | 9 |" in text
+    assert "| sft | 1.00 | 0.90 to 1.30 |" in text
+    assert "| reweight again (control) | 1.00 | 0.98 to 1.01 |" in text
+    assert "| mechanics | 0 | - | - | - | - | nothing to train on |" in text

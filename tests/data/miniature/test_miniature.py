@@ -1,0 +1,149 @@
+"""The embedded world: language, renderer and judge, each against the others."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from gigavideo_data.io import video
+from gigavideo_data.miniature import world
+from gigavideo_data.miniature.grammar import SKILLS, SPLITS, describe, parse, sample_scene, split_of
+from gigavideo_data.miniature.judge import REVISION, MiniatureJudge
+from gigavideo_data.miniature.mixture import MIXTURE
+from gigavideo_data.miniature.questions import ASK, ask_plain
+from gigavideo_data.miniature.trials import judged, trial
+from gigavideo_data.miniature.writer import GrammarWriter
+from gigavideo_data.models.judges.base import negate
+
+CASES = 100
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_a_caption_says_all_of_its_scene(skill):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        scene = sample_scene(skill, rng)
+        assert parse(describe(scene, full=True)) == scene
+
+
+@pytest.mark.parametrize("text", ["", "a dog runs", "a red circle moves left and then", "red circle", "a red circle\n"])
+def test_text_of_another_world_is_not_parsed(text):
+    assert parse(text) is None or text.strip() != text
+
+
+def texts(written):
+    return [draft["prompt"] for draft in written["prompts"]]
+
+
+def test_splits_share_no_prompt():
+    writer = GrammarWriter({})
+    for dimension in ASK:
+        prompts = {split: set(texts(writer.prompts(dimension, 40, 0, split))) for split in SPLITS}
+        assert all(prompts.values())
+        assert (
+            not prompts["train"] & prompts["dev"]
+            | prompts["train"] & prompts["test"]
+            | prompts["dev"] & prompts["test"]
+        )
+
+
+def test_style_never_moves_a_scene_to_another_split():
+    rng = np.random.default_rng(1)
+    for skill in SKILLS:
+        scene = sample_scene(skill, rng, "dev")
+        styled = replace(scene, things=tuple(replace(thing, size="large") for thing in scene.things))
+        assert split_of(styled) == "dev"
+
+
+def test_a_longer_prompt_list_begins_with_the_shorter_one():
+    writer = GrammarWriter({})
+    assert texts(writer.prompts("mechanics", 12, 3, "train"))[:5] == texts(writer.prompts("mechanics", 5, 3, "train"))
+
+
+def test_extension_keeps_the_facts_and_adds_camera_and_ground():
+    assert GrammarWriter({}).extend("two red bars", 0, 0)["prompt"].startswith("two red bars, static camera, ")
+    with pytest.raises(ValueError, match="not a prompt"):
+        GrammarWriter({}).extend("a dog runs", 0, 0)
+
+
+def test_the_same_seed_renders_the_same_clip():
+    scene = sample_scene("camera_motion", np.random.default_rng(0))
+    first, second = (world.render(scene, np.random.default_rng(5)) for _ in range(2))
+    assert first.shape == (world.NUM_FRAMES, world.SIZE, world.SIZE, 3)
+    assert first.dtype == np.uint8
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("dimension", ASK)
+def test_judge_accepts_right_scenes_and_refuses_minimally_wrong_ones(dimension):
+    judge = MiniatureJudge({})
+    right = [judged(judge, dimension, *trial(dimension, n, right=True)) for n in range(CASES)]
+    wrong = [judged(judge, dimension, *trial(dimension, n, right=False)) for n in range(CASES)]
+    assert np.mean([value is not None and value > 0.9 for value in right]) >= 0.98
+    assert np.mean([value is not None and value < 0.1 for value in wrong]) >= 0.98
+
+
+def test_judge_sees_plain_scenes_through_h264():
+    judge, rng = MiniatureJudge({}), np.random.default_rng(2)
+    kept = []
+    for _ in range(20):
+        scene = sample_scene("plain", rng)
+        clip = video.decode(video.encode(world.render(scene, rng), world.FPS))
+        answers = judge.answer(clip.frames_THWC, clip.fps, [q.text for q in ask_plain(scene)])
+        kept.append(min(a.p_yes for a in answers) > 0.9)
+    assert sum(kept) >= 19
+
+
+def test_judge_answers_a_negated_question_the_other_way():
+    frames_THWC = world.render(sample_scene("mechanics", np.random.default_rng(0)), np.random.default_rng(0))
+    question = "Does the red circle bounce back up off the floor?"
+    plain, negated = MiniatureJudge({}).answer(frames_THWC, world.FPS, [question, negate(question)])
+    assert (plain.p_yes, plain.p_no) == (negated.p_no, negated.p_yes)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_thing_that_hangs_in_the_air_obeys_no_law(number):
+    asked, frames_THWC = trial("mechanics", number, right=True)
+    hanging = np.repeat(frames_THWC[:1], len(frames_THWC), axis=0)
+    value = judged(MiniatureJudge({}), "mechanics", asked, hanging)
+    assert value is not None
+    assert value < 0.1
+
+
+def test_judge_gives_no_mass_to_what_it_cannot_read():
+    black = np.zeros((17, 48, 48, 3), np.uint8)
+    (answer,) = MiniatureJudge({}).answer(black, 8.0, ["What is the meaning of life?"])
+    assert answer.p_yes + answer.p_no < 0.5
+
+
+def test_judge_is_certain_of_nothing_on_an_empty_clip():
+    noise = np.random.default_rng(0).integers(0, 255, (17, 48, 48, 3), np.uint8)
+    for frames_THWC in (np.zeros_like(noise), noise):
+        for dimension in ASK:
+            asked, _ = trial(dimension, 0, right=True)
+            value = judged(MiniatureJudge({}), dimension, asked, frames_THWC)
+            assert value is None or value < 0.5
+
+
+def test_another_answer_needs_another_revision():
+    """Where this fails, raise the number in `REVISION`, and write down the new numbers."""
+    frames_THWC = np.full((17, 48, 48, 3), 110, np.uint8)
+    frames_THWC[:, 40:] = 70  # the floor
+    for t, frame_HWC in enumerate(frames_THWC):
+        cv2.circle(frame_HWC, (10 + t, min(10 + 2 * t, 34)), 5, world.COLORS["red"], -1, cv2.LINE_AA)
+    questions = [
+        "Is there a small red circle in the video?",
+        "Is there exactly one red circle in every frame?",
+        "Does the red circle move down?",
+        "Does the red circle stay on the floor once it has landed?",
+        "Is the camera static?",
+    ]
+    answers = MiniatureJudge({}).answer(frames_THWC, world.FPS, questions)
+    assert REVISION == "miniature-1"
+    np.testing.assert_allclose([answer.p_yes for answer in answers], [0.769, 0.995, 0.182, 0.995, 0.9], atol=0.01)
+
+
+def test_mixture_is_a_distribution_over_all_skills():
+    assert MIXTURE.keys() == SKILLS.keys()
+    assert sum(MIXTURE.values()) == pytest.approx(1.0)

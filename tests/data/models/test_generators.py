@@ -1,0 +1,220 @@
+"""Generators: genuine pipelines of every family in the table, with random weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from diffusers import DiffusionPipeline
+
+from gigavideo_data.errors import RunError
+from gigavideo_data.io import video
+from gigavideo_data.models.generators import profiles
+from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
+from gigavideo_data.models.registry import generator_engine, load_engine
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.pipeline.stages import run_row, synthesis
+from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.recipe import Generator
+from tests.support import tiny_pipelines
+
+PROMPT, SEED = "a red circle moves to the left", 7
+
+
+@pytest.fixture(scope="module", params=tiny_pipelines.PROFILES)
+def tiny(request, tmp_path_factory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp("pipelines") / request.param
+    tiny_pipelines.build(request.param, folder)
+    (folder / profiles.SIGN).write_text(json.dumps({"profile": request.param}))
+    return request.param, folder
+
+
+@pytest.fixture(autouse=True)
+def small_profiles(monkeypatch):
+    for name, profile in tiny_pipelines.PROFILES.items():
+        monkeypatch.setitem(profiles.PROFILES, name, profile)
+
+
+def load(folder, **settings):
+    generator = Generator(model=str(folder), negative_prompt="blurred", **settings)
+    return load_engine("generator", generator_engine(generator).settings)
+
+
+def called_plainly(name, folder, **extra):
+    """The pipeline as its model card calls it: texts in, pictures out."""
+    profile = tiny_pipelines.PROFILES[name]
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline(
+        prompt=PROMPT,
+        height=profile.height,
+        width=profile.width,
+        num_frames=profile.num_frames,
+        num_inference_steps=profile.steps,
+        guidance_scale=profile.guidance,
+        generator=torch.Generator().manual_seed(SEED),
+        max_sequence_length=profile.max_tokens,
+        **({} if name == "hunyuan" else {"negative_prompt": "blurred"}),
+        **({"frame_rate": profile.fps} if name == "ltx" else {}),
+        **extra,
+    ).frames
+    return frames, pipeline
+
+
+def test_a_video_is_what_the_pipeline_makes_of_the_texts(tiny):
+    name, folder = tiny
+    profile = tiny_pipelines.PROFILES[name]
+    made = load(folder).generate(PROMPT, SEED)
+    frames_1THWC, _ = called_plainly(name, folder, output_type="np")
+    assert made.frames_THWC.shape == (profile.num_frames, profile.height, profile.width, 3)
+    assert made.frames_THWC.std() > 1, "a picture of one colour proves nothing"
+    np.testing.assert_allclose(made.frames_THWC, frames_1THWC[0] * 255, atol=0.5 + 1e-3)
+    assert made.fps == profile.fps
+
+
+def test_the_latents_that_are_kept_are_those_that_were_decoded(tiny):
+    name, folder = tiny
+    made = load(folder).generate(PROMPT, SEED)
+    assert tuple(made.latents_CFHW.shape) == tiny_pipelines.LATENTS_CFHW[name]
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    latents_1CFHW = made.latents_CFHW[None]
+    with torch.inference_mode():
+        if name == "cogvideox1.5":
+            decoded_1CTHW = pipeline.decode_latents(latents_1CFHW.transpose(1, 2))
+        elif name == "hunyuan":
+            pipeline.vae.enable_tiling()
+            decoded_1CTHW = pipeline.vae.decode(latents_1CFHW / pipeline.vae.config.scaling_factor).sample
+        else:
+            mean, std = (
+                torch.tensor(of_channels[: latents_1CFHW.shape[1]]).view(1, -1, 1, 1, 1)
+                for of_channels in (tiny_pipelines.MEAN, tiny_pipelines.STD)
+            )
+            decoded_1CTHW = pipeline.vae.decode(latents_1CFHW * std + mean).sample
+    frames_THWC = ((decoded_1CTHW[0].clamp(-1, 1) + 1) * 127.5).permute(1, 2, 3, 0).numpy()
+    np.testing.assert_allclose(made.frames_THWC, frames_THWC, atol=0.5 + 1e-3)
+
+
+def test_seed_and_prompt_decide_a_video_and_neighbours_do_not(tiny):
+    _, folder = tiny
+    engine = load(folder)
+    first = engine.generate(PROMPT, SEED)
+    other = engine.generate(PROMPT, SEED + 1)
+    engine.generate("a blue square", SEED)
+    again = engine.generate(PROMPT, SEED)
+    assert torch.equal(first.latents_CFHW, again.latents_CFHW)
+    np.testing.assert_array_equal(first.frames_THWC, again.frames_THWC)
+    assert not torch.equal(first.latents_CFHW, other.latents_CFHW)
+
+
+def test_each_text_is_encoded_once(tiny, monkeypatch):
+    name, folder = tiny
+    encoded: list[str] = []
+    family = DiffusionPipeline.from_pretrained(folder).__class__
+    plain = family.encode_prompt
+
+    def counted(self, prompt=None, *args, **kwargs):
+        if kwargs.get("prompt_embeds") is None:
+            encoded.append(prompt)
+        return plain(self, prompt, *args, **kwargs)
+
+    monkeypatch.setattr(family, "encode_prompt", counted)
+    engine = load(folder)
+    for seed in range(3):
+        engine.generate(PROMPT, seed)
+    assert encoded == ([PROMPT] if name == "hunyuan" else ["blurred", PROMPT])
+
+
+def test_the_first_block_cache_changes_videos_and_is_part_of_the_identity(tiny, monkeypatch):
+    _, folder = tiny
+    monkeypatch.setattr(
+        "gigavideo_data.models.generators.diffusers_generator.FIRST_BLOCK_THRESHOLD", 10.0
+    )  # noise changes a lot
+    generator = Generator(model=str(folder), profile="first_block_cache", steps=8)
+    assert generator_engine(generator).identity["profile"] == "first_block_cache"
+    cached, plain = load(folder, profile="first_block_cache", steps=8), load(folder, steps=8)
+    first = cached.generate(PROMPT, SEED)
+    assert not torch.equal(first.latents_CFHW, plain.generate(PROMPT, SEED).latents_CFHW)
+    assert torch.equal(
+        first.latents_CFHW, cached.generate(PROMPT, SEED).latents_CFHW
+    )  # nothing is left of the last one
+
+
+def test_a_pipeline_of_another_family_is_refused_with_those_that_are_known(tmp_path):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
+    (tmp_path / profiles.SIGN).write_text('{"profile": "miniature"}')
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "EulerDiscreteScheduler"}')
+    with pytest.raises(RunError, match=r"OtherPipeline is not one of WanPipeline"):
+        load(tmp_path)
+
+
+def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
+    """As a worker runs it: the row's record says what the file holds, and both blobs are durable."""
+    name, folder = tiny
+    profile, store = tiny_pipelines.PROFILES[name], Store(tmp_path)
+    engine = load(folder)
+    item = synthesis(EngineSpec(engine.settings, {"load": str(folder)}), PROMPT, SEED)
+    assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
+    record = store.get("synthesize", "key")
+    assert record is not None, "its blobs are there and whole"
+    made = video.decode(store.blob(record["blobs"]["video.mp4"]))
+    assert made.frames_THWC.shape == (profile.num_frames, profile.height, profile.width, 3)
+    assert (record["num_frames"], record["height"], record["width"]) == made.frames_THWC.shape[:3]
+    assert record["fps"] == made.fps == profile.fps
+    latents_CFHW = safetensors.torch.load(store.blob(record["blobs"]["latents.safetensors"]))["latents"]
+    assert torch.equal(latents_CFHW, engine.generate(PROMPT, SEED).latents_CFHW.bfloat16())
+
+
+def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
+    spec, store = generator_engine(Generator(steps=2)), Store(tmp_path)
+    engine = load_engine("generator", spec.settings)
+    item = synthesis(spec, PROMPT, SEED)
+    assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
+    record = store.get("synthesize", "key")
+    assert record is not None
+    assert (record["num_frames"], record["height"], record["width"], record["fps"]) == (17, 48, 48, 8.0)
+    assert record["blobs"].keys() == {"video.mp4", "latents.safetensors"}
+
+
+def lora(folder: Path, prefix: str = "transformer.", extra: tuple[str, ...] = ()) -> Path:
+    """A LoRA for the miniature that changes its first attention."""
+    folder.mkdir()
+    seeded = torch.Generator().manual_seed(0)
+    size = DiffusersGenerator(described(Generator())).pipeline.transformer.blocks[0].attn1.to_q.in_features
+    shapes = {"lora_A": (2, size), "lora_B": (size, 2)}
+    weights = {
+        f"{name}.{side}.weight": torch.randn(shape, generator=seeded)
+        for name in (f"{prefix}blocks.0.attn1.to_q", *extra)
+        for side, shape in shapes.items()
+    }
+    safetensors.torch.save_file(weights, folder / "pytorch_lora_weights.safetensors")
+    return folder
+
+
+def described(generator: Generator) -> dict[str, Any]:
+    return generator_engine(generator).settings
+
+
+def test_an_adapter_changes_the_videos(tmp_path):
+    base, tuned = (
+        load_engine("generator", described(Generator(steps=1, adapter=adapter))).generate(PROMPT, SEED)
+        for adapter in (None, str(lora(tmp_path / "lora")))
+    )
+    assert not torch.equal(base.latents_CFHW, tuned.latents_CFHW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prefix": "unet."}, "2 of its 2 weights fit no parameter of the model, such as unet.blocks.0.attn1.to_q"),
+        ({"extra": ("transformer.blocks.99.attn1.to_q",)}, "2 of its 4 .* such as transformer.blocks.99.attn1"),
+        ({"extra": ("transformer.blocks.0.attn9.to_q",)}, "2 of its 4 .* such as transformer.blocks.0.attn9"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused_with_both_names(tmp_path, changes, words):
+    adapter = str(lora(tmp_path / "lora", **changes))
+    with pytest.raises(RunError, match=rf"adapter lora: {words}.*names such as transformer\..*\.lora_A\.weight do"):
+        load_engine("generator", described(Generator(adapter=adapter)))

@@ -1,0 +1,85 @@
+"""The shipped recipes: each loads, at the paper's size and at the small one, and can be planned anywhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gigavideo_data.cli import app
+from gigavideo_data.recipe.dimensions.catalogue import names
+from gigavideo_data.recipe.loading import load, shipped
+
+ROOT = Path(__file__).parents[3]
+TEMPLATES = ("paper", "small")  # without dimensions of their own
+OF_MODELS = sorted(set(shipped()) - {"quickstart", *TEMPLATES})
+
+
+def test_there_is_one_for_each_group_of_the_paper_and_two_for_any_dimensions() -> None:
+    assert set(shipped()) == {"human", "physics", "dynamics", "existence", "all", "quickstart", *TEMPLATES}
+    assert all(load(name).name == name for name in [*OF_MODELS, "quickstart"])
+    assert all(load("paper", dimensions=[name]).dimensions == (name,) for name in names())
+    assert sorted(load("all").dimensions) == names()
+    in_groups = [
+        dimension for group in ("human", "physics", "dynamics", "existence") for dimension in load(group).dimensions
+    ]
+    assert len(in_groups) == len(set(in_groups)) == 12  # the paper's Table 4
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_the_small_size_differs_only_in_numbers(name: str) -> None:
+    large, small = load(name), load(name, ["extends=small"])
+    assert small.prompts.per_dimension * small.prompts.variants < large.prompts.per_dimension / 50
+    same = {"prompts", "check", "eval_prompts"}
+    assert small.model_dump(exclude=same) == large.model_dump(exclude=same)
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("gv-data build --recipe p", ["paper", "physics"]),
+        ("gv-data plan --recipe paper --dimensions material,mec", ["material,mechanics"]),
+        ("gv-data plan --recipe paper --dimensions mechanics,mec", []),
+    ],
+)
+def test_the_shell_completes_recipes_and_dimensions(words: str, completions: list[str]) -> None:
+    env = {"_GV_DATA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert CliRunner().invoke(app, env=env, prog_name="gv-data").stdout.split() == completions
+
+
+PLAN = """
+import json
+from pathlib import Path
+from gigavideo_data.commands.plan import plan
+from gigavideo_data.recipe.loading import load, shipped
+from gigavideo_data.pipeline.store import Store
+plans = {(name, size): plan(load(name, size.split()), Store(Path("nowhere")))
+         for name in shipped() if name not in ("paper", "small")
+         for size in (["", "extends=small"] if name != "quickstart" else [""])}
+plans |= {(name, ""): plan(load(name, dimensions=["mechanics"]), Store(Path("nowhere"))) for name in ("paper", "small")}
+print(json.dumps([[*key, each] for key, each in plans.items()]))
+"""
+
+
+def test_every_recipe_plans_without_a_network_a_store_or_a_model(tmp_path: Path) -> None:
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", PLAN], check=False, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    plans = {(name, size): each for name, size, each in json.loads(run.stdout)}
+    assert len(plans) == len(shipped()) + len(OF_MODELS)
+    assert list(tmp_path.iterdir()) == []
+    rows = {key: {line["stage"]: line["rows"] for line in each["stages"]} for key, each in plans.items()}
+    assert rows["physics", ""]["synthesize"] == 3 * 560
+    assert rows["paper", ""]["synthesize"] == 560
+    assert rows["small", ""]["synthesize"] == 4
+    assert rows["all", ""]["synthesize"] == 17 * 560  # the paper's 9.5 thousand
+    assert rows["physics", "extends=small"]["synthesize"] == 3 * 4
+    assert "cannot be fetched" in plans["physics", ""]["warnings"][0]
+    hours = next(line for line in plans["physics", ""]["stages"] if line["stage"] == "synthesize")["seconds"] / 3600
+    assert hours == pytest.approx(3 * 560 * 240 / 3600)
+    assert all(line["seconds"] is not None for line in plans["quickstart", ""]["stages"] if line["stage"] != "caption")

@@ -1,0 +1,13 @@
+"""Put on PYTHONPATH by tests that run whole builds: swaps the generator for one that renders, counts, and fails on cue.
+
+Python imports this module at start-up, in the build and in every Ray worker, so the code under test needs no test
+switch.
+"""
+
+from dataclasses import replace
+
+from gigavideo_data.models import registry
+
+registry.ENGINES["generator"]["diffusers"] = replace(
+    registry.ENGINES["generator"]["diffusers"], cls=("oracle", "OracleGenerator")
+)

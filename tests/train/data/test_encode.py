@@ -1,0 +1,184 @@
+"""What is trained on is encoded once: what the cache holds, when it is used again, and what is said of it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from gigavideo_data.errors import DatasetError, RowError
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.profiles import model_folder
+from gigavideo_train import plan as planning
+from gigavideo_train.data.dataset import read
+from gigavideo_train.data.encode import Tensors, encode
+from gigavideo_train.distributed.world import World
+from gigavideo_train.models import wan
+from gigavideo_train.models.loading import load
+from tests.data.dataset.test_verify import replace_rows
+from tests.support.train_set import row, training_set
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Any:
+    return load(model_folder("miniature"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two kept synthetic rows, one dropped, a pair whose real clip is shorter."""
+    made = [row(1, reward=0.9), row(2, reward=0.7), row(3, reward=0.1), row(20, "twin"), row(20, "real", num_frames=1)]
+    return training_set(tmp_path_factory.mktemp("encode") / "set", made)
+
+
+def planned(dataset: Path, *overrides: str) -> planning.Plan:
+    return planning.make(read(dataset), None, None, list(overrides))
+
+
+def encoded(plan: planning.Plan, pipeline: Any, cache: Path, device: torch.device = CPU) -> tuple[Tensors, str]:
+    """The tensors, and what is said of them."""
+    said = io.StringIO()
+    with Progress(Console(file=said, width=200)) as progress:
+        tensors = encode(plan, pipeline, wan, cache, World(0, 1, device), progress)
+    return tensors, said.getvalue()
+
+
+def files(cache: Path) -> set[Path]:
+    return set(cache.rglob("*.safetensors"))
+
+
+def test_what_is_kept_is_encoded_once_and_for_every_strategy(
+    dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    plan = planned(dataset)
+    _, said = encoded(plan, pipeline, cache)
+    assert "text        3/3  done" in said
+    assert "latents     4/4  done" in said
+    assert "0 of 7 were there" in said
+    assert "MB of latents" in said
+    assert len(files(cache)) == 7  # three prompts; three videos and a real clip; nothing of the row that is dropped
+
+    everything = planned(dataset, "strategy=sft")
+    _, said = encoded(everything, pipeline, cache)
+    assert "text        4/4  done" in said
+    assert "7 of 9 were there" in said
+
+    for name in ("encode_video", "encode_prompt"):
+        monkeypatch.setattr(wan, name, None)
+    _, said = encoded(everything, pipeline, cache)
+    assert "9 of 9 were there" in said
+
+
+def test_an_encoder_is_on_the_device_only_while_it_works(
+    dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[tuple[str, str]] = []
+    for name in ("text_encoder", "vae"):
+        encoder = getattr(pipeline, name)
+        monkeypatch.setattr(encoder, "to", lambda device, name=name: moves.append((name, str(device))), raising=False)
+        monkeypatch.setattr(encoder, "cpu", lambda name=name: moves.append((name, "cpu")), raising=False)
+    expected = [("text_encoder", "cuda:3"), ("text_encoder", "cpu"), ("vae", "cuda:3"), ("vae", "cpu")]
+    for _ in range(2):  # the second time, all is there
+        encoded(planned(dataset), pipeline, tmp_path / "cache", torch.device("cuda", 3))
+        assert moves == expected
+
+
+def test_an_interrupted_encoding_goes_on(
+    dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, cache, plain = planned(dataset), tmp_path / "cache", wan.encode_video
+    done: list[object] = []
+
+    def breaks(*arguments: object) -> torch.Tensor:
+        if len(done) == 2:
+            raise RowError("broken_clip", "")
+        done.append(arguments)
+        return plain(*arguments)
+
+    monkeypatch.setattr(wan, "encode_video", breaks)
+    with pytest.raises(RowError):
+        encoded(plan, pipeline, cache)
+    assert len(files(cache)) == 5
+    monkeypatch.setattr(wan, "encode_video", plain)
+    _, said = encoded(plan, pipeline, cache)
+    assert "5 of 7 were there" in said
+
+
+def test_texts_are_kept_at_their_length_and_told_as_the_pipeline_tells_them(
+    dataset: Path, pipeline: Any, tmp_path: Path
+) -> None:
+    plan = planned(dataset)
+    tensors, _ = encoded(plan, pipeline, tmp_path / "cache")
+    rows = [unit.row for unit in plan.units]
+    told = tensors.told(rows, CPU)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
+    lengths = [min(len(tokenizer(each["prompt"]).input_ids), plan.profile.max_tokens) for each in rows]
+    assert [len(tensors.prompts.get(each["prompt"])) for each in rows] == lengths
+    assert told.mask_BL.sum(1).tolist() == lengths
+    with torch.inference_mode():
+        text_BLD, _ = pipeline.encode_prompt(
+            [each["prompt"] for each in rows],
+            do_classifier_free_guidance=False,
+            max_sequence_length=plan.profile.max_tokens,
+        )
+    torch.testing.assert_close(told.text_BLD, text_BLD)
+    (pair,) = [unit.real for unit in plan.units if unit.real]
+    faster = tensors.told([rows[0], pair | {"fps": 30.0}], CPU)
+    assert faster.fps_B.tolist() == [8.0, 30.0]
+    assert tensors.latents([pair]).shape == (1, 8, 1, 12, 12)
+
+
+def relisted(folder: Path, made: list[dict]) -> Path:
+    """A set whose rows say what they please, and whose manifest agrees."""
+    replace_rows(folder, made)
+    return folder
+
+
+def test_a_clip_that_is_not_the_one_its_row_names_is_refused_and_not_cached(pipeline: Any, tmp_path: Path) -> None:
+    made = [row(1), row(2)]
+    folder = training_set(tmp_path / "set", made)
+    exchanged = row(3)["video"]["bytes"]
+    made[0]["video"] = {"bytes": exchanged, "path": "a.mp4"}
+    plan = planned(relisted(folder, made))
+    with pytest.raises(DatasetError, match=f"{row(3)['video_sha256']}.*{made[0]['video_sha256']}"):
+        encoded(plan, pipeline, tmp_path / "cache")
+    honest = planned(training_set(tmp_path / "honest", [row(1)]))
+    tensors, _ = encoded(honest, pipeline, tmp_path / "cache")
+    alone, _ = encoded(honest, pipeline, tmp_path / "alone")
+    assert torch.equal(tensors.latents([row(1)]), alone.latents([row(1)]))
+
+
+@pytest.mark.parametrize("columns", [{"num_frames": 17}, {"height": 64}, {"fps": 16.0}])
+def test_a_clip_whose_frames_differ_from_what_its_row_says_is_refused(
+    pipeline: Any, tmp_path: Path, columns: dict
+) -> None:
+    folder = training_set(tmp_path / "set", [row(1)])
+    with pytest.raises(DatasetError, match=rf"row {row(1)['id']}: the clip .* the row says"):
+        encoded(planned(relisted(folder, [row(1) | columns])), pipeline, tmp_path / "cache")
+    assert not [path for path in files(tmp_path / "cache") if load_file(path)["x"].ndim == 4]
+
+
+def test_a_clip_that_is_encoded_already_must_be_of_the_size_its_row_says(pipeline: Any, tmp_path: Path) -> None:
+    folder = training_set(tmp_path / "set", [row(1)])
+    encoded(planned(folder), pipeline, tmp_path / "cache")
+    with pytest.raises(DatasetError, match=r"latents of its clip are of \(8, 2, 12, 12\)"):
+        encoded(planned(relisted(folder, [row(1) | {"num_frames": 17}])), pipeline, tmp_path / "cache")
+
+
+def test_a_damaged_file_of_the_cache_is_made_again(dataset: Path, pipeline: Any, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    encoded(planned(dataset), pipeline, cache)
+    whole = {path: path.read_bytes() for path in sorted(files(cache))}
+    first, second, *_ = whole
+    first.write_bytes(whole[first][:-8])
+    second.write_bytes(b"")
+    _, said = encoded(planned(dataset), pipeline, cache)
+    assert "5 of 7 were there" in said
+    assert {path: path.read_bytes() for path in sorted(files(cache))} == whole

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from gigavideo_train.models.attention import fastest, preferred, seconds
+
+
+def test_the_fastest_that_runs_comes_first() -> None:
+    took = {"slow": 2.0, "fast": 1.0}
+
+    def measure(name: str) -> float:
+        if name not in took:
+            raise RuntimeError("no kernel image is available")
+        return took[name]
+
+    assert fastest(["slow", "missing", "fast"], measure) == ["fast", "slow"]
+    assert fastest(["missing"], measure) == []
+
+
+def test_kernels_are_timed_there_and_back_and_refuse_where_they_cannot_run() -> None:
+    cpu = torch.device("cpu")
+    assert seconds("math", 2, 16, 8, cpu) > 0
+    with pytest.raises(RuntimeError):
+        seconds("cudnn", 2, 16, 8, cpu)
+
+
+def test_what_no_kernel_bears_is_still_computed() -> None:
+    query = torch.randn(1, 2, 16, 8)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    for order in (["cudnn", "efficient"], []):
+        with preferred(order):
+            torch.testing.assert_close(torch.nn.functional.scaled_dot_product_attention(query, query, query), expected)
