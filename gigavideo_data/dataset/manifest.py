@@ -95,7 +95,11 @@ class _ReadRecipe(TypedDict):
     specialists: NotRequired[dict[str, Any]]
 
 
-_MANIFEST, _RECIPE = TypeAdapter(Manifest), TypeAdapter(_ReadRecipe)
+class _ReadManifest(TypedDict):
+    recipe: _ReadRecipe
+
+
+_FIELDS, _RECIPE = TypeAdapter(Manifest), TypeAdapter(_ReadManifest)
 
 
 def parse(text: str, where: str) -> Manifest:
@@ -112,11 +116,10 @@ def parse(text: str, where: str) -> Manifest:
     try:
         manifest: Manifest = json.loads(text)
         check_format(str(manifest["format"]), where)
-        _MANIFEST.validate_python(manifest, strict=True)
-        _RECIPE.validate_python(manifest["recipe"], strict=True)
-        manifest["recipe"] = current_keys(manifest["recipe"])
-        for one in manifest.get("merged", ()):
-            one["recipe"] = current_keys(one["recipe"])
+        _FIELDS.validate_python(manifest, strict=True)
+        _RECIPE.validate_python(manifest, strict=True)
+        for built in (manifest, *manifest.get("merged", ())):
+            built["recipe"] = current_keys(built["recipe"])
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:MAX_PROBLEMS])
         raise DatasetError(f"{where}: {wrong}. Build the dataset again; finished work is kept.") from error
