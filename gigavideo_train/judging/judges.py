@@ -23,7 +23,7 @@ from gigavideo_train.config import TrainConfig
 
 Row = dict[str, Any]
 
-SELECT = "Name a multimodal model (a Hub id or a folder) or an installed plug-in with --set judge=NAME"
+SELECT = "Name a multimodal model (a Hub id or a folder) or an installed plug-in with --set judge=MODEL"
 
 
 @dataclass(frozen=True)

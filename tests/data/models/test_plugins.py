@@ -18,7 +18,7 @@ from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.loading import load
 from gigavideo_data.recipe.recipe import Generator, Judge, PluginSettings
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.judging.judges import sample_judges
+from gigavideo_train.judging.judges import sample_judges, scoring
 from tests.support.workspace import FAULTS, Workspace
 
 pytestmark = pytest.mark.timeout(600)
@@ -153,13 +153,18 @@ def test_a_set_cannot_select_the_generator_that_remakes_it(built):
 
 
 @pytest.mark.usefixtures("acme")
-def test_a_set_cannot_select_the_judge_of_samples(built):
+def test_a_set_cannot_select_the_judge_of_a_training_run(built):
     manifest = json.loads((built.folder / "out" / "manifest.json").read_text())
     config = TrainConfig(sample_every=1, judge_samples=True)
-    with pytest.raises(RecipeError, match="--set judge=NAME"):
+    with pytest.raises(RecipeError, match="--set judge="):
         sample_judges(manifest, config)
     judges = sample_judges(manifest, config.model_copy(update={"judge": "brightness"}))
     assert {judge.engine["backend"] for judge in judges.values()} == {"brightness"}
+    online = TrainConfig(strategy="reweight-online")
+    with pytest.raises(RecipeError, match="--set judge="):
+        scoring(built.rows("out"), manifest, online)
+    selected = scoring(built.rows("out"), manifest, online.model_copy(update={"judge": "loaded"}))
+    assert selected.judge == judge_engine(Judge(backend="loaded")).identity
 
 
 @pytest.mark.usefixtures("acme")
