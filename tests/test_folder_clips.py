@@ -10,9 +10,9 @@ import pytest
 
 from gigavideo_data.errors import RowError
 from gigavideo_data.io import video
-from gigavideo_data.io.stream_copy import stream_copied
 from gigavideo_data.pipeline.sources.clip_files import ClipFiles
 from gigavideo_data.pipeline.sources.clip_folder import FolderClips
+from gigavideo_data.pipeline.sources.stream_copy import stream_copied
 from tests.support.clip_files import numbered, numbers
 
 SHAPE = {"dataset": "koala", "height": 32, "width": 32, "fps": 8.0, "num_frames": 17, "stride": 4}

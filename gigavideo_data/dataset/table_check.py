@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gigavideo_data.dataset.prompt_text import flaw_of
 from gigavideo_data.dataset.schema import (
     BFLOAT16_BYTES,
     FORMAT_VERSION,
@@ -25,7 +26,6 @@ from gigavideo_data.dataset.schema import (
     later_columns,
 )
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.io.texts import flaw_of
 
 ID = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gigavideo_data.dataset.prompt_text import flaw_of
 from gigavideo_data.errors import RowError
 from gigavideo_data.io.hashing import content_key
-from gigavideo_data.io.texts import flaw_of
 from gigavideo_data.models.llm.base import Completion, Message, TextModel
 from gigavideo_data.models.llm.templates import extension, prompts, questions
 from gigavideo_data.models.llm.templates.prompts import Draft

@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gigavideo_data.dataset.prompt_text import flaw_of
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.io import tables
-from gigavideo_data.io.texts import flaw_of
 from gigavideo_data.reasons import Reason
 
 # The names that each column may have; the first one found is used.

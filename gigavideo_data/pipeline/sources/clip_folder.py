@@ -17,8 +17,8 @@ import numpy as np
 
 from gigavideo_data.errors import DatasetError, RowError
 from gigavideo_data.io import resampling, video
-from gigavideo_data.io.stream_copy import stream_copied
 from gigavideo_data.pipeline.sources.clip_files import ClipFiles
+from gigavideo_data.pipeline.sources.stream_copy import stream_copied
 from gigavideo_data.reasons import Reason
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from rapidfuzz import fuzz, process
 
-from gigavideo_data.io.texts import flaw_of
+from gigavideo_data.dataset.prompt_text import flaw_of
 from gigavideo_data.reasons import Reason
 
 MAX_WORDS = 40
