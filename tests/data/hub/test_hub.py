@@ -239,7 +239,7 @@ def test_a_tag_that_is_taken_is_refused_before_anything_is_sent(hub, tmp_path):
         (WRITES, "strangers/ds", "you may not write there"),
         (WRITES, "strangers/theirs", "you may not write there"),
         (WRITES, "ds", "owner/name"),
-        (WRITES, "org/foreign", "no card of ours"),
+        (WRITES, "org/foreign", "README.md is not a card"),
     ],
 )
 def test_what_cannot_succeed_is_refused_before_a_model_is_loaded(hub, tmp_path, token, repo, words):

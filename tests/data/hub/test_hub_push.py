@@ -121,9 +121,9 @@ def test_a_refusal_to_read_asks_for_the_right_to_read(hub, gv_data, tmp_path):
     write_set(tmp_path / "set")
     gv_data("push", "set", REPO)
     for path, headers, words in (
-        ("/refs", {"X-Error-Code": "GatedRepo"}, "accept its terms"),
+        ("/refs", {"X-Error-Code": "GatedRepo"}, "accept the terms"),
         ("/refs", {}, "may not read there; use one with read access"),
-        ("/resolve/", {"X-Error-Code": "GatedRepo"}, "accept its terms"),
+        ("/resolve/", {"X-Error-Code": "GatedRepo"}, "accept the terms"),
         ("/resolve/", {}, "may not read there; use one with read access"),
     ):
         hub.faults = [Fault("GET", path, 403, headers, times=99), Fault("HEAD", path, 403, headers, times=99)]
@@ -151,6 +151,6 @@ def test_a_role_that_may_only_read_is_named(hub, gv_data, tmp_path):
     write_set(tmp_path / "set")
     hub.role = "read"
     code, _, said = gv_data("push", "set", REPO)
-    assert (code, said.strip().endswith("as your role in org is read; you may as somebody")) == (4, True), said
+    assert (code, said.strip().endswith("your role in org is read; you may write as somebody")) == (4, True), said
     hub.create("datasets", REPO, private=False)  # of its own, in spite of the role
     assert gv_data("push", "set", REPO)[0] == 0
