@@ -68,7 +68,9 @@ class RaySession:
         data_context.enable_progress_bars = False
         data_context.print_on_execution_start = False
         data_context.max_errored_blocks = -1  # a row's failure is a record; missing rows are counted afterwards
-        logging.getLogger("ray.data").handlers = [_ToRunLog(logging.WARNING)]
+        ray_data_log = logging.getLogger("ray.data")
+        ray_data_log.setLevel(logging.ERROR)
+        ray_data_log.handlers = [_ToRunLog()]
 
     def log_worker_errors(self) -> None:
         """Copy what worker processes wrote to stderr into the run's log, such as the reason of a crash."""
