@@ -1,7 +1,8 @@
 """Whole builds through the command line, with real Ray: what is promised when something goes wrong.
 
 Every recovery is compared with an uninterrupted build: same files, same bytes, and as many generator calls as its rows,
-give or take those in flight at a kill. The generator is swapped for one that renders and counts (see tests/support/faults).
+give or take those in flight at a kill. The generator is replaced by one that renders and counts (see
+tests/support/faults).
 """
 
 import json
