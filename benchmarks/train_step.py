@@ -26,34 +26,34 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_train import plan as planning
 from gigavideo_train.data.batches import batches
 from gigavideo_train.data.dataset import read
-from gigavideo_train.data.encode import Tensors
+from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.distributed.world import world
 from gigavideo_train.losses.flow import Schedule, draws
-from gigavideo_train.train import train
+from gigavideo_train.training import run_training
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from tests.support.train_set import row, training_set
 
-UNITS, BATCH = 48, 16
+NUM_SAMPLES, BATCH = 48, 16
 
 
-def by_hand(plan: planning.Plan, tensors: Tensors, steps: int) -> float:
+def by_hand(plan: planning.Plan, tensors: EncodedRows, steps: int) -> float:
     """Median seconds per step of the plainest loop that trains the same; its first step is left out."""
     torch.manual_seed(0)
     model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     schedule = Schedule("logit_normal", 0.0, plan.config.logit_std, plan.shift)
     took: list[float] = []
-    for step, batch in enumerate(batches(plan.units, 1000, BATCH, 0)):
+    for step, batch in enumerate(batches(plan.samples, 1000, BATCH, 0)):
         if step == steps:
             return statistics.median(took[1:])
         began = time.perf_counter()
-        rows = [unit.row for unit in batch.units]
-        clean, prompt = tensors.latents(rows), tensors.told(rows, torch.device("cpu")).text_BLD
-        sigma, noise = draws([unit.id for unit in batch.units], clean.shape[1:], 0, batch.epoch, schedule)
+        rows = [sample.row for sample in batch.samples]
+        clean, prompt = tensors.latents(rows), tensors.condition(rows, torch.device("cpu")).text_BLD
+        sigma, noise = draws([sample.id for sample in batch.samples], clean.shape[1:], 0, batch.epoch, schedule)
         s = sigma.view(-1, 1, 1, 1, 1)
         velocity = model((1 - s) * clean + s * noise, 1000 * sigma, prompt, return_dict=False)[0]
-        weight = torch.tensor([unit.weight for unit in batch.units])
+        weight = torch.tensor([sample.weight for sample in batch.samples])
         loss = (weight * (velocity - (noise - clean)).square().mean((1, 2, 3, 4))).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -76,18 +76,20 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, world() as alone, Progress(Console(quiet=True)) as progress:
         root = Path(name)
-        dataset = training_set(root / "set", [row(seed, reward=0.75, num_frames=17) for seed in range(1, UNITS + 1)])
+        dataset = training_set(
+            root / "set", [row(seed, reward=0.75, num_frames=17) for seed in range(1, NUM_SAMPLES + 1)]
+        )
         settings = [f"batch_size={BATCH}", "epochs=1000", f"max_steps={args.steps}", "lr=1e-5", "warmup_steps=0"]
         plan = planning.make(read(dataset), None, None, settings)
 
         def by_trainer(number: int) -> float:
             out = root / f"run{number}"
-            train(plan, out, root / "cache", alone, progress, resume=False)
+            run_training(plan, out, root / "cache", alone, progress, resume=False)
             lines = (out / "metrics.jsonl").read_text().splitlines()
             return statistics.median(json.loads(line)["s_per_step"] for line in lines[1:])
 
         by_trainer(-1)  # fills the cache and warms up
-        tensors = Tensors.of(plan, root / "cache")
+        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, root / "cache")
         by_hand(plan, tensors, 2)
         ratios, control = [], []
         for number in range(args.rounds):

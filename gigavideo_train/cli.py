@@ -1,11 +1,11 @@
-"""The command line `gv-train`: a published set in, a better model out.
+"""The command line `gv-train`: a published dataset in, a better model out.
 
     gv-train --dataset runs/quickstart
     gv-train --dataset org/ds@v1.0.0
     torchrun --nnodes 2 --nproc-per-node 8 -m gigavideo_train --dataset runs/quickstart
 
-It starts one process per visible GPU of this machine; torchrun is for several machines.
-stdout carries data only (--json); everything said to people goes to stderr. Exit codes are those of gv-data.
+It starts one process per visible GPU of this machine; torchrun is for several machines. Results go to stdout, progress
+and warnings to stderr. Exit codes are those of gv-data.
 """
 
 from __future__ import annotations
@@ -20,84 +20,124 @@ from typing import Annotated
 
 import typer
 
-from gigavideo_data.errors import RunError, run_and_exit
+from gigavideo_data.errors import run_and_exit
+
+STRATEGIES = "sft, sft-filtered, reweight, reweight-online, backprop-online or dpo"
 
 app = typer.Typer(
     name="gv-train",
     help="Fine-tune a text-to-video model on a reward-annotated dataset.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 
 def main() -> None:
-    """Run the command line, and end with the exit code of what went wrong, if anything."""
+    """Run the command line and exit with its exit code."""
     run_and_exit(partial(app, standalone_mode=False))
 
 
-@app.command()
+def _print_version(requested: bool) -> None:
+    if requested:
+        from importlib.metadata import version
+
+        print(f"gv-train {version('gigavideo')}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: gv-train --dataset runs/quickstart --set epochs=2 --set lr=1e-5")
 def train(
-    dataset: Annotated[str, typer.Option(help="A folder, or owner/name[@version] on the Hub.")],
+    dataset: Annotated[str, typer.Option(help="Train on this dataset: a folder, or owner/name[@version] on the Hub.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Name, folder, or owner/name[@commit] on the Hub.  [default: the dataset's target]"),
+        typer.Option(
+            help="Start from this model: a name, a folder, or owner/name[@commit] on the Hub.  "
+            "[default: the dataset's target]"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/train/<dataset>]")] = None,
-    strategy: Annotated[str | None, typer.Option(help="One of docs/training.md.  [default: reweight]")] = None,
-    dimensions: Annotated[str | None, typer.Option(help="Names with commas.  [default: the dataset's targets]")] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file of settings (gigavideo_train/config.py).")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one.")] = None,
-    report_to: Annotated[str | None, typer.Option(help="tensorboard: metrics there too, in the run's folder.")] = None,
-    cache: Annotated[Path, typer.Option(help="Latents and text embeddings, shared by runs.")] = Path("runs/latents"),
-    preset: Annotated[int | None, typer.Option(help="GB of GPU memory: 24, 48, 80, 141.  [default: as found]")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="[default: one per visible GPU; 1 without]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the run to this folder.  [default: runs/train/<dataset>]")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help=f"Use this training method: {STRATEGIES}.  [default: reweight]")
+    ] = None,
+    dimensions: Annotated[
+        str | None,
+        typer.Option(help="Train only these dimensions, separated by commas.  [default: the dataset's targets]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Read settings from this YAML file; docs/training.md lists them.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+    ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="Send metrics to a tracker too: tensorboard, wandb or trackio.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Keep latents and text embeddings in this folder, which runs can share.")
+    ] = Path("runs/latents"),
+    preset: Annotated[
+        int | None,
+        typer.Option(help="Use the settings for this GPU memory in GB: 24, 48, 80 or 141.  [default: that of the GPU]"),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Start this number of processes.  [default: one per visible GPU; 1 without a GPU]"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")] = False,
     resume_changed: Annotated[
-        bool, typer.Option("--resume-changed", help="The same, even if dataset or settings changed since.")
+        bool, typer.Option("--resume-changed", help="Continue even if dataset or settings have changed.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan and the result, or the error, as one JSON object on stdout.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
 ) -> None:
-    """Fine-tune a model on a dataset. Interrupted, the same command with --resume goes on."""
+    """Fine-tune a text-to-video model on a dataset. After an interruption, the same command with --resume continues."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
     from gigavideo_data.hub import download
 
-    folder = download.local_folder(dataset)  # before torch is imported
+    download.local_folder(dataset)  # a wrong name is reported before torch is imported
     from rich.console import Console
 
     from gigavideo_data.io.progress import Progress
-    from gigavideo_data.models.generators.profiles import base_of
-    from gigavideo_train import plan
-    from gigavideo_train.data.dataset import read, read_version
+    from gigavideo_train import api, plan
     from gigavideo_train.distributed import launch
     from gigavideo_train.distributed.world import world
 
     size = launch.num_processes(processes)
     if size > 1 and not dry_run:
-        raise typer.Exit(launch.together(size, [sys.executable, "-m", "gigavideo_train", *sys.argv[1:]]))
+        raise typer.Exit(launch.run_processes(size, [sys.executable, "-m", "gigavideo_train", *sys.argv[1:]]))
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
     settings += [f"report_to={report_to}"] if report_to else []
-    out = out or Path("runs/train") / Path(dataset.partition("@")[0]).name
-    first = int(os.environ.get("RANK", "0")) == 0
-    console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not first)
-    with world() as joined, Progress(console) as progress:
-        found_bytes = joined.agreed(joined.memory_bytes)
-        overrides = [*settings, *(overrides or [])]
-        found = read(folder) if folder else read_version(joined.agreed(lambda: download.resolve(dataset)))
-        base = joined.agreed(lambda: base_of(model, found.manifest))
-        planned = plan.make(found, base, config, overrides, preset, found_bytes)
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    progress_console, results = (
+        Console(stderr=stderr, markup=False, highlight=False, emoji=False, quiet=not is_first)
+        for stderr in (True, as_json)
+    )
+    with world() as joined, Progress(progress_console) as progress:
+        planned = api.make_plan(dataset, joined, model, config, [*settings, *(overrides or [])], preset)
         facts = plan.facts(planned)
-        plan.show(facts, console)
+        plan.show(facts, results if dry_run else progress_console)
+        for warning in plan.warnings(facts):
+            progress.note(f"warning: {warning}")
         if not dry_run:
-            resume = resume or resume_changed
-            if not resume and (out / "checkpoints").is_dir():
-                raise RunError(f"{out}: holds a run already. --resume goes on with it; another --out leaves it alone.")
-
-            from gigavideo_train.train import train as run
-
-            tuned = run(planned, out, cache, joined, progress, resume=resume, resume_changed=resume_changed)
-            console.print(f"tuned model in {tuned}", soft_wrap=True)
+            tuned = api.run_plan(
+                planned,
+                out or api.default_out(dataset),
+                cache,
+                joined,
+                progress,
+                resume=resume,
+                resume_changed=resume_changed,
+            )
+            results.print(f"tuned model in {tuned}", soft_wrap=True)
             facts |= {"model": str(tuned)}
-    if as_json and first:
+    if as_json and is_first:
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))

@@ -1,25 +1,29 @@
-"""Every setting of a training run, checked once, strictly; flat values are passed inward.
+"""Every setting of a training run, validated once and strictly; the trainer passes flat values inward.
 
-Defaults are the paper's where it names one. A model that needs others has a line in `PRESETS`; a preset for a GPU's
-memory, a file (`--config`) and `--set key=value` come on top, in this order.
+Defaults are those of the paper where it names one. On top of them come, in this order: the preset of the model, the
+preset for the memory of the GPU, a YAML file (`--config`), and `--set key=value`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from gigavideo_data.errors import RecipeError
 from gigavideo_data.recipe.recipe import Model, published_name
 from gigavideo_data.recipe.yaml_config import Document, override, read, validate
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
+Settings = dict[str, Any]
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # Thousandths of the paper's model: it needs, and bears, larger steps.
+MODEL_PRESETS: dict[str, Settings] = {
+    # A thousandth of the size of the paper's model: it needs, and tolerates, larger steps.
     "miniature": {
         "lr": 1e-4,
         "warmup_steps": 5,
@@ -30,17 +34,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decode_batch": 16,
     },
 }
+# By the memory of one GPU in GB (10^9 bytes), for a model of the size of Wan 2.1 1.3B at 832x480x81. Calculated, not
+# measured: float32 weights, gradients and AdamW's state take 23 GB. Per clip, `full` checkpointing keeps 3 GB of block
+# inputs, and `selective` 6 GB more of attention outputs.
+MEMORY_PRESETS: dict[int, Settings] = {
+    24: {"tune": "lora", "checkpointing": "full", "micro_batch": 1},
+    48: {"tune": "full", "checkpointing": "full", "micro_batch": 1, "offload": True},
+    80: {"tune": "full", "checkpointing": "selective", "micro_batch": 1},
+    141: {"tune": "full", "checkpointing": "selective", "micro_batch": 2},
+}
 
 
 class TrainConfig(BaseModel):
-    """One run.
+    """The settings of one run.
 
-    `reward`: of a row, `own` is its column `reward`, `mean` the mean over the dimensions trained that could be scored,
-    weighed by `dimension_weights`. `tau`: units with a reward above it are kept; null is 0.5 for soft rewards and 0 for
-    hard ones. `shift`: null is the model's scheduler's. `lambda_*`: Eq. 4 and 5. `batch_size`: units per optimiser
-    step, over all processes. `judge`: who scores online, and samples; null is the dataset's judge. `validate_every`:
-    steps between two losses on the validation split; null is never. `sample_every`: the same of clips of held-out
-    prompts, which `judge_samples` has scored.
+    `reward`: the reward of a row; `own` is its column `reward`, `mean` the mean over the trained dimensions that could
+    be scored, weighted by `dimension_weights`. `tau`: samples with a reward above it are kept; null is 0.5 for soft
+    rewards and 0 for hard ones. `shift`: null is that of the model's scheduler. `lambda_*`: Eq. 4 and 5. `batch_size`:
+    samples per optimizer step, over all processes. `judge`: scores during training; null is the dataset's judge.
+    `validate_every`: steps between two validation losses; null is never. `sample_every`: steps between two sets of
+    clips of held-out prompts, which `judge_samples` has scored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -53,30 +66,30 @@ class TrainConfig(BaseModel):
     weight_map: Literal["linear", "exp", "group"] = "linear"
     normalize: Literal["mean1", "none"] = "mean1"
     weight_beta: Positive = 1.0
-    weight_clip: Positive = 3.0  # of the z-scored reward over beta, `exp` only
+    weight_clip: Positive = 3.0  # of the z-scored reward over weight_beta; only for `exp`
     lambda_ps: Positive = 0.5
     lambda_pr: Positive = 0.5
     lambda_kl: NotNegative = 0.3
     kl: Literal["gaussian", "moment", "softmax"] = "gaussian"
     estimate: Literal["endpoint", "tweedie"] = "endpoint"
-    temperature: Positive = 1.0  # of the softmax reading
+    temperature: Positive = 1.0  # only for kl=softmax
     dpo_beta: Positive = 100.0
     dpo_margin: Positive = 0.2
     judge: Model | None = None  # Hub id or folder of a transformers model
-    backprop_eta: NotNegative = 0.1  # of the reward, against the matching term
+    backprop_eta: NotNegative = 0.1  # factor of the reward in the loss of backprop-online
 
     tune: Literal["full", "lora"] = "full"
     lora_rank: Count = 16
     lora_alpha: Positive = 16.0
     lr: Positive = 1e-6
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["none", "linear"] = "none"  # of the learning rate, after the warm-up, to 0 at the last step
+    decay: Literal["none", "linear"] = "none"  # of the learning rate: from the warm-up to 0 at the last step
     weight_decay: NotNegative = 0.01
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     max_grad_norm: Positive = 1.0
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of the old mean of the weights in the new one
-    max_skips: Count = 3  # steps in a row without a finite loss and gradient that end a run
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the moving average of the weights
+    max_skips: Count = 3  # this many skipped steps in a row end the run
     batch_size: Count = 4
     epochs: Count = 1
     max_steps: Count | None = None
@@ -86,36 +99,36 @@ class TrainConfig(BaseModel):
     logit_std: Positive = 1.0
     shift: Positive | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    checkpoint_every: Count = 100  # optimiser steps
+    checkpoint_every: Count = 100  # optimizer steps
     validate_every: Count | None = 100
-    validate_units: Count = 64  # at most
+    validate_samples: Count = 64  # at most
     sample_every: Count | None = None
     sample_prompts: Count = 4
     judge_samples: bool = False
-    report_to: Literal["tensorboard"] | None = None
+    report_to: TrackerName | None = None
 
-    # How it is computed, not what: these may change when a run goes on.
-    micro_batch: Count | None = None  # units a process passes at a time; null: its whole share of a batch
+    # How a step is computed, not its result: these may change when a run is resumed.
+    micro_batch: Count | None = None  # samples per forward pass of a process; null: its whole share of a batch
     checkpointing: Literal["none", "selective", "full"] = "none"  # of activations
-    decode_batch: Count = 1  # clips that an online strategy decodes at a time
-    offload: bool = False  # weights and optimiser state stay in the CPU's memory
+    decode_batch: Count = 1  # clips that an online strategy decodes together
+    offload: bool = False  # weights and optimizer state stay in CPU memory
     compile_blocks: bool | None = None  # null: on a GPU
 
     @model_validator(mode="after")
-    def _has_what_it_judges(self) -> TrainConfig:
+    def _has_samples_to_judge(self) -> TrainConfig:
         if self.judge_samples and self.sample_every is None:
-            raise ValueError("judge_samples: there are none to judge; say how often with sample_every")
+            raise ValueError("judge_samples needs sample clips; set sample_every to a number of steps")
         return self
 
     @model_validator(mode="after")
-    def _weighs_what_it_averages(self) -> TrainConfig:
+    def _uses_dimension_weights(self) -> TrainConfig:
         if self.dimension_weights and self.reward != "mean":
-            raise ValueError("dimension_weights: used only with reward=mean, the mean over several dimensions")
+            raise ValueError("dimension_weights are used only with reward=mean, the mean over several dimensions")
         return self
 
     @property
     def online(self) -> bool:
-        """Whether rewards are those of what the model makes while it trains."""
+        """Whether rewards are computed during training, on what the model predicts."""
         return self.strategy in ("reweight-online", "backprop-online")
 
     @field_serializer("judge")
@@ -123,17 +136,41 @@ class TrainConfig(BaseModel):
         return judge and published_name(judge)
 
 
-def load(profile: str, path: Path | None, overrides: list[str], memory: dict[str, Any] | None = None) -> TrainConfig:
-    """Put together presets, of the model and of a GPU's `memory`, file and overrides.
+def load(profile: str, path: Path | None, overrides: list[str], memory: Settings | None = None) -> TrainConfig:
+    """Combine presets, file and overrides.
+
+    Args:
+        profile: of the model, a key of `MODEL_PRESETS` or not.
+        path: a YAML file.
+        overrides: "key=value" each.
+        memory: one of `MEMORY_PRESETS`.
 
     Raises:
         RecipeError: with file and line, or the override, and the nearest valid key.
     """
-    preset = PRESETS.get(profile, {}) | (memory or {})
+    preset = MODEL_PRESETS.get(profile, {}) | (memory or {})
     written = read(path) if path else Document({}, "--set")
     if not isinstance(written.data, dict):
-        return validate(TrainConfig, written)  # says what is wrong
+        return validate(TrainConfig, written)  # raises the error that names the file
     document = Document({**preset, **written.data}, written.source, written.origins)
     for text in overrides:
         document = override(document, text)
     return validate(TrainConfig, document)
+
+
+def memory_preset(num_bytes: int) -> int:
+    """The largest key of `MEMORY_PRESETS` that fits into a GPU with this much memory, or the smallest key.
+
+    A card of "48 GB" reports up to a tenth less: error correction takes some.
+    """
+    return max((size for size in MEMORY_PRESETS if 0.9 * size * 10**9 <= num_bytes), default=min(MEMORY_PRESETS))
+
+
+def check_tracker(name: TrackerName | None) -> None:
+    """Check that the package of a tracker is installed.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if name and importlib.util.find_spec(name) is None:
+        raise RecipeError(f"--report-to {name}: the package is not installed; run pip install {name}")

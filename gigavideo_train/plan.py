@@ -1,4 +1,4 @@
-"""What a run would do, known before anything heavy is loaded: which units, with what weights, for how many steps."""
+"""Plan a run before anything heavy is loaded: which samples, with which weights, for how many steps."""
 
 from __future__ import annotations
 
@@ -20,27 +20,26 @@ from gigavideo_data.models.generators.profiles import (
     sampler_of,
 )
 from gigavideo_data.scoring import judge_verdict
+from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train import config as settings
-from gigavideo_train.config import TrainConfig
+from gigavideo_train.config import MEMORY_PRESETS, MODEL_PRESETS, TrainConfig
 from gigavideo_train.data.batches import num_steps
 from gigavideo_train.data.dataset import Dataset
-from gigavideo_train.data.samples import Selection, Unit, held_out, select
-from gigavideo_train.judging.judges import SampleJudge, Scoring, sample_judges, scoring
-from gigavideo_train.memory import PRESETS, fitting
-from gigavideo_train.models.registry import family_name
-from gigavideo_train.monitoring import trackers
+from gigavideo_train.data.samples import Sample, Selection, held_out, select
+from gigavideo_train.judging.judges import Row, SampleJudge, Scoring, sample_judges, scoring
+from gigavideo_train.models.registry import pipeline_class
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 NUM_BINS = 10
-RESUMABLE = {  # may differ when a run goes on
+RESUMABLE = {  # settings that may change when a run is resumed
     "epochs",
     "max_steps",
     "max_skips",
     "checkpoint_every",
     "validate_every",
-    "validate_units",
+    "validate_samples",
     "sample_every",
     "sample_prompts",
     "judge_samples",
@@ -51,12 +50,27 @@ RESUMABLE = {  # may differ when a run goes on
     "offload",
     "compile_blocks",
 }
-LENGTH = {"epochs", "max_steps"}  # decide the learning rate of every step where it decays
+LENGTH = {"epochs", "max_steps"}  # with a decay they decide the learning rate of every step
+Facts = dict[str, Any]  # JSON-able
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run."""
+    """A checked run.
+
+    Attributes:
+        dataset: as published.
+        selection: samples of the train split.
+        config: all settings.
+        base: the model to start from.
+        model_folder: where it is on disk.
+        profile: its size, length, steps and guidance.
+        shift: of the draw of sigma.
+        scoring: how an online strategy scores; None for the others.
+        held_out: samples of the validation split.
+        memory: key of `config.MEMORY_PRESETS`, GB; None if no preset is used.
+        sample_judges: how sample clips are scored, by dimension.
+    """
 
     dataset: Dataset
     selection: Selection
@@ -65,20 +79,31 @@ class Plan:
     model_folder: Path
     profile: Profile
     shift: float
-    scoring: Scoring | None = None  # of the online strategies
-    held_out: list[Unit] = field(default_factory=list)  # of the validation split, to be asked while training
-    memory: int | None = None  # the preset of `memory.py` that settings come from, GB
-    sample_judges: dict[str, SampleJudge] = field(default_factory=dict)  # by dimension
+    scoring: Scoring | None = None
+    held_out: list[Sample] = field(default_factory=list)
+    memory: int | None = None
+    sample_judges: dict[str, SampleJudge] = field(default_factory=dict)
 
     @property
-    def units(self) -> list[Unit]:
-        return self.selection.units
+    def samples(self) -> list[Sample]:
+        return self.selection.samples
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What must be equal when a run goes on."""
+    def rows(self) -> list[Row]:
+        """All rows whose clips and prompts are used, of both splits."""
+        samples = (*self.samples, *self.held_out)
+        return [row for sample in samples for row in (sample.row, sample.real, sample.loser) if row is not None]
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The trained dimensions."""
+        return list(self.config.dimensions or self.dataset.manifest["dimensions"])
+
+    @property
+    def identity(self) -> Facts:
+        """What must be equal when a run is resumed."""
         free = RESUMABLE if self.config.decay == "none" else RESUMABLE - LENGTH
-        free = free if self.config.online else free | {"judge"}  # of samples alone
+        free = free if self.config.online else free | {"judge"}  # it judges only sample clips
         return {
             "dataset": self.dataset.identity,
             "model": self.base.commit or model_revision(self.base.model),
@@ -93,63 +118,64 @@ def make(
     config_file: Path | None,
     overrides: list[str],
     memory: int | None = None,
-    found_bytes: int | None = None,
+    gpu_bytes: int | None = None,
 ) -> Plan:
     """Check everything that can be checked without loading the model.
 
     Args:
-        dataset: as `dataset.read` gives it.
-        base: as `base_of` finds it, once for all processes; None is the dataset's target, found here.
+        dataset: as `dataset.read` returns it.
+        base: as `base_of` returns it, once for all processes; None is the dataset's target.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
-        memory: a preset of `memory.py`, GB; None is what fits `found_bytes`, unless the model has settings of its own.
-        found_bytes: memory of a GPU; None without one.
+        memory: key of `config.MEMORY_PRESETS`, GB; None is the one that fits `gpu_bytes`, unless the model has a preset
+            of its own.
+        gpu_bytes: memory of a GPU; None without one.
 
     Raises:
-        DatasetError: the dataset leaves nothing to train on.
-        RecipeError: a setting or the model is not known, an online strategy or samples have no judge to ask, or a
-            tracker is not installed.
-        RunError: clips are asked for, and what writes them is not installed.
+        DatasetError: no sample is kept.
+        RecipeError: a setting or the model is unknown, an online strategy or sample clips have no judge, or a tracker
+            is not installed.
+        RunError: clips must be written or judged, and the packages for that are not installed.
     """
     base = base or base_of(None, dataset.manifest)
     folder = model_folder(base.model, base.commit)
-    family_name(folder)
+    pipeline_class(folder)
     profile = profile_of(base.model)
-    if memory is not None and memory not in PRESETS:
-        raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, PRESETS))} GB")
-    if memory is None and found_bytes and profile.name not in settings.PRESETS:
-        memory = fitting(found_bytes)
-    config = settings.load(profile.name, config_file, overrides, PRESETS[memory] if memory else None)
-    trackers.check(config.report_to)
+    if memory is not None and memory not in MEMORY_PRESETS:
+        raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, MEMORY_PRESETS))} GB")
+    if memory is None and gpu_bytes and profile.name not in MODEL_PRESETS:
+        memory = settings.memory_preset(gpu_bytes)
+    config = settings.load(profile.name, config_file, overrides, MEMORY_PRESETS[memory] if memory else None)
+    settings.check_tracker(config.report_to)
     if config.sample_every:
         video.check_installed("sample_every: writing clips")
     if config.online:
         video.check_installed(f"{config.strategy}: judging clips")
-    selection = select(dataset.rows, dataset.manifest["dimensions"], config)
-    shift = config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0
-    scored = scoring([unit.row for unit in selection.units], dataset.manifest, config) if config.online else None
-    asked = held_out(dataset.held_out, dataset.manifest["dimensions"], config) if config.validate_every else []
-    judges = sample_judges(dataset.manifest, config)
-    return Plan(dataset, selection, config, base, folder, profile, shift, scored, asked, memory, judges)
+    targets = dataset.manifest["dimensions"]
+    selection = select(dataset.rows, targets, config)
+    return Plan(
+        dataset,
+        selection,
+        config,
+        base,
+        folder,
+        profile,
+        config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0,
+        scoring([sample.row for sample in selection.samples], dataset.manifest, config) if config.online else None,
+        held_out(dataset.held_out, targets, config) if config.validate_every else [],
+        memory,
+        sample_judges(dataset.manifest, config),
+    )
 
 
-def facts(plan: Plan) -> dict[str, Any]:
-    """JSON-able: what is kept and dropped, weights, steps."""
-    weights = [unit.weight for unit in plan.units]
-    kept = Counter((unit.row["source"], unit.row["dimension"] or "captions") for unit in plan.units)
-    dropped: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for (source, dimension, reason), number in plan.selection.dropped.items():
-        dropped[source, dimension][reason] += number
-    most = max(weights)
-    histogram = Counter(min(int(NUM_BINS * w / most), NUM_BINS - 1) for w in weights) if most else Counter()
-    config = plan.config
-    passes_real = config.lambda_kl > 0 and config.kl != "moment"
-    forwards = sum(2 if unit.loser or (unit.real and passes_real) else 1 for unit in plan.units)
-    forwards += len(plan.units) * config.online  # the estimate that is judged is a pass of its own
+def facts(plan: Plan) -> Facts:
+    """The plan as JSON: kept and dropped samples, weights, steps, settings."""
+    config, version = plan.config, plan.dataset.version
+    weights = [sample.weight for sample in plan.samples]
     return {
         "dataset": plan.dataset.identity,
-        "version": str(plan.dataset.version) if plan.dataset.version else None,
-        "commit": plan.dataset.version.sha if plan.dataset.version else None,
+        "version": str(version) if version else None,
+        "commit": version.sha if version else None,
         "recipe": plan.dataset.manifest["recipe_hash"],
         "model": Path(plan.base.model).name,
         "model_commit": plan.base.commit,
@@ -158,64 +184,91 @@ def facts(plan: Plan) -> dict[str, Any]:
         "sample_judges": {name: judge.engine["model"] for name, judge in plan.sample_judges.items()},
         "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
-        "units": [
-            {
-                "source": source,
-                "dimension": dimension,
-                "kept": kept[source, dimension],
-                "dropped": dict(dropped[source, dimension]),
-            }
-            for source, dimension in sorted({*kept, *dropped})
-        ],
+        "samples": _kept_and_dropped(plan.selection),
         "unreliable": unreliable(plan),
-        "kept": len(plan.units),
-        "weights": {"least": min(weights), "most": most, "histogram": [histogram[i] for i in range(NUM_BINS)]},
+        "kept": len(plan.samples),
+        "weights": {"least": min(weights), "most": max(weights), "histogram": _histogram(weights)},
         "held_out": len(plan.held_out),
         "effective_size": plan.selection.effective_size,
-        "passes_per_epoch": forwards,
-        "steps": num_steps(plan.units, config.epochs, config.batch_size, config.max_steps),
+        "passes_per_epoch": _passes_per_epoch(plan),
+        "steps": num_steps(plan.samples, config.epochs, config.batch_size, config.max_steps),
     }
 
 
+def _kept_and_dropped(selection: Selection) -> list[Facts]:
+    """Numbers of samples by source and dimension."""
+    kept = Counter((sample.row["source"], sample.row["dimension"] or CAPTIONS) for sample in selection.samples)
+    dropped: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for (source, dimension, reason), number in selection.dropped.items():
+        dropped[source, dimension][reason] += number
+    return [
+        {"source": key[0], "dimension": key[1], "kept": kept[key], "dropped": dict(dropped[key])}
+        for key in sorted({*kept, *dropped})
+    ]
+
+
+def _histogram(weights: list[float]) -> list[int]:
+    """Number of weights in each of `NUM_BINS` equal ranges from 0 to the largest."""
+    most = max(weights)
+    counts = Counter(min(int(NUM_BINS * w / most), NUM_BINS - 1) for w in weights) if most else Counter()
+    return [counts[i] for i in range(NUM_BINS)]
+
+
+def _passes_per_epoch(plan: Plan) -> int:
+    """Forward passes of an epoch, counted per sample."""
+    config = plan.config
+    passes_real = config.lambda_kl > 0 and config.kl != "moment"
+    passes = sum(2 if sample.loser or (sample.real and passes_real) else 1 for sample in plan.samples)
+    return passes + len(plan.samples) * config.online  # the estimate that is judged takes another pass
+
+
 def unreliable(plan: Plan) -> dict[str, str]:
-    """The dimensions trained whose judge check failed, each with the reason."""
-    wanted = plan.config.dimensions or plan.dataset.manifest["dimensions"]
-    checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in wanted]
+    """The trained dimensions whose judge check failed, each with the reason."""
+    checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in plan.dimensions]
     verdicts = [(check["dimension"], *judge_verdict.verdict(check)) for check in checks]
     return {name: why for name, verdict, why in verdicts if verdict == "cannot tell"}
 
 
-def show(facts: dict[str, Any], console: Console) -> None:
-    """Print a plan's facts."""
+def warnings(facts: Facts) -> list[str]:
+    """One sentence for each trained dimension whose judge check failed."""
+    return [
+        f"{name}: the judge check failed ({why}), so its rewards may be noise; --dimensions without it leaves it out"
+        for name, why in facts["unreliable"].items()
+    ]
+
+
+def show(facts: Facts, console: Console) -> None:
+    """Print a plan."""
     from rich.table import Table
     from rich.text import Text
 
     config, weights = facts["config"], facts["weights"]
     model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
-    what = f"{config['strategy']} of {model} ({config['tune']})"
-    what += f", judged by {facts['judge']['model']}" if facts["judge"] else ""
-    name = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
-    console.print(Text(f"{what} on dataset {name}, recipe {facts['recipe']}"))
+    judge = f", judged by {facts['judge']['model']}" if facts["judge"] else ""
+    dataset = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
+    lines = [
+        f"{config['strategy']} of {model} ({config['tune']}){judge} on dataset {dataset}, recipe {facts['recipe']}"
+    ]
     if facts["memory"]:
-        ways = ", ".join(f"{key} {config[key]}" for key in PRESETS[facts["memory"]])
-        console.print(Text(f"preset for {facts['memory']} GB of GPU memory: {ways}"))
-    table = Table("source", "dimension", "kept", "dropped", title="Units", title_justify="left")
-    for line in facts["units"]:
+        preset = ", ".join(f"{key} {config[key]}" for key in MEMORY_PRESETS[facts["memory"]])
+        lines.append(f"preset for {facts['memory']} GB of GPU memory: {preset}")
+    table = Table("source", "dimension", "kept", "dropped", title="Samples", title_justify="left")
+    for line in facts["samples"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
         table.add_row(*(Text(str(cell)) for cell in (line["source"], line["dimension"], line["kept"], why)))
-    console.print(table)
-    means = "mean over the dimensions trained" if config["reward"] == "mean" else "column `reward` of the dataset"
-    console.print(Text(f"reward of a unit: {means}"))
-    for name, why in facts["unreliable"].items():
-        told = f"the judge check failed ({why}), so its rewards may be noise. --dimensions without it leaves it out"
-        console.print(Text(f"warning: {name}: {told}"))
+    reward = "mean over the trained dimensions" if config["reward"] == "mean" else "column `reward` of the dataset"
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
-    worth = f"as good as {facts['effective_size']:.0f} equal units of {facts['kept']}"
-    console.print(Text(f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, {worth}"))
-    steps = f"{facts['steps']} steps of {config['batch_size']} units at learning rate {config['lr']:g}"
-    console.print(Text(f"{steps}; {facts['passes_per_epoch']} forward passes an epoch"))
+    after = [
+        f"reward of a sample: {reward}",
+        f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, effective sample size "
+        f"{facts['effective_size']:.0f} of {facts['kept']}",
+        f"{facts['steps']} steps of {config['batch_size']} samples at learning rate {config['lr']:g}; "
+        f"{facts['passes_per_epoch']} forward passes per epoch",
+    ]
     if facts["held_out"]:
-        console.print(Text(f"{facts['held_out']} held-out units asked every {config['validate_every']} steps"))
+        after.append(f"validation loss on {facts['held_out']} samples every {config['validate_every']} steps")
     if facts["sample_judges"]:
         judges = ", ".join(sorted(set(facts["sample_judges"].values())))
-        console.print(Text(f"clips of held-out prompts judged by {judges} every {config['sample_every']} steps"))
+        after.append(f"sample clips of held-out prompts judged by {judges} every {config['sample_every']} steps")
+    for part in (*map(Text, lines), table, *map(Text, after)):
+        console.print(part)

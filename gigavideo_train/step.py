@@ -1,30 +1,77 @@
-"""The parts of one optimizer step: the trainable model, its velocity, gradients of a batch, and the optimizer.
+"""The parts of one optimizer step: the trained model, its velocity, gradients of a batch, and the optimizer.
 
-`train` puts them together in its loop; the GPU benchmark times the same functions.
+The training loop calls them; the GPU benchmark times the same functions.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from types import ModuleType
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from gigavideo_train.checkpoint import ema
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed.world import World
 from gigavideo_train.losses import metrics
 from gigavideo_train.losses.inputs import Inputs
-from gigavideo_train.losses.losses import Losses, Velocity
+from gigavideo_train.losses.losses import Losses
 from gigavideo_train.models import blocks
-from gigavideo_train.models.base import Condition
+from gigavideo_train.models.base import Condition, Family, Velocity
 
-Flops = dict[torch.Size, int]  # of one sample's forward pass, by the shape of its latents
+Flops = dict[torch.Size, int]  # of the forward pass of one sample, by the shape of its latents
 
 
-def make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType) -> None:
-    """Train all weights, or add a fresh LoRA and train that."""
+@dataclass(frozen=True)
+class TrainedModel:
+    """The transformer in training.
+
+    Attributes:
+        transformer: on its device, sharded if the run shards.
+        parameters: the trained ones, by name.
+        optimizer: over them.
+        average: their EMA; empty without the setting `ema`.
+        velocity: of the transformer.
+        reference: of the transformer before training; None where the strategy does not use it.
+        flops: filled by `velocity` and `reference`.
+    """
+
+    transformer: torch.nn.Module
+    parameters: dict[str, torch.nn.Parameter]
+    optimizer: torch.optim.AdamW
+    average: ema.Weights
+    velocity: Velocity
+    reference: Velocity | None
+    flops: Flops
+
+
+def set_up_model(pipeline: Any, family: Family, config: TrainConfig, world: World) -> TrainedModel:
+    """Make the transformer of a pipeline trainable and move it to the device of this process."""
+    transformer = pipeline.transformer.train()
+    make_trainable(transformer, config, family)
+    frozen = None
+    if config.strategy == "dpo" and config.tune == "full":
+        frozen = copy.deepcopy(transformer).requires_grad_(False)
+        prepare(frozen, config, family, world)
+    prepare(transformer, config, family, world)
+    parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
+    optimizer = adamw(parameters.values(), config, world.device)
+    flops: Flops = {}
+    velocity = velocity_of(transformer, family, pipeline, world.device, flops)
+    reference: Velocity | None = None
+    if frozen is not None:
+        reference = velocity_of(frozen, family, pipeline, world.device, flops)
+    elif config.tune == "lora":
+        reference = _without_adapter(transformer, velocity)
+    average = ema.copy_weights(parameters) if config.ema else {}
+    return TrainedModel(transformer, parameters, optimizer, average, velocity, reference, flops)
+
+
+def make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: Family) -> None:
+    """Train all weights, or add a new LoRA and train that."""
     if config.tune == "full":
         transformer.requires_grad_(True)
         return
@@ -35,12 +82,12 @@ def make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: Mo
     )
 
 
-def prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleType, world: World) -> None:
-    """Set up checkpointing and compilation, then move the model to the device, sharded if the run asks for it."""
+def prepare(transformer: torch.nn.Module, config: TrainConfig, family: Family, world: World) -> None:
+    """Set up checkpointing and compilation, then move the model to the device, sharded if the run shards."""
     its_blocks = list(transformer.get_submodule(family.BLOCKS))
-    blocks.recompute(its_blocks, config.checkpointing)
+    blocks.checkpoint_activations(its_blocks, config.checkpointing)
     if config.compile_blocks if config.compile_blocks is not None else world.device.type == "cuda":
-        blocks.compiled(its_blocks)
+        blocks.compile_blocks(its_blocks)
     if world.size > 1 or config.offload:
         blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
     else:
@@ -48,16 +95,16 @@ def prepare(transformer: torch.nn.Module, config: TrainConfig, family: ModuleTyp
 
 
 def velocity_of(
-    transformer: torch.nn.Module, family: ModuleType, pipeline: Any, device: torch.device, flops: Flops
+    transformer: torch.nn.Module, family: Family, pipeline: Any, device: torch.device, flops: Flops
 ) -> Velocity:
-    """The model's velocity (B, C, F, H, W) float32; computed in bfloat16 autocast on a GPU.
+    """The velocity of a model, (B, C, F, H, W) float32; computed with bfloat16 autocast on a GPU.
 
     Args:
         transformer: on `device`.
-        family: module of `families`.
+        family: of the pipeline.
         pipeline: its settings are read, its weights are not used.
-        device: where the model is.
-        flops: filled with the FLOPs of one forward pass for each new shape of latents.
+        device: of the model.
+        flops: gets the FLOPs of one forward pass for each new shape of latents.
     """
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
@@ -65,13 +112,25 @@ def velocity_of(
         shape_CFHW = noisy_BCFHW.shape[1:]
         with autocast:
             if shape_CFHW not in flops:
-                with blocks.counted() as counter, torch.no_grad():
+                with blocks.count_flops() as counter, torch.no_grad():
                     family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition)
                 flops[shape_CFHW] = counter.get_total_flops() // len(noisy_BCFHW)
-            predicted: torch.Tensor = family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition)
-            return predicted.float()
+            return family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition).float()
 
     return velocity
+
+
+def _without_adapter(transformer: Any, velocity: Velocity) -> Velocity:
+    """The velocity of the model without its LoRA."""
+
+    def without_adapter(noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, condition: Condition) -> torch.Tensor:
+        transformer.disable_adapters()
+        try:
+            return velocity(noisy_BCFHW, sigma_B, condition)
+        finally:
+            transformer.enable_adapters()
+
+    return without_adapter
 
 
 def adamw(parameters: Iterable[torch.nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
@@ -83,6 +142,13 @@ def adamw(parameters: Iterable[torch.nn.Parameter], config: TrainConfig, device:
         weight_decay=config.weight_decay,
         fused=True if device.type == "cuda" else None,
     )
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """The learning rate of a step (from 0) of `total`: linear warm-up, then constant or linear decay to the end."""
+    warmup = (step + 1) / (config.warmup_steps + 1)
+    decay = (total - step) / max(1, total - config.warmup_steps) if config.decay == "linear" else 1.0
+    return config.lr * min(1.0, warmup, decay)
 
 
 def backward(
@@ -104,10 +170,10 @@ def backward(
     Returns:
         The sums of `tally`, float64.
     """
-    sums = metrics.nothing(device)
-    for one in passes:
-        found = loss_of(one)
-        (found.loss_B.sum() / config.batch_size).backward()
-        if one.counts:
-            sums += metrics.sums(found, one, flops)
+    sums = metrics.zero_sums(device)
+    for inputs in passes:
+        losses = loss_of(inputs)
+        (losses.loss_B.sum() / config.batch_size).backward()
+        if inputs.counts:
+            sums += metrics.sums_of(losses, inputs, flops)
     return sums

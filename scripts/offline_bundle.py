@@ -29,7 +29,7 @@ from gigavideo_data.errors import RecipeError, RunError, run_and_exit
 
 ROOT = Path(__file__).parent.parent
 # Of the project's dependencies, those that no training from shipped or cached latents imports.
-BUILDERS = ("av", "datasets", "filelock", "jinja2", "opencv-python-headless", "rapidfuzz", "ray")
+BUILDERS = ("av", "datasets", "filelock", "opencv-python-headless", "rapidfuzz", "ray")
 EXPECTED = ("numpy", "pillow", "pyarrow")  # on a node with torch, if nothing else is said
 HUB_TRANSFER = "hf-xet"  # of no use without a network
 GLIBC_MINORS = range(28, 4, -1)  # of the node's glibc 2.x, at most

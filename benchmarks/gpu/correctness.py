@@ -34,7 +34,7 @@ from benchmarks.gpu.trainer import Ends, Enough
 from gigavideo_train import plan as planning
 from gigavideo_train.data.dataset import read
 from gigavideo_train.distributed.world import world
-from gigavideo_train.train import train
+from gigavideo_train.training import run_training
 
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 settings = ["batch_size=4", "epochs=50", "warmup_steps=0", "decay=none", "lr=1e-4", "validate_every=null"]
@@ -42,7 +42,7 @@ settings += ["compile_blocks=false", "checkpoint_every=10000"]
 with world() as alone:
     plan = planning.make(read(folder), None, None, settings)
     try:
-        train(plan, out, out / "cache", alone, Ends(steps), resume=False)
+        run_training(plan, out, out / "cache", alone, Ends(steps), resume=False)
     except Enough:
         pass
 lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gigavideo_data.models.generators.profiles import SIGN, model_folder
-from gigavideo_train.data.samples import Unit
+from gigavideo_train.data.samples import Sample
 from gigavideo_train.losses.flow import interpolate
 from gigavideo_train.losses.inputs import Inputs, Noised
 from gigavideo_train.models.base import Condition
@@ -100,5 +100,5 @@ def inputs(device: torch.device, *, tiny: bool, pair: bool) -> Inputs:
     one = torch.ones(1, device=device)
     source = torch.full((1,), int(pair), device=device)
     return Inputs(
-        [Unit(row, row if pair else None)], True, noised(), noised() if pair else None, None, one, one, source
+        [Sample(row, row if pair else None)], True, noised(), noised() if pair else None, None, one, one, source
     )

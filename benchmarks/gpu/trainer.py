@@ -22,13 +22,13 @@ from gigavideo_data.models.generators.profiles import PROFILES
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.batches import batches
 from gigavideo_train.data.dataset import Dataset
-from gigavideo_train.data.encode import Tensors
-from gigavideo_train.data.samples import Selection, Unit
+from gigavideo_train.data.encode import EncodedRows
+from gigavideo_train.data.samples import Sample, Selection
 from gigavideo_train.distributed.world import world
 from gigavideo_train.losses.flow import Schedule, draws
 from gigavideo_train.models import attention, blocks
 from gigavideo_train.plan import Base, Plan
-from gigavideo_train.train import train
+from gigavideo_train.training import run_training
 
 STEPS, SKIPPED = 9, 3  # the first steps compile and fill allocators
 GOAL = 1.02
@@ -80,7 +80,7 @@ def plan_of(job: Job, folder: Path) -> Plan:
         for number in range(CLIPS)
     ]
     manifest = {"dimensions": ["mechanics"], "target_model": str(folder), "files": {}}
-    selection = Selection([Unit(row) for row in rows], dropped={})
+    selection = Selection([Sample(row) for row in rows], dropped={})
     config = TrainConfig(
         strategy="sft", batch_size=1, epochs=1000, checkpointing="selective", micro_batch=1, checkpoint_every=10_000
     )
@@ -93,7 +93,7 @@ def plan_of(job: Job, folder: Path) -> Plan:
         PROFILES[PROFILE],
         3.0,
     )
-    tensors = Tensors.of(plan, job.scratch / "cache")
+    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, job.scratch / "cache")
     generator = torch.Generator().manual_seed(2)
     for row in rows:
         tensors.clips.make(row["video_sha256"], lambda: torch.randn(shape_CFHW, generator=generator))
@@ -107,23 +107,23 @@ def by_hand(job: Job, plan: Plan, order: list[str]) -> list[float]:
 
     torch.compiler.reset()
     on_gpu = job.device.type == "cuda"
-    tensors = Tensors.of(plan, job.scratch / "cache")
+    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, job.scratch / "cache")
     model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", dtype=torch.float32)
     model = model.train().to(job.device)
-    blocks.recompute(model.blocks, plan.config.checkpointing)
+    blocks.checkpoint_activations(model.blocks, plan.config.checkpointing)
     if on_gpu:
-        blocks.compiled(model.blocks)
+        blocks.compile_blocks(model.blocks)
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.config.lr, fused=True if on_gpu else None)
     schedule = Schedule(plan.config.density, plan.config.logit_mean, plan.config.logit_std, plan.shift)
     seconds: list[float] = []
-    with attention.preferred(order):
-        for batch in batches(plan.units, 1000, 1, plan.config.seed):
+    with attention.use_kernels(order):
+        for batch in batches(plan.samples, 1000, 1, plan.config.seed):
             began = time.perf_counter()
-            rows = [unit.row for unit in batch.units]
+            rows = [sample.row for sample in batch.samples]
             clean = tensors.latents(rows)
             sigma, noise = draws([row["id"] for row in rows], clean.shape[1:], 0, batch.epoch, schedule)
             clean, sigma, noise = (x.to(job.device) for x in (clean, sigma, noise))
-            text = tensors.told(rows, job.device).text_BLD
+            text = tensors.condition(rows, job.device).text_BLD
             s = sigma.view(-1, 1, 1, 1, 1)
             with torch.autocast(job.device.type, torch.bfloat16, enabled=on_gpu):
                 velocity = model((1 - s) * clean + s * noise, 1000 * sigma, text, return_dict=False)[0]
@@ -143,7 +143,7 @@ def by_trainer(job: Job, plan: Plan, name: str) -> list[float]:
     torch.compiler.reset()
     out = job.scratch / name
     with world() as alone, contextlib.suppress(Enough):
-        train(plan, out, job.scratch / "cache", alone, Ends(STEPS), resume=False)
+        run_training(plan, out, job.scratch / "cache", alone, Ends(STEPS), resume=False)
     return [json.loads(line)["s_per_step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 

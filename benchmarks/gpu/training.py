@@ -117,14 +117,14 @@ def kernel_order(device: torch.device, *, tiny: bool) -> list[str]:
     sizes = models.WAN_TINY if tiny else models.WAN_1_3B
     _, frames, height, width = models.shape_CFHW(tiny=tiny)
     tokens = frames * (height // 2) * (width // 2)
-    return attention.kernels(sizes["num_attention_heads"], tokens, sizes["attention_head_dim"], device)
+    return attention.rank_kernels(sizes["num_attention_heads"], tokens, sizes["attention_head_dim"], device)
 
 
 def run(job: Job) -> None:
     peak = matmul_flops(job.device, tiny=job.tiny, rounds=10, budget_s=1.0).median
     order = kernel_order(job.device, tiny=job.tiny)
     job.record.note("attention kernels, fastest first", ", ".join(order) or "torch's own choice")
-    with attention.preferred(order):
+    with attention.use_kernels(order):
         for case in CASES:
             if job.tiny and case.compiled and case != CASES[0]:
                 continue  # a trial compiles once: what differs between cases is tried eagerly

@@ -44,9 +44,9 @@ def main() -> None:
     with world() as here:
         record = Recorder(args.results, "two_gpus")
 
-        def figure(name: str, value: Figure | float, unit: str) -> None:
+        def figure(name: str, value: Figure | float, sample: str) -> None:
             if here.is_first:
-                record.figure(name, value, unit)
+                record.figure(name, value, sample)
 
         num_bytes = TINY_BYTES if args.tiny else BYTES
         tensor = torch.ones(num_bytes // 4, device=here.device)
@@ -55,7 +55,9 @@ def main() -> None:
         order: list[str] = []
         if here.device.type == "cuda":
             size = models.WAN_1_3B
-            order = here.agreed(lambda: attention.kernels(size["num_attention_heads"], 32_760, 128, here.device))
+            order = here.broadcast_from_rank0(
+                lambda: attention.rank_kernels(size["num_attention_heads"], 32_760, 128, here.device)
+            )
         config = TrainConfig(checkpointing="selective", batch_size=2, lr=1e-6)
         transformer = models.wan_transformer(torch.device("cpu"), tiny=args.tiny)
         prepare(transformer, config, wan, here)
@@ -64,7 +66,7 @@ def main() -> None:
         velocity = velocity_of(transformer, wan, models.SETTINGS, here.device, flops)
         inputs = models.inputs(here.device, tiny=args.tiny, pair=False)
         steps = []
-        with attention.preferred(order):
+        with attention.use_kernels(order):
             for _ in range(2 + ROUNDS):
                 dist.barrier()
                 began = time.perf_counter()

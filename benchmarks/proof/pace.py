@@ -21,7 +21,7 @@ from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset
-from gigavideo_train.train import train
+from gigavideo_train.training import run_training
 
 ROUNDS, STEPS = 3, 6  # the first step of each is left out: in it FLOPs are counted
 METHOD = "reweight"
@@ -65,7 +65,7 @@ def _seconds(strategy: str, whole: dataset.Dataset, work: Path) -> float:
     settings = [f"strategy={strategy}", f"lr={LR}", f"max_steps={STEPS}", "epochs=100"]
     plan = planning.make(whole, None, None, settings)
     with Progress(Console(quiet=True)) as progress:
-        train(plan, out, work / "latents", ALONE, progress, resume=False)
+        run_training(plan, out, work / "latents", ALONE, progress, resume=False)
     lines = (out / "metrics.jsonl").read_text().splitlines()
     shutil.rmtree(out)
     return statistics.median(json.loads(line)["s_per_step"] for line in lines[1:])

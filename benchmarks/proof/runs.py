@@ -65,7 +65,7 @@ class Run:
         own_data: the base's own training clips, each worth 1, instead of all else.
         lr: learning rate.
         steps: optimiser steps; None where `epochs` counts.
-        epochs: passes over the kept units.
+        epochs: passes over the kept samples.
         others: evaluate untrained dimensions, too.
     """
 

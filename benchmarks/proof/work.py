@@ -38,7 +38,7 @@ from gigavideo_data.models.registry import generator_engine, judge_engine, load_
 from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset as training_set
 from gigavideo_train.distributed.world import World
-from gigavideo_train.train import train
+from gigavideo_train.training import run_training
 
 BATCH = 16
 OTHERS = 8  # prompts of each dimension that was not trained, one seed each
@@ -114,10 +114,10 @@ class Lab:
         """Train in the work folder.
 
         Returns:
-            The tuned transformer's folder, and what the plan says of the units.
+            The tuned transformer's folder, and what the plan says of the samples.
 
         Raises:
-            DatasetError: the run keeps no units.
+            DatasetError: the run keeps no samples.
         """
         out = self.work / "train" / run.key
         shutil.rmtree(out, ignore_errors=True)
@@ -129,7 +129,7 @@ class Lab:
         settings |= {"checkpoint_every": 1_000_000, "dimensions": f"[{','.join(run.dimensions)}]"}
         plan = planning.make(mine, None, None, [f"{key}={value}" for key, value in settings.items()])
         with Progress(Console(quiet=True)) as progress:
-            tuned = train(plan, out, self.work / "latents", ALONE, progress, resume=False)
+            tuned = run_training(plan, out, self.work / "latents", ALONE, progress, resume=False)
         return tuned / "transformer", planning.facts(plan)
 
     def rewards(self, transformer: Path, asked: list[Asked]) -> list[dict[str, Any]]:

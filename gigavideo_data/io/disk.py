@@ -1,4 +1,4 @@
-"""Large files written where the disk may be full: what could not be written is said with file and bytes."""
+"""Errors of writing large files, as on a full disk, with the name of the file, its size, and the free space."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gigavideo_data.errors import RunError
 
 
 @contextmanager
-def writing(path: Path, num_bytes: int, after: str, part: Path | None = None) -> Iterator[None]:
-    """Turn what goes wrong while a file or folder is written into an error that names it.
+def writing(path: Path, num_bytes: int, advice: str, part: Path | None = None) -> Iterator[None]:
+    """Translate an error of writing `path` into one that names it.
 
     Args:
-        path: what is written.
-        num_bytes: that it takes.
-        after: what is left, and what to do once there is room.
-        part: folder that holds what has been written so far; it is removed.
+        path: a file or folder that is being written.
+        num_bytes: its size.
+        advice: what has been kept, and what to do next.
+        part: a temporary folder, which is removed after an error.
 
     Raises:
         RunError: it could not be written.
@@ -32,11 +32,12 @@ def writing(path: Path, num_bytes: int, after: str, part: Path | None = None) ->
             shutil.rmtree(part, ignore_errors=True)
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RunError(
-            f"{path}: cannot be written ({why}): it takes {num_bytes} bytes, the disk has {_free(path)} left. {after}"
+            f"{path}: cannot be written ({why}): it takes {num_bytes} bytes, the disk has {_free_bytes(path)} left. "
+            f"{advice}"
         ) from error
 
 
-def _free(path: Path) -> int:
-    """Free bytes of the disk that a path is on, whether it is there or not."""
-    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
+def _free_bytes(path: Path) -> int:
+    """Free bytes of the disk of a path, which need not exist."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free

@@ -1,4 +1,4 @@
-"""The order of training: a function of (seed, epoch, unit), so that a resumed run meets the same batches."""
+"""The order of training: a function of (seed, epoch, sample id), so that a resumed run sees the same batches."""
 
 from __future__ import annotations
 
@@ -6,57 +6,59 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from gigavideo_train.data.samples import Row, Unit
+from gigavideo_train.data.samples import Row, Sample
+
+ClipShape = tuple[int, int, int]  # frames, height and width in px
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Units of one optimiser step, over all processes; their clips have one shape."""
+    """Samples of one optimizer step over all processes; their clips have one shape."""
 
     epoch: int
-    units: list[Unit]
+    samples: list[Sample]
 
 
-def batches(units: list[Unit], epochs: int, batch_size: int, seed: int) -> Iterator[Batch]:
-    """Every unit once per epoch. The last batch of a shape may be smaller."""
+def batches(samples: list[Sample], epochs: int, batch_size: int, seed: int) -> Iterator[Batch]:
+    """Every sample once per epoch. The last batch of a shape may be smaller."""
     for epoch in range(epochs):
-        shapes: dict[Any, list[Unit]] = defaultdict(list)
-        for unit in sorted(units, key=lambda unit: _rank(seed, epoch, unit.id)):
-            shapes[_shape(unit)].append(unit)
-        cut = [
-            same[start : start + batch_size] for same in shapes.values() for start in range(0, len(same), batch_size)
+        by_shape: dict[tuple[ClipShape | None, ...], list[Sample]] = defaultdict(list)
+        for sample in sorted(samples, key=lambda sample: _shuffle_key(seed, epoch, sample.id)):
+            by_shape[_shape(sample)].append(sample)
+        groups = [
+            same[start : start + batch_size] for same in by_shape.values() for start in range(0, len(same), batch_size)
         ]
-        # Shapes take turns as chance has it, else the longest clips would all come last.
-        for members in sorted(cut, key=lambda members: _rank(seed, epoch, f"batch {members[0].id}")):
-            yield Batch(epoch, members)
+        # Batches of all shapes are shuffled together, or the longest clips would all come last.
+        for group in sorted(groups, key=lambda group: _shuffle_key(seed, epoch, f"batch {group[0].id}")):
+            yield Batch(epoch, group)
 
 
-def portions(units: list[Unit], rank: int, size: int, micro_batch: int | None) -> list[list[Unit]]:
-    """What one of `size` processes computes of a batch, in passes of `micro_batch` units; None is all in one.
+def portions(samples: list[Sample], rank: int, size: int, micro_batch: int | None) -> list[list[Sample]]:
+    """Split the part of a batch that one of `size` processes computes into passes of `micro_batch` samples.
 
-    The number of passes is the same for all processes: one that has less gets empty ones.
+    Without `micro_batch` all are one pass. The number of passes is the same for all processes: one that has fewer
+    samples gets empty passes.
     """
-    most = -(-len(units) // size)
+    most = -(-len(samples) // size)
     per_pass = micro_batch or most
-    mine = units[rank::size]
+    mine = samples[rank::size]
     return [mine[start : start + per_pass] for start in range(0, most, per_pass)]
 
 
-def num_steps(units: list[Unit], epochs: int, batch_size: int, max_steps: int | None) -> int:
-    """Optimiser steps of a run."""
-    per_epoch = sum(1 for _ in batches(units, 1, batch_size, seed=0))
+def num_steps(samples: list[Sample], epochs: int, batch_size: int, max_steps: int | None) -> int:
+    """Optimizer steps of a run."""
+    per_epoch = sum(1 for _ in batches(samples, 1, batch_size, seed=0))
     return min(epochs * per_epoch, max_steps or epochs * per_epoch)
 
 
-def _shape(unit: Unit) -> tuple:
-    return tuple(_clip_shape(row) for row in (unit.row, unit.real, unit.loser))
+def _shape(sample: Sample) -> tuple[ClipShape | None, ...]:
+    return tuple(_clip_shape(row) for row in (sample.row, sample.real, sample.loser))
 
 
-def _clip_shape(row: Row | None) -> tuple[int, int, int] | None:
+def _clip_shape(row: Row | None) -> ClipShape | None:
     return None if row is None else (row["num_frames"], row["height"], row["width"])
 
 
-def _rank(seed: int, epoch: int, name: str) -> bytes:
+def _shuffle_key(seed: int, epoch: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{epoch}/{name}".encode()).digest()

@@ -1,8 +1,8 @@
-"""What is kept is encoded once: latents and text embeddings as safetensors, named by content and encoder.
+"""The encoding cache: latents and text embeddings as safetensors, named by content and encoder.
 
     cache/<ab>/<sha256 of encoder, settings and clip or prompt>.safetensors
 
-Written whole or not at all, so runs may share a cache and a killed one leaves nothing broken behind.
+A file is written completely or not at all, so several runs may share a cache, and a killed run leaves no broken file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from gigavideo_data.io.disk import writing
 
 
 class Cache:
-    """A folder of tensors; `encoder` names whatever decides a tensor besides its source."""
+    """A folder of tensors, by the name of their source.
+
+    Args:
+        root: of all caches.
+        encoder: names whatever decides a tensor besides its source.
+    """
 
     def __init__(self, root: Path, encoder: str) -> None:
         self.root, self.encoder = root, encoder
@@ -30,7 +35,7 @@ class Cache:
         return self.root / name[:2] / f"{name}.safetensors"
 
     def has(self, source: str) -> bool:
-        """Whether there is a tensor; a damaged file counts as none and is made again."""
+        """Whether the tensor is cached; a damaged file does not count and is written again."""
         try:
             self.shape(source)
         except (OSError, SafetensorError):
@@ -38,7 +43,7 @@ class Cache:
         return True
 
     def shape(self, source: str) -> tuple[int, ...]:
-        """Shape of a tensor, by the head of its file."""
+        """Shape of a cached tensor, from the header of its file."""
         with safe_open(self._path(source), "pt") as file:
             return tuple(file.get_slice("x").get_shape())
 
@@ -46,15 +51,15 @@ class Cache:
         return load_file(self._path(source))["x"]
 
     def size(self, sources: Iterable[str]) -> int:
-        """Bytes on disk that sources take."""
+        """Bytes of the files of these sources."""
         return sum(self._path(source).stat().st_size for source in sources)
 
     def make(self, source: str, encode: Callable[[], torch.Tensor]) -> None:
-        """Encode and keep.
+        """Encode a source and write the tensor.
 
         Raises:
             RunError: it cannot be written.
         """
         path, data = self._path(source), save({"x": encode().contiguous()})
-        with writing(path, len(data), "What was encoded before is kept; make room, and run the same command again."):
+        with writing(path, len(data), "Earlier encodings are kept; make room, and run the same command again."):
             write_durably(path, data)

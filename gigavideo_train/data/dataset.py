@@ -1,7 +1,7 @@
-"""Read a published set for training: the contract checked, the rows without their clips, the clips one by one.
+"""Read a published dataset for training: check the contract, read rows without their clips, then clips one by one.
 
-Of a set on the Hub only those shards are fetched whose clips or latents are asked for; of the others the columns beside
-them.
+From a dataset on the Hub only the shards with needed clips or latents are downloaded; of the other shards only the
+remaining columns.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from gigavideo_data.io.progress import Progress
 
 CLIP = "video"
 CLIP_BYTES = "video.bytes"
-BESIDE_CLIP = [name for name in ROW_SCHEMA.names if name != CLIP]
-BESIDE_LATENTS = [name for name in LATENT_SCHEMA.names if name != "latents"]
+ROW_COLUMNS = [name for name in ROW_SCHEMA.names if name != CLIP]
+LATENT_COLUMNS = [name for name in LATENT_SCHEMA.names if name != "latents"]
 DATA_FOLDER = "data"
 DEV_PROMPTS = "eval_prompts/dev-"
 
@@ -44,15 +44,15 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """Latents that a set ships of a video, all but their bytes.
+class ShippedLatents:
+    """Latents that a dataset ships for a video, without their bytes.
 
     Attributes:
-        shard: name of the file that holds them.
+        shard: file name.
         id: of the video's row.
-        sha256: of their bytes.
+        sha256: of the bytes.
         shape_CFHW: as the transformer sees them.
-        vae: revision of the autoencoder that decodes them into the video.
+        vae: revision of the autoencoder that decodes them.
     """
 
     shard: str
@@ -64,17 +64,17 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set that keeps its contract.
+    """A dataset that passed the check of its contract.
 
     Attributes:
-        folder: where its files lie; of a set on the Hub, those that were fetched.
+        folder: with its files; for a dataset on the Hub, those downloaded so far.
         manifest: as published.
-        identity: names the exact content of its rows, and of the latents that it ships.
+        identity: hash of its rows and of the latents that it ships.
         rows: of the train split, without clips.
-        shards: row id, of either split -> name of the file that holds its clip.
-        version: on the Hub, where it came from there.
+        shards: row id, of either split -> name of the file with its clip.
+        version: on the Hub, if it is from there.
         held_out: rows of the validation split, without clips.
-        latents: sha256 of a clip -> what the set ships of it.
+        latents: sha256 of a clip -> its shipped latents.
     """
 
     folder: Path
@@ -84,43 +84,45 @@ class Dataset:
     shards: dict[str, str]
     version: Version | None = None
     held_out: list[Row] = field(default_factory=list)
-    latents: dict[str, Shipped] = field(default_factory=dict)
+    latents: dict[str, ShippedLatents] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Dataset:
-    """Read and check a dataset folder; its shards are compared with the manifest before any row is read.
+    """Read and check a dataset folder. Its shards are compared with the manifest before any row is read.
 
     Raises:
-        DatasetError: it is no finished dataset of a format we read, breaks the contract, is damaged, withholds its
+        DatasetError: it is not a complete dataset of a supported format, breaks the contract, is damaged, has no
             videos or lacks some, or has no rows to train on.
     """
     manifest = read_manifest(folder)
     _check_videos(manifest, str(folder))
-    names, beside = _parts(manifest, DATA_FOLDER), _parts(manifest, LATENTS_FOLDER)
-    for name in (*names, *beside):
+    names, latent_names = _files_in(manifest, DATA_FOLDER), _files_in(manifest, LATENTS_FOLDER)
+    for name in (*names, *latent_names):
         check_file(folder, name, manifest["files"][name])
     for name in names:
         _check_clips(folder / name)
-    latents = {name: _beside(folder / name, BESIDE_LATENTS, LATENTS) for name in beside}
-    return _dataset(folder, manifest, {name: _beside_clips(folder / name) for name in names}, latents)
+    latents = {name: _read_columns(folder / name, LATENT_COLUMNS, LATENTS) for name in latent_names}
+    return _dataset(folder, manifest, {name: _read_rows(folder / name) for name in names}, latents)
 
 
 def read_version(version: Version) -> Dataset:
-    """The same of a version on the Hub, of which only the manifest and the columns beside the clips are fetched.
+    """Read a version on the Hub. Only the manifest and the columns other than the clips are downloaded.
 
     Raises:
-        DatasetError: as for a folder, or it lists what it must not.
-        HubError: the Hub does not give it, or not as it is listed.
+        DatasetError: as for a folder, or its manifest lists a forbidden file name.
+        HubError: it cannot be downloaded, or differs from its listing.
     """
     folder, _ = download.list_files(version)
     manifest = read_manifest(folder)
     _check_videos(manifest, str(version))
-    tables = {name: download.read_columns(version, name, BESIDE_CLIP) for name in _parts(manifest, DATA_FOLDER)}
-    latents = {name: download.read_columns(version, name, BESIDE_LATENTS) for name in _parts(manifest, LATENTS_FOLDER)}
+    tables = {name: download.read_columns(version, name, ROW_COLUMNS) for name in _files_in(manifest, DATA_FOLDER)}
+    latents = {
+        name: download.read_columns(version, name, LATENT_COLUMNS) for name in _files_in(manifest, LATENTS_FOLDER)
+    }
     return _dataset(folder, manifest, tables, latents, version)
 
 
-def _parts(manifest: Manifest, folder: str) -> list[str]:
+def _files_in(manifest: Manifest, folder: str) -> list[str]:
     return sorted(name for name in manifest["files"] if name.startswith(f"{folder}/"))
 
 
@@ -136,31 +138,33 @@ def _dataset(
     shards: dict[str, str] = {}
     for name, table in tables.items():
         check_table(table, f"{where}: {name}", unread=(CLIP,))
-        found = table.to_pylist()
-        shards |= {row["id"]: name for row in found}
-        rows += found
+        new = table.to_pylist()
+        shards |= {row["id"]: name for row in new}
+        rows += new
     train, held_out = ([row for row in rows if row["split"] == split] for split in ("train", "validation"))
     if not train:
         raise DatasetError(
             f"{where}: its split train is empty. Build a larger set, or one with a smaller validation_share."
         )
     generated = {(row["id"], row["video_sha256"]) for row in rows if row["source"] != "real"}
-    shipped: dict[str, Shipped] = {}
+    shipped: dict[str, ShippedLatents] = {}
     for name, table in latents.items():
         check_table(table, f"{where}: {name}", LATENTS, unread=("latents",))
-        for one in table.to_pylist():
-            if (one["id"], one["video_sha256"]) not in generated:
-                raise DatasetError(f"{where}: {name}: latents of {one['id']}, which is no generated video of this set.")
-            shipped[one["video_sha256"]] = _shipped(one, name)
-    told = sorted(f"{one.id} {one.sha256} {one.vae}\n" for one in shipped.values())
-    sums = [bytes.fromhex(manifest["files"][name]["sha256"]) for name in tables]
-    identity = hashlib.sha256(b"".join(sums) + "".join(told).encode()).hexdigest()[:32]
+        for line in table.to_pylist():
+            if (line["id"], line["video_sha256"]) not in generated:
+                raise DatasetError(
+                    f"{where}: {name}: latents of {line['id']}, which is not a generated video of this dataset."
+                )
+            shipped[line["video_sha256"]] = _shipped(line, name)
+    latent_sums = sorted(f"{each.id} {each.sha256} {each.vae}\n" for each in shipped.values())
+    row_sums = [bytes.fromhex(manifest["files"][name]["sha256"]) for name in tables]
+    identity = hashlib.sha256(b"".join(row_sums) + "".join(latent_sums).encode()).hexdigest()[:32]
     return Dataset(folder, manifest, identity, train, shards, version, held_out, shipped)
 
 
-def _shipped(columns: Row, shard: str) -> Shipped:
+def _shipped(columns: Row, shard: str) -> ShippedLatents:
     sha256, shape, vae = columns["latents_sha256"], tuple(columns["shape"]), columns["vae"]["revision"]
-    return Shipped(shard, columns["id"], sha256, shape, vae)
+    return ShippedLatents(shard, columns["id"], sha256, shape, vae)
 
 
 def _check_videos(manifest: Manifest, where: str) -> None:
@@ -169,7 +173,7 @@ def _check_videos(manifest: Manifest, where: str) -> None:
 
 
 def _check_clips(shard: Path) -> None:
-    """Refuse a shard with a row that has no clip; clips are read only where its statistics do not rule that out."""
+    """Refuse a shard with a row without a clip. Clips are read only if the file's statistics do not exclude that."""
     if _num_nulls(shard, CLIP_BYTES) == 0:
         return
     for batch in read_shard(shard, ["id", CLIP_BYTES]):
@@ -179,64 +183,65 @@ def _check_clips(shard: Path) -> None:
 
 
 def _num_nulls(shard: Path, column: str) -> int | None:
-    """Nulls of a column by the file's statistics; None if it has none."""
+    """Number of nulls of a column, from the statistics of the file; None if it has no statistics."""
     try:
         with pq.ParquetFile(shard) as file:
-            places = [i for i in range(len(file.schema)) if file.schema.column(i).path == column]
+            indices = [i for i in range(len(file.schema)) if file.schema.column(i).path == column]
             groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-            found = [group.column(i).statistics for group in groups for i in places]
+            statistics = [group.column(i).statistics for group in groups for i in indices]
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names what is damaged.") from error
-    if any(one is None or not one.has_null_count for one in found):
+        raise DatasetError(f"{shard}: cannot be read ({error}). `gv-data verify` names the damaged part.") from error
+    if any(each is None or not each.has_null_count for each in statistics):
         return None
-    return sum(one.null_count for one in found)
+    return sum(each.null_count for each in statistics)
 
 
 def _no_clip(shard: Path | str, row_id: str) -> str:
-    return f"{shard}: row {row_id} has no clip. Do not use this set."
+    return f"{shard}: row {row_id} has no clip. Do not use this dataset."
 
 
 def fetch(dataset: Dataset, ids: set[str], progress: Progress) -> None:
-    """Fetch the shards with the clips of some rows, where they lie on the Hub; the sum of each is checked.
+    """Download the shards with the clips of some rows, if they are on the Hub, and check their sums.
 
     Raises:
-        HubError: a shard is not the one that is listed, or holds other rows than were read of it before.
+        HubError: a shard differs from its listing, or holds other rows than were read from it before.
     """
     if dataset.version is None or not ids:
         return
     names = _fetch(dataset, {dataset.shards[name] for name in ids}, "clips", progress)
     rows = {row["id"]: row for row in (*dataset.rows, *dataset.held_out)}
     for name in names:
-        for row in _beside_clips(dataset.folder / name).to_pylist():
+        for row in _read_rows(dataset.folder / name).to_pylist():
             if row != rows.get(row["id"]):
-                raise HubError(f"{dataset.version}: {name} holds another row {row['id']} than was read of it before.")
+                raise HubError(f"{dataset.version}: {name} holds another row {row['id']} than was read from it before.")
 
 
 def _fetch(dataset: Dataset, shards: set[str], what: str, progress: Progress) -> list[str]:
     assert dataset.version is not None
     files, names = dataset.manifest["files"], sorted(shards)
     num_bytes, total = (sum(files[name]["bytes"] for name in some) / 1e6 for some in (names, files))
-    found = f"{what} lie in {len(names)} of {len(files)} files"
-    progress.note(f"{dataset.version}: {found}, {num_bytes:.1f} of {total:.1f} MB")
+    progress.note(
+        f"{dataset.version}: {what} are in {len(names)} of {len(files)} files, {num_bytes:.1f} of {total:.1f} MB"
+    )
     download.fetch_files(dataset.version, names, progress)
     return names
 
 
 def fetch_latents(dataset: Dataset, clips: set[str], progress: Progress) -> None:
-    """Fetch the shards with the shipped latents of some clips, named by sha256, where they lie on the Hub.
+    """Download the shards with the shipped latents of some clips, given by sha256, if they are on the Hub.
 
     Raises:
-        HubError: a shard is not the one that is listed.
+        HubError: a shard differs from its listing.
     """
     if dataset.version and clips:
         _fetch(dataset, {dataset.latents[sha256].shard for sha256 in clips}, "latents", progress)
 
 
 def latents(dataset: Dataset, clips: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Shipped latents of some clips, by the clips' sha256, in the order of the files, which must have been fetched.
+    """Read the shipped latents of some clips, with the sha256 of the clip, in the order of the downloaded files.
 
     Raises:
-        DatasetError: some are missing, or not those whose sum stands beside them.
+        DatasetError: some are missing, or do not match their sum.
     """
     left = {dataset.latents[sha256].id: sha256 for sha256 in clips}
     for shard in sorted({dataset.latents[sha256].shard for sha256 in clips}):
@@ -246,14 +251,18 @@ def latents(dataset: Dataset, clips: set[str]) -> Iterator[tuple[str, bytes]]:
                     continue
                 data, sha256 = value.as_py() or b"", left.pop(name)
                 if hashlib.sha256(data).hexdigest() != dataset.latents[sha256].sha256:
-                    raise DatasetError(f"{shard}: row {name}: its latents do not have their sum. Do not use this set.")
+                    raise DatasetError(
+                        f"{shard}: row {name}: its latents do not match their sum. Do not use this dataset."
+                    )
                 yield sha256, data
     for name in left:
-        raise DatasetError(f"{dataset.folder}: row {name} has no latents, but was said to. Do not use this set.")
+        raise DatasetError(
+            f"{dataset.folder}: row {name} is listed with latents, but has none. Do not use this dataset."
+        )
 
 
 def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
-    """MP4 bytes of the rows named, in the order of the files, which must have been fetched.
+    """Read the MP4 bytes of some rows, given by id, in the order of the downloaded files.
 
     Raises:
         DatasetError: a row has no clip.
@@ -270,11 +279,11 @@ def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
-    """Its held-out prompts to choose settings on; those to compare by are not looked at.
+    """Read the evaluation prompts of the split `dev`, on which settings are chosen. The split `test` is not read.
 
     Raises:
-        DatasetError: they break the contract, or their file is not that of the manifest.
-        HubError: the Hub does not give them as they are listed.
+        DatasetError: they break the contract, or their file differs from the manifest.
+        HubError: a file cannot be downloaded, or differs from its listing.
     """
     names = sorted(name for name in dataset.manifest["files"] if name.startswith(DEV_PROMPTS))
     if dataset.version:
@@ -288,10 +297,10 @@ def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
     return rows
 
 
-def _beside_clips(path: Path) -> pa.Table:
-    return _beside(path, BESIDE_CLIP, ROWS)
+def _read_rows(path: Path) -> pa.Table:
+    return _read_columns(path, ROW_COLUMNS, ROWS)
 
 
-def _beside(path: Path, columns: list[str], contract: Contract) -> pa.Table:
+def _read_columns(path: Path, columns: list[str], contract: Contract) -> pa.Table:
     batches = list(read_shard(path, columns))
     return pa.Table.from_batches(batches) if batches else contract.schema.empty_table().select(columns)

@@ -1,19 +1,18 @@
-"""A plan's clips and prompts, encoded once, before training: by all processes, what the cache lacks of what is kept.
+"""Encode the clips and prompts of a run once, before training: all processes encode what the cache lacks.
 
-A clip whose latents the dataset ships, of the very autoencoder of the model, is neither decoded nor encoded. What its
-sampler ended with differs a little from what the autoencoder makes of the decoded and compressed video, so the two are
-kept apart: what a clip's tensor is depends on the dataset, never on what the cache has seen before.
+Where the dataset ships latents of the model's own autoencoder, the clip is neither decoded nor encoded. Shipped
+latents, the last step of a sampler, differ slightly from an encoding of the compressed video, so the cache keeps the
+two apart: the tensor of a clip depends on the dataset, never on what the cache holds already.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,122 +25,170 @@ from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.spec import folder_revision
 from gigavideo_train.data.cache import Cache
-from gigavideo_train.data.dataset import Row, Shipped, clips, fetch, fetch_latents, latents
+from gigavideo_train.data.dataset import Dataset, Row, ShippedLatents, clips, fetch, fetch_latents, latents
 from gigavideo_train.distributed.world import World
-from gigavideo_train.models.base import Condition, condition
-from gigavideo_train.plan import Plan
+from gigavideo_train.models.base import Condition, Family, make_condition
 
 
 @dataclass(frozen=True)
-class Tensors:
-    """The encoded form of rows, in a cache that names the encoders.
+class EncodedRows:
+    """Encoded clips and prompts, in caches named by their encoders.
 
-    `ready` maps the sha256 of a clip to its latents in the dataset, where they are this autoencoder's.
+    Attributes:
+        clips: latents of clips, by the sha256 of the clip.
+        shipped: latents that came with a dataset, by their own sha256 and shape.
+        prompts: text embeddings, by prompt.
+        max_tokens: length to which a text is padded.
+        usable: sha256 of a clip -> its latents in the dataset, where they are of the model's autoencoder.
     """
 
     clips: Cache
     shipped: Cache
     prompts: Cache
     max_tokens: int
-    ready: dict[str, Shipped]
+    usable: dict[str, ShippedLatents]
 
     @classmethod
-    def of(cls, plan: Plan, root: Path) -> Tensors:
-        """Those of a plan's model."""
-        vae, text, tokenizer = (
-            folder_revision(plan.model_folder / part) for part in ("vae", "text_encoder", "tokenizer")
+    def open(
+        cls, model_folder: Path, max_tokens: int, shipped: Mapping[str, ShippedLatents], cache_root: Path
+    ) -> EncodedRows:
+        """The caches of a model, in `cache_root`; `shipped` is `Dataset.latents`."""
+        vae, text, tokenizer = (folder_revision(model_folder / part) for part in ("vae", "text_encoder", "tokenizer"))
+        # An encoder that attends to the padding gives other embeddings for other lengths.
+        prompts = Cache(cache_root, f"text {text} {tokenizer} {max_tokens}")
+        usable = {sha256: each for sha256, each in shipped.items() if each.vae == vae}
+        return cls(
+            Cache(cache_root, f"latents {vae}"), Cache(cache_root, "shipped latents"), prompts, max_tokens, usable
         )
-        max_tokens = plan.profile.max_tokens  # an encoder that sees the padding makes other embeddings of other lengths
-        prompts = Cache(root, f"text {text} {tokenizer} {max_tokens}")
-        ready = {sha256: one for sha256, one in plan.dataset.latents.items() if one.vae == vae}
-        return cls(Cache(root, f"latents {vae}"), Cache(root, "shipped latents"), prompts, max_tokens, ready)
 
-    def of_clip(self, sha256: str) -> tuple[Cache, str]:
-        """Where the latents of a clip are kept, and as what."""
-        one = self.ready.get(sha256)
-        return (self.shipped, f"{one.sha256} {one.shape_CFHW}") if one else (self.clips, sha256)
+    def location(self, sha256: str) -> tuple[Cache, str]:
+        """The cache of a clip's latents, and their name there."""
+        ours = self.usable.get(sha256)
+        return (self.shipped, f"{ours.sha256} {ours.shape_CFHW}") if ours else (self.clips, sha256)
 
     def latents(self, rows: Sequence[Row]) -> torch.Tensor:
-        """(B, C, F, H, W) of clips of one shape."""
-        kept = [self.of_clip(row["video_sha256"]) for row in rows]
-        return torch.stack([cache.get(name) for cache, name in kept])
+        """Latents (B, C, F, H, W) float32 on the CPU of clips of one shape."""
+        located = [self.location(row["video_sha256"]) for row in rows]
+        return torch.stack([cache.get(name) for cache, name in located])
 
-    def told(self, rows: Sequence[Row], device: torch.device) -> Condition:
-        """What the transformer is told of clips."""
+    def condition(self, rows: Sequence[Row], device: torch.device) -> Condition:
+        """The conditioning of clips, from `prompt` and `fps` of each row."""
         texts_LD = [self.prompts.get(row["prompt"]) for row in rows]
-        told = condition(texts_LD, self.max_tokens, [row["fps"] for row in rows])
-        return Condition(*(tensor.to(device) for tensor in told))
+        condition = make_condition(texts_LD, self.max_tokens, [row["fps"] for row in rows])
+        return Condition(*(tensor.to(device) for tensor in condition))
 
 
 def encode(
-    plan: Plan,
+    encoded: EncodedRows,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    texts: Sequence[str],
     pipeline: Any,
-    family: ModuleType,
-    cache_root: Path,
+    family: Family,
     world: World,
     progress: Progress,
-    texts: Sequence[str] = (),
-) -> Tensors:
-    """Fill the cache with what a plan trains on or holds out and with `texts`; tell what was there and what it takes.
+) -> None:
+    """Encode the clips and prompts that the cache lacks. The encoders are on the CPU before and after.
 
-    The encoders are on the CPU before and after; each is on the device only while it has something to encode.
+    Args:
+        encoded: the caches to fill.
+        dataset: source of the clips.
+        rows: whose clips and prompts are needed.
+        texts: further prompts.
+        pipeline: result of `load_pipeline`.
+        family: of the pipeline.
+        world: every process encodes its share.
+        progress: shows both stages, and at the end the size of the encoded data and how much was cached.
+
+    Raises:
+        DatasetError: a clip or its latents do not match their row.
+        HubError: a shard cannot be fetched.
+        RunError: a tensor cannot be written.
     """
-    tensors = Tensors.of(plan, cache_root)
-    rows = [
-        row for unit in (*plan.units, *plan.held_out) for row in (unit.row, unit.real, unit.loser) if row is not None
-    ]
     prompts = sorted({*(row["prompt"] for row in rows), *texts})
     by_clip = {row["video_sha256"]: row for row in rows}  # equal clips are encoded once
-    kept = {sha256: tensors.of_clip(sha256) for sha256 in sorted(by_clip)}
-    new_prompts = [prompt for prompt in prompts if not tensors.prompts.has(prompt)]
-    new = [sha256 for sha256, (cache, name) in kept.items() if not cache.has(name)]
-    new_shipped = [sha256 for sha256 in new if sha256 in tensors.ready]
-    new_clips = [sha256 for sha256 in new if sha256 not in tensors.ready]
+    located = {sha256: encoded.location(sha256) for sha256 in sorted(by_clip)}
+    new_prompts = [prompt for prompt in prompts if not encoded.prompts.has(prompt)]
+    new = [sha256 for sha256, (cache, name) in located.items() if not cache.has(name)]
+    new_shipped = {sha256: by_clip[sha256] for sha256 in new if sha256 in encoded.usable}
+    new_clips = {sha256: by_clip[sha256] for sha256 in new if sha256 not in encoded.usable}
     if new_clips:
         video.check_installed(f"encoding {len(new_clips)} clips, whose latents are in neither dataset nor cache,")
-    world.wait()  # everybody has looked before anybody writes
+    world.barrier()  # every process has looked before any writes
 
     progress.start("text", total=len(prompts), cached=len(prompts) - len(new_prompts))
     if new_prompts:
-        pipeline.text_encoder.to(world.device)
-        for number, prompt in enumerate(world.share(new_prompts)):
-            tensors.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, tensors.max_tokens))
-            progress.advance(world.in_round(number, new_prompts))
-        pipeline.text_encoder.cpu()
+        _encode_prompts(encoded, new_prompts, pipeline, family, world, progress)
     progress.finish()
-
-    mine_shipped = set(world.share(new_shipped))
-    mine = {by_clip[sha256]["id"]: sha256 for sha256 in world.share(new_clips)}
-    fetch_latents(plan.dataset, mine_shipped, progress)
-    fetch(plan.dataset, set(mine), progress)
-    progress.start("latents", total=len(kept), cached=len(kept) - len(new))
-    for number, (sha256, data) in enumerate(latents(plan.dataset, mine_shipped)):
-        cache, name = kept[sha256]
-        cache.make(name, partial(_unpacked, data, tensors.ready[sha256], by_clip[sha256], pipeline, family))
-        progress.advance(world.in_round(number, new_shipped))
+    progress.start("latents", total=len(located), cached=len(located) - len(new))
+    _unpack_shipped(encoded, dataset, new_shipped, pipeline, family, world, progress)
     if new_clips:
-        pipeline.vae.to(world.device)
-        for number, (row_id, data) in enumerate(clips(plan.dataset, set(mine))):
-            sha256 = mine[row_id]
-            frames_THWC = _decoded(data, by_clip[sha256])
-            tensors.clips.make(sha256, partial(family.encode_video, pipeline, frames_THWC))
-            progress.advance(world.in_round(number, new_clips))
-        pipeline.vae.cpu()
+        _encode_clips(encoded, dataset, new_clips, pipeline, family, world, progress)
     progress.finish()
 
-    world.wait()
-    for row in world.share(rows):
-        cache, name = kept[row["video_sha256"]]
+    world.barrier()
+    for row in world.share(list(rows)):
+        cache, name = located[row["video_sha256"]]
         _check_shape(cache.shape(name), row, pipeline, family)
     if world.is_first:
-        text_mb = tensors.prompts.size(prompts) / 1e6
-        clips_mb = sum(cache.size([name]) for cache, name in kept.values()) / 1e6
-        found = len(prompts) + len(kept) - len(new_prompts) - len(new)
-        share = f"{found} of {len(prompts) + len(kept)} were there"
-        if plan.dataset.latents:
-            share += f"; latents of {len(kept.keys() & tensors.ready)} of {len(kept)} clips came with the dataset"
-        progress.note(f"cache {cache_root}: {clips_mb:.1f} MB of latents, {text_mb:.1f} MB of text; {share}")
-    return tensors
+        text_mb = encoded.prompts.size(prompts) / 1e6
+        clips_mb = sum(cache.size([name]) for cache, name in located.values()) / 1e6
+        total = len(prompts) + len(located)
+        share = f"{total - len(new_prompts) - len(new)} of {total} were cached"
+        if dataset.latents:
+            from_dataset = len(located.keys() & encoded.usable)
+            share += f"; latents of {from_dataset} of {len(located)} clips came with the dataset"
+        root = encoded.clips.root
+        progress.note(f"cache {root}: {clips_mb:.1f} MB of latents, {text_mb:.1f} MB of text; {share}")
+
+
+def _encode_prompts(
+    encoded: EncodedRows, prompts: list[str], pipeline: Any, family: Family, world: World, progress: Progress
+) -> None:
+    pipeline.text_encoder.to(world.device)
+    for number, prompt in enumerate(world.share(prompts)):
+        encoded.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, encoded.max_tokens))
+        progress.advance(world.num_in_round(number, prompts))
+    pipeline.text_encoder.cpu()
+
+
+def _unpack_shipped(
+    encoded: EncodedRows,
+    dataset: Dataset,
+    rows: dict[str, Row],
+    pipeline: Any,
+    family: Family,
+    world: World,
+    progress: Progress,
+) -> None:
+    """Copy shipped latents of clips, given by sha256, into the cache."""
+    mine = set(world.share(list(rows)))
+    fetch_latents(dataset, mine, progress)
+    for number, (sha256, data) in enumerate(latents(dataset, mine)):
+        cache, name = encoded.location(sha256)
+        cache.make(name, partial(_unpacked, data, encoded.usable[sha256], rows[sha256], pipeline, family))
+        progress.advance(world.num_in_round(number, list(rows)))
+
+
+def _encode_clips(
+    encoded: EncodedRows,
+    dataset: Dataset,
+    rows: dict[str, Row],
+    pipeline: Any,
+    family: Family,
+    world: World,
+    progress: Progress,
+) -> None:
+    """Encode clips, given by sha256."""
+    mine = {rows[sha256]["id"]: sha256 for sha256 in world.share(list(rows))}
+    fetch(dataset, set(mine), progress)
+    pipeline.vae.to(world.device)
+    for number, (row_id, data) in enumerate(clips(dataset, set(mine))):
+        sha256 = mine[row_id]
+        frames_THWC = _decoded(data, rows[sha256])
+        encoded.clips.make(sha256, partial(family.encode_video, pipeline, frames_THWC))
+        progress.advance(world.num_in_round(number, list(rows)))
+    pipeline.vae.cpu()
 
 
 def _decoded(data: bytes, row: Row) -> np.ndarray:
@@ -153,36 +200,36 @@ def _decoded(data: bytes, row: Row) -> np.ndarray:
     where, sha256 = f"row {row['id']}", hashlib.sha256(data).hexdigest()
     if sha256 != row["video_sha256"]:
         raise DatasetError(
-            f"{where}: its clip has sha256 {sha256}, video_sha256 says {row['video_sha256']}. Do not use this set."
+            f"{where}: its clip has sha256 {sha256}, video_sha256 says {row['video_sha256']}. Do not use this dataset."
         )
     clip = video.decode(data, where)
     check_clip(row, where, clip.frames_THWC.shape[:3], clip.fps)
     return clip.frames_THWC
 
 
-def _check_shape(shape_CFHW: tuple[int, ...], row: Row, pipeline: Any, family: ModuleType) -> None:
-    """Refuse a row whose clip is encoded already, for another row or run, and is not of the size that this row says."""
+def _check_shape(shape_CFHW: tuple[int, ...], row: Row, pipeline: Any, family: Family) -> None:
+    """Refuse a row whose clip was encoded for another row or run and does not have the size that this row states."""
     expected_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
     if shape_CFHW != expected_CFHW:
         raise DatasetError(
-            f"row {row['id']}: the latents of its clip are of {shape_CFHW}, those of {row['num_frames']} frames of "
-            f"{row['height']} x {row['width']} px, as the row says, of {expected_CFHW}. Do not use this set."
+            f"row {row['id']}: the latents of its clip have shape {shape_CFHW}; a clip of {row['num_frames']} frames "
+            f"of {row['height']} x {row['width']} px, as the row states, has {expected_CFHW}. Do not use this dataset."
         )
 
 
-def _unpacked(data: bytes, one: Shipped, row: Row, pipeline: Any, family: ModuleType) -> torch.Tensor:
-    """Latents (C, F, H, W) float32 as a dataset ships them.
+def _unpacked(data: bytes, shipped: ShippedLatents, row: Row, pipeline: Any, family: Family) -> torch.Tensor:
+    """Shipped latents as (C, F, H, W) float32.
 
     Raises:
-        DatasetError: they are not of the shape that encoding the row's clip would give, or not finite.
+        DatasetError: they do not have the shape that encoding the row's clip would give, or are not finite.
     """
     shape_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
-    if one.shape_CFHW != shape_CFHW or len(data) != math.prod(shape_CFHW) * BFLOAT16_BYTES:
+    if shipped.shape_CFHW != shape_CFHW or len(data) != math.prod(shape_CFHW) * BFLOAT16_BYTES:
         raise DatasetError(
-            f"{one.shard}: latents of row {row['id']} are {len(data)} bytes of {one.shape_CFHW}, the model's of its "
-            f"clip are of {shape_CFHW}. Do not use this set."
+            f"{shipped.shard}: latents of row {row['id']} are {len(data)} bytes of shape {shipped.shape_CFHW}; for its "
+            f"clip the model has shape {shape_CFHW}. Do not use this dataset."
         )
     latents_CFHW = torch.frombuffer(bytearray(data), dtype=torch.bfloat16).reshape(shape_CFHW).float()
     if not latents_CFHW.isfinite().all():
-        raise DatasetError(f"{one.shard}: latents of row {row['id']} are not finite. Do not use this set.")
+        raise DatasetError(f"{shipped.shard}: latents of row {row['id']} are not finite. Do not use this dataset.")
     return latents_CFHW

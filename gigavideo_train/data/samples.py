@@ -1,7 +1,8 @@
-"""From a dataset's rows to what is trained on: units, kept or dropped with a reason, each with its weight.
+"""Turn the rows of a dataset into training samples: each is kept with a weight, or dropped with a reason.
 
-A unit is one synthetic row, or a twin with its real clip, which has no reward of its own. Strategies differ in which
-units they keep and in their weights, in nothing else. Plain arithmetic: no torch.
+A sample is one synthetic row, or a paired sample: a twin (the generated counterpart of a real clip) and the real clip,
+which has no reward of its own. Offline strategies differ only in which samples they keep and in the weights. Plain
+arithmetic without torch.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train.config import TrainConfig
 
 Row = dict[str, Any]
-Branch = Literal["ps", "pr"]  # Eq. 3: prompts written for a weakness; Eq. 4: captions of real clips
+Branch = Literal["ps", "pr"]  # Eq. 3: prompts written for a dimension; Eq. 4: captions of real clips
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What one sample of training is.
+class Sample:
+    """One training sample.
 
     Attributes:
         row: the generated video's row.
-        real: the real clip's row, for a pair.
-        reward: in [0, 1]: the row's column `reward`, or the mean that `TrainConfig.reward` asks for; None if it could
-            not be scored.
-        weight: w, of the matching term.
-        scale: the branch's factor, of all terms: its lambda's share over its share of the units.
-        loser: `dpo` only: the row to prefer `row` to.
+        real: the real clip's row, for a paired sample.
+        reward: in [0, 1]: the row's column `reward`, or the mean over dimensions (`TrainConfig.reward`); None if the
+            row could not be scored.
+        weight: w, the factor of the matching term.
+        scale: the factor of all terms: the share of the branch's lambda over the branch's share of the samples.
+        loser: for `dpo`, the row with the lower reward.
     """
 
     row: Row
@@ -46,7 +47,7 @@ class Unit:
 
     @property
     def id(self) -> str:
-        """The generated video's id; for a preference both ids, winner first."""
+        """The id of the generated video; for a preference the ids of winner and loser."""
         return self.row["id"] if self.loser is None else f"{self.row['id']}>{self.loser['id']}"
 
     @property
@@ -55,98 +56,98 @@ class Unit:
 
     @property
     def group(self) -> tuple[str, str | None]:
-        """Weights are normalised over all kept units of a branch and dimension."""
+        """Branch and dimension: weights are normalised over all kept samples with the same ones."""
         return self.branch, self.row["dimension"]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The kept units in a fixed order, and what was dropped: (source, dimension, reason) -> number of units."""
+    """Kept samples in a fixed order, and dropped ones: (source, dimension, reason) -> number."""
 
-    units: list[Unit]
+    samples: list[Sample]
     dropped: Counter[tuple[str, str, str]]
 
     @property
     def effective_size(self) -> float:
-        """(sum w)^2 / sum w^2: how many equally weighted units would be as noisy."""
-        weights = [unit.weight for unit in self.units]
+        """The effective sample size (sum w)^2 / sum w^2."""
+        weights = [sample.weight for sample in self.samples]
         return sum(weights) ** 2 / sum(w * w for w in weights)
 
 
 def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> Selection:
-    """Keep and weigh units.
+    """Select and weight the training samples.
 
     Args:
         rows: of one split, without their clips.
-        targets: the dataset's dimensions, trained on where the config names none.
-        config: strategy, threshold, weight map, lambdas.
+        targets: the dataset's dimensions, trained where the config names none.
+        config: of the run.
 
     Raises:
-        DatasetError: nothing is left to train on, or a dimension is not in the dataset.
-        RecipeError: a weight is given to a dimension that is not trained.
+        DatasetError: no sample is kept, or a dimension is not in the dataset.
+        RecipeError: a dimension with a weight is not trained.
     """
     rows = list(rows)
     kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config)
     if not kept:
+        reasons = [f"{n} {reason} ({source})" for (source, reason), n in _by_reason(dropped).items()]
         raise DatasetError(
-            f"nothing to train on: of {len(_units(rows))} units "
-            + (", ".join(f"{n} {reason} ({source})" for (source, _, reason), n in _sum_up(dropped).items()) or "none")
-            + ". Lower tau, name other --dimensions, or build a dataset on which the base sometimes succeeds."
+            f"nothing to train on: of {len(_pair_up(rows))} samples {', '.join(reasons) or 'none'}. Lower tau, name "
+            "other --dimensions, or build a dataset on which the base model sometimes succeeds."
         )
-    return Selection(_scaled(kept, config), dropped)
+    return Selection(_with_scales(kept, config), dropped)
 
 
-def held_out(rows: list[Row], targets: Iterable[str], config: TrainConfig) -> list[Unit]:
-    """Units of the validation split, kept and weighed among themselves; the first ones if there are too many."""
+def held_out(rows: list[Row], targets: Iterable[str], config: TrainConfig) -> list[Sample]:
+    """Select and weight samples of the validation split; at most `validate_samples`, the first by id."""
     dimensions = _weights_of(list(config.dimensions or targets), config)
     kept, _ = _kept(rows, dimensions, config)
-    return _scaled(kept[: config.validate_units], config)
+    return _with_scales(kept[: config.validate_samples], config)
 
 
 def _kept(
     rows: list[Row], dimensions: dict[str, float], config: TrainConfig
-) -> tuple[list[Unit], Counter[tuple[str, str, str]]]:
-    """Kept units in the order of their ids, with weights, and what was dropped as in `Selection`."""
+) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
+    """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
     tau = _threshold(rows) if config.tau is None else config.tau
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for unit in (replace(unit, reward=_reward(unit.row, dimensions, config)) for unit in _units(rows)):
-        reason = _why_dropped(unit, dimensions, tau, config)
+    for sample in (replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)):
+        reason = _why_dropped(sample, dimensions, tau, config)
         if reason is None:
-            kept.append(unit)
+            kept.append(sample)
         else:
-            dropped[unit.row["source"], unit.row["dimension"] or CAPTIONS, reason] += 1
-    return _preferences(kept, config.dpo_margin) if config.strategy == "dpo" else _weighed(kept, config), dropped
+            dropped[sample.row["source"], sample.row["dimension"] or CAPTIONS, reason] += 1
+    return _preferences(kept, config.dpo_margin) if config.strategy == "dpo" else _weighted(kept, config), dropped
 
 
 def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dict[str, float]:
-    """The dimensions trained, each with its a_d."""
-    averaged = [row for row in rows if row["dimension"] is None or config.reward == "mean"]
+    """The trained dimensions, each with its a_d."""
+    with_rewards = [row for row in rows if row["dimension"] is None or config.reward == "mean"]
     present = {row["dimension"] for row in rows if row["dimension"] is not None}
-    present |= {reward["dimension"] for row in averaged for reward in row["rewards"]}
-    wanted = list(config.dimensions or targets)
+    present |= {reward["dimension"] for row in with_rewards for reward in row["rewards"]}
+    trained = list(config.dimensions or targets)
     for name in config.dimension_weights:
-        if name not in wanted:
-            raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, wanted)}")
+        if name not in trained:
+            raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, trained)}")
     for name in config.dimensions or ():
         if name not in present:
             known = hint(name, present) if present else "there are no rewards in the dataset"
             raise DatasetError(f"no row was written for {name!r}, and no twin scored on it; {known}")
-    return _weights_of(wanted, config)
+    return _weights_of(trained, config)
 
 
 def _weights_of(dimensions: list[str], config: TrainConfig) -> dict[str, float]:
     return {name: config.dimension_weights.get(name, 1.0) for name in dimensions}
 
 
-def _units(rows: list[Row]) -> list[Unit]:
+def _pair_up(rows: list[Row]) -> list[Sample]:
     real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
     heads = sorted((row for row in rows if row["source"] != "real"), key=lambda row: row["id"])
-    return [Unit(row, real.get(row["pair_id"]) if row["pair_id"] else None) for row in heads]
+    return [Sample(row, real.get(row["pair_id"]) if row["pair_id"] else None) for row in heads]
 
 
 def _reward(row: Row, dimensions: Mapping[str, float], config: TrainConfig) -> float | None:
-    """The column `reward`; or R = sum a_d r_d / sum a_d over the dimensions trained that could be scored."""
+    """The column `reward`; or sum a_d r_d / sum a_d over the trained dimensions that could be scored."""
     if config.reward == "own":
         own: float | None = row["reward"]
         return own
@@ -156,73 +157,73 @@ def _reward(row: Row, dimensions: Mapping[str, float], config: TrainConfig) -> f
 
 
 def _threshold(rows: list[Row]) -> float:
-    """0.5 for soft rewards; hard ones, read from the judge's words, are right or wrong already."""
+    """0.5 for soft rewards; 0 for hard ones (text readout), which are 0 or 1 already."""
     readouts = {answer["readout"] for row in rows for answer in row["answers"]}
     return 0.0 if readouts == {"text"} else 0.5
 
 
-def _why_dropped(unit: Unit, dimensions: Mapping[str, float], tau: float, config: TrainConfig) -> str | None:
-    if unit.row["dimension"] is not None and unit.row["dimension"] not in dimensions:
+def _why_dropped(sample: Sample, dimensions: Mapping[str, float], tau: float, config: TrainConfig) -> str | None:
+    if sample.row["dimension"] is not None and sample.row["dimension"] not in dimensions:
         return "other_dimension"
     if config.strategy == "sft" or config.online:
         return None
-    if unit.reward is None:
+    if sample.reward is None:
         return "unscorable"
-    if config.strategy == "dpo":  # a low reward is the loser that is needed
-        return None if unit.branch == "ps" else "no second sample"
-    return None if unit.reward > tau else f"reward at most {tau:g}"
+    if config.strategy == "dpo":  # a sample with a low reward can be the loser
+        return None if sample.branch == "ps" else "no second sample"
+    return None if sample.reward > tau else f"reward at most {tau:g}"
 
 
-def _preferences(units: list[Unit], margin: float) -> list[Unit]:
-    """Pairs of samples of one prompt and one generator setting whose rewards differ by the margin, winner first."""
-    alike = defaultdict(list)
-    for unit in units:
-        settings = {key: value for key, value in (unit.row["generator"] or {}).items() if key != "seed"}
-        alike[unit.row["prompt"], str(sorted(settings.items(), key=str))].append(unit)
+def _preferences(samples: list[Sample], margin: float) -> list[Sample]:
+    """Preferences: two samples of one prompt and generator whose rewards differ by at least the margin."""
+    by_setting = defaultdict(list)
+    for sample in samples:
+        settings = {key: value for key, value in (sample.row["generator"] or {}).items() if key != "seed"}
+        by_setting[sample.row["prompt"], str(sorted(settings.items(), key=str))].append(sample)
     pairs = []
-    for same in alike.values():
+    for same in by_setting.values():
         for a, b in itertools.combinations(same, 2):
             assert a.reward is not None
             assert b.reward is not None
             winner, loser = (a, b) if a.reward > b.reward else (b, a)
             if abs(a.reward - b.reward) >= margin:
                 pairs.append(replace(winner, loser=loser.row))
-    return sorted(pairs, key=lambda unit: unit.id)
+    return sorted(pairs, key=lambda sample: sample.id)
 
 
-def _weighed(units: list[Unit], config: TrainConfig) -> list[Unit]:
-    """Each unit with its w; `group` drops units that stand alone."""
+def _weighted(samples: list[Sample], config: TrainConfig) -> list[Sample]:
+    """Set the weight of each sample; weight_map=group drops samples that are the only one of their prompt."""
     if config.strategy in ("sft", "sft-filtered") or config.online:
-        return units
+        return samples
     groups = defaultdict(list)
-    for unit in units:
-        groups[unit.group].append(unit)
-    weighed = []
+    for sample in samples:
+        groups[sample.group].append(sample)
+    weighted = []
     for group in groups.values():
-        rewards = [unit.reward or 0.0 for unit in group]
+        rewards = [sample.reward or 0.0 for sample in group]
         if config.weight_map == "linear":
             weights: list[float | None] = list(rewards)
         elif config.weight_map == "exp":
             weights = list(_exponential(rewards, config.weight_beta, config.weight_clip))
         else:
-            weights = _within_prompt([unit.row["prompt_id"] for unit in group], rewards, config.weight_beta)
-        pairs = [(unit, w) for unit, w in zip(group, weights, strict=True) if w is not None]
+            weights = _within_prompt([sample.row["prompt_id"] for sample in group], rewards, config.weight_beta)
+        pairs = [(sample, w) for sample, w in zip(group, weights, strict=True) if w is not None]
         total = sum(w for _, w in pairs)
         divisor = total / len(pairs) if config.normalize == "mean1" and total > 0 else 1.0
-        weighed += [replace(unit, weight=w / divisor) for unit, w in pairs]
-    assert all(unit.weight >= 0 for unit in weighed), "a negative weight would ascend the loss"
-    return sorted((unit for unit in weighed if unit.weight > 0), key=lambda unit: unit.id)
+        weighted += [replace(sample, weight=w / divisor) for sample, w in pairs]
+    assert all(sample.weight >= 0 for sample in weighted), "a negative weight would maximise the loss"
+    return sorted((sample for sample in weighted if sample.weight > 0), key=lambda sample: sample.id)
 
 
 def _exponential(rewards: list[float], beta: float, clip: float) -> list[float]:
-    """Exp of the z-scored reward over beta, clipped; 1 where all rewards are equal."""
+    """exp(clip(z / beta)) with z the z-scored reward; 1 where all rewards are equal."""
     mean = sum(rewards) / len(rewards)
     std = math.sqrt(sum((r - mean) ** 2 for r in rewards) / len(rewards)) or 1.0
     return [math.exp(max(-clip, min(clip, (r - mean) / std / beta))) for r in rewards]
 
 
 def _within_prompt(prompts: list[str], rewards: list[float], beta: float) -> list[float | None]:
-    """Softmax over the samples of one prompt, times their number; None for a sample without siblings."""
+    """Softmax over the samples of one prompt, times their number; None for the only sample of a prompt."""
     members = defaultdict(list)
     for at, prompt in enumerate(prompts):
         members[prompt].append(at)
@@ -235,18 +236,18 @@ def _within_prompt(prompts: list[str], rewards: list[float], beta: float) -> lis
     return weights
 
 
-def _scaled(units: list[Unit], config: TrainConfig) -> list[Unit]:
-    """Eq. 5: an epoch weighs the branches by their lambdas, whatever their numbers of units."""
-    counts = Counter(unit.branch for unit in units)
+def _with_scales(samples: list[Sample], config: TrainConfig) -> list[Sample]:
+    """Eq. 5: the branches have the shares of their lambdas in an epoch, whatever their numbers of samples."""
+    counts = Counter(sample.branch for sample in samples)
     lambdas = {"ps": config.lambda_ps, "pr": config.lambda_pr}
     total = sum(lambdas[branch] for branch in counts)
-    factor = {branch: lambdas[branch] / total * len(units) / number for branch, number in counts.items()}
-    return [replace(unit, scale=factor[unit.branch]) for unit in units]
+    factor = {branch: lambdas[branch] / total * len(samples) / number for branch, number in counts.items()}
+    return [replace(sample, scale=factor[sample.branch]) for sample in samples]
 
 
-def _sum_up(dropped: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str, str]]:
-    """Dropped units by source and reason, dimensions together."""
-    total: Counter[tuple[str, str, str]] = Counter()
+def _by_reason(dropped: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str]]:
+    """Dropped samples by source and reason, summed over dimensions."""
+    total: Counter[tuple[str, str]] = Counter()
     for (source, _, reason), number in dropped.items():
-        total[source, "", reason] += number
+        total[source, reason] += number
     return total

@@ -1,4 +1,4 @@
-"""Ending a run between two steps: SIGTERM, as machines get it that are taken away, and the first Ctrl-C."""
+"""End a run between two steps, on SIGTERM (sent before a machine is taken away) or the first Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from types import FrameType, TracebackType
 
 
 class Stop:
-    """Catches both while it is entered. The second Ctrl-C ends the run at once; a second SIGTERM changes nothing."""
+    """Handles both signals while it is entered. The second Ctrl-C ends the run at once; a second SIGTERM does nothing.
+
+    Attributes:
+        requested: whether one of them has arrived.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(
@@ -22,7 +26,7 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        self.asked = True
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.requested = True
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)

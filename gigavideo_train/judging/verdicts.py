@@ -1,8 +1,8 @@
-"""What the dataset's judge makes of samples: loaded, asked about clips on disk, and gone again.
+"""Rewards of sample clips on disk: the judge is loaded, scores the clips, and is unloaded.
 
     samples/step-00000100/0.json, beside 0.mp4: {"reward": 0.71, "reason": null}
 
-A clip is judged as it was written, by the questions of its prompt and the rules of `gv-data eval`.
+A clip is judged after compression, by the questions of its prompt and the rules of `gv-data eval`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from gigavideo_train.judging.judges import Row, SampleJudge
 
 @dataclass(frozen=True)
 class Verdict:
-    """A reward in [0, 1]; or None, and why it cannot be known."""
+    """A reward in [0, 1]; or None, with the reason why the clip cannot be scored."""
 
     reward: float | None
     reason: str | None = None
 
 
-def judge(clips: dict[Path, Row], judges: dict[str, SampleJudge]) -> None:
-    """Write the verdict on each clip beside it; one judge at a time is in memory, and none when it is done.
+def judge_clips(clips: dict[Path, Row], judges: dict[str, SampleJudge]) -> None:
+    """Write a verdict beside each clip. One judge at a time is in memory, and none afterwards.
 
     Args:
         clips: MP4 files, each with the evaluation prompt that it was made for.
@@ -41,35 +41,35 @@ def judge(clips: dict[Path, Row], judges: dict[str, SampleJudge]) -> None:
     by_engine: dict[str, list[Path]] = {}
     for clip, prompt in clips.items():
         by_engine.setdefault(json.dumps(judges[prompt["dimension"]].engine, sort_keys=True), []).append(clip)
-    for engine, its_clips in by_engine.items():
-        asked = load_engine("judge", json.loads(engine))
-        for clip in its_clips:
-            verdict = _verdict(asked, clip, clips[clip], judges[clips[clip]["dimension"]])
-            write_durably(_beside(clip), json.dumps(asdict(verdict)).encode())
-        del asked
-        gc.collect()  # modules that know each other are not gone before
+    for engine, own_clips in by_engine.items():
+        judge = load_engine("judge", json.loads(engine))
+        for clip in own_clips:
+            verdict = _judge(judge, clip, clips[clip], judges[clips[clip]["dimension"]])
+            write_durably(_verdict_file(clip), json.dumps(asdict(verdict)).encode())
+        del judge
+        gc.collect()  # modules in reference cycles are not freed before
         torch.cuda.empty_cache()
 
 
 def read(clip: Path) -> Verdict | None:
     """The verdict on a clip; None if it was not judged."""
-    path = _beside(clip)
+    path = _verdict_file(clip)
     return Verdict(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def means(verdicts: Iterable[Verdict]) -> dict[str, float | int | None]:
-    """As metrics.jsonl has them: the mean over the clips that could be scored, and how many these are."""
+def mean_reward(verdicts: Iterable[Verdict]) -> dict[str, float | int | None]:
+    """As in metrics.jsonl: `sample_reward`, the mean over the clips that were scored, and `samples_scored`."""
     rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
     return {"sample_reward": sum(rewards) / len(rewards) if rewards else None, "samples_scored": len(rewards)}
 
 
-def _verdict(asked: Any, path: Path, prompt: Row, rules: SampleJudge) -> Verdict:
+def _judge(judge: Any, path: Path, prompt: Row, rules: SampleJudge) -> Verdict:
     clip = video.decode(path.read_bytes(), path.name)
-    answers = asked.answer(clip.frames_THWC, clip.fps, [each["question"] for each in own_questions(prompt)])
+    answers = judge.answer(clip.frames_THWC, clip.fps, [each["question"] for each in own_questions(prompt)])
     given = [{"p_yes": answer.p_yes, "p_no": answer.p_no, "readings": answer.readings} for answer in answers]
     reward = reward_of(prompt, given, rules.judge, rules.min_mass)
     return Verdict(reward.value, reward.reason)
 
 
-def _beside(clip: Path) -> Path:
+def _verdict_file(clip: Path) -> Path:
     return clip.with_suffix(".json")

@@ -1,7 +1,7 @@
-"""Rectified flow (paper Eq. 1) in the convention of diffusers, and its randomness as a function of names.
+"""Rectified flow (paper Eq. 1) in the convention of diffusers, with randomness that depends on names only.
 
-The paper runs time t from noise (0) to clean (1) and predicts u ~ clean - noise. Diffusers' flow models count the other
-way: sigma = 1 - t, and they predict velocity ~ noise - clean, so u = -velocity. Here it is all sigma and velocity.
+The paper's time t runs from noise (0) to clean (1), and its model predicts u ~ clean - noise. Flow models of diffusers
+use sigma = 1 - t and predict velocity ~ noise - clean, so u = -velocity. This package uses sigma and velocity.
 
     noisy = (1 - sigma) clean + sigma noise        target = noise - clean
 """
@@ -21,13 +21,13 @@ Density = Literal["logit_normal", "uniform"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How training draws sigma.
+    """The distribution from which training draws sigma.
 
     Attributes:
-        density: of the draw before the shift: sigmoid of a normal, or uniform in (0, 1).
+        density: before the shift: `logit_normal` is the sigmoid of a normal, `uniform` is uniform in (0, 1).
         mean: of the normal.
         std: of the normal.
-        shift: sigma' = shift sigma / (1 + (shift - 1) sigma); above 1 it moves draws towards noise.
+        shift: sigma' = shift sigma / (1 + (shift - 1) sigma); above 1 it moves sigma towards noise.
     """
 
     density: Density
@@ -36,7 +36,7 @@ class Schedule:
     shift: float
 
     def sigma(self, draw: float) -> float:
-        """Sigma in (0, 1) of a standard normal draw."""
+        """Map a standard normal draw to sigma in (0, 1)."""
         if self.density == "logit_normal":
             sigma = 1 / (1 + math.exp(-(self.mean + self.std * draw)))
         else:
@@ -47,10 +47,10 @@ class Schedule:
 def draws(
     names: Sequence[str], shape: Sequence[int], seed: int, epoch: int, schedule: Schedule
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sigma (B,) and noise (B, *shape), float32, each a function of (seed, epoch, name) and of nothing else.
+    """Sigma (B,) and noise (B, *shape), float32, each a function of (seed, epoch, name) only.
 
-    Neither the rank nor the neighbours in a batch change what a sample sees, so a run may be resumed or spread over
-    another number of processes.
+    They do not depend on the rank or on the other samples of a batch, so a run may be resumed with any number of
+    processes.
     """
     sigmas, noises = [], []
     for name in names:
@@ -62,21 +62,21 @@ def draws(
 
 
 def interpolate(clean_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
-    """The point at sigma on the straight line from the clean latent to the noise (paper z_t)."""
+    """(1 - sigma) clean + sigma noise, (B, C, F, H, W): the paper's z_t."""
     sigma_B1111 = sigma_B.view(-1, 1, 1, 1, 1)
     return (1 - sigma_B1111) * clean_BCFHW + sigma_B1111 * noise_BCFHW
 
 
 def target(clean_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor) -> torch.Tensor:
-    """What the model should predict everywhere on the line: noise - clean (the paper's v, negated)."""
+    """The velocity that the model should predict at every sigma: noise - clean (the paper's v, negated)."""
     return noise_BCFHW - clean_BCFHW
 
 
 def endpoint(velocity_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor) -> torch.Tensor:
-    """Clean latent that the velocity points to from the true noise (the paper's u + z_0)."""
+    """Estimate of the clean latent from the velocity and the true noise (the paper's u + z_0)."""
     return noise_BCFHW - velocity_BCFHW
 
 
 def tweedie(velocity_BCFHW: torch.Tensor, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
-    """Clean latent that the velocity points to from the noisy one (z_t + (1 - t) u)."""
+    """Estimate of the clean latent from the velocity and the noisy latent (z_t + (1 - t) u)."""
     return noisy_BCFHW - sigma_B.view(-1, 1, 1, 1, 1) * velocity_BCFHW

@@ -1,4 +1,4 @@
-"""What a pass through the model takes: clips at their noise levels, and what is told of them; made ahead of it."""
+"""The inputs of a forward pass: noised clips and their conditioning, prepared by another thread one batch ahead."""
 
 from __future__ import annotations
 
@@ -11,60 +11,57 @@ import torch
 
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.dataset import Row
-from gigavideo_train.data.encode import Tensors
-from gigavideo_train.data.samples import Unit
+from gigavideo_train.data.encode import EncodedRows
+from gigavideo_train.data.samples import Sample
 from gigavideo_train.losses import flow
 from gigavideo_train.models.base import Condition
 
 CPU = torch.device("cpu")
-SOURCES = ("synthetic", "twin")  # of units; a real clip comes with its twin
+SOURCES = ("synthetic", "twin")  # of samples; a real clip belongs to the sample of its twin
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Noised(NamedTuple):
-    """Clips of one shape on the way from clean latents to noise, float32.
+    """Clips of one shape at their noise levels, float32.
 
     Attributes:
-        clean_BCFHW, noise_BCFHW: the ends.
-        noisy_BCFHW: the point at sigma.
-        sigma_B: in (0, 1).
-        told: of these clips.
+        clean_BCFHW: latents.
+        noise_BCFHW: standard normal noise.
+        noisy_BCFHW: the interpolation of both at sigma.
+        sigma_B: noise level in (0, 1).
+        condition: of these clips.
     """
 
     clean_BCFHW: torch.Tensor
     noise_BCFHW: torch.Tensor
     noisy_BCFHW: torch.Tensor
     sigma_B: torch.Tensor
-    told: Condition
+    condition: Condition
 
-    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Noised:
-        """The same with every tensor changed."""
-        return Noised(
-            change(self.clean_BCFHW),
-            change(self.noise_BCFHW),
-            change(self.noisy_BCFHW),
-            change(self.sigma_B),
-            Condition(*map(change, self.told)),
-        )
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Noised:
+        """A copy with every tensor changed."""
+        clean, noise, noisy, sigma, condition = self
+        return Noised(change(clean), change(noise), change(noisy), change(sigma), Condition(*map(change, condition)))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """One pass.
+    """One forward pass.
 
     Attributes:
-        units: of one shape, so all have a real clip, or a loser, or none has.
-        counts: False for a pass that is made only because other processes make theirs: its loss is 0.
-        clip: of the units' own rows.
-        real: of their real clips, where the realism term wants them.
-        loser: of the worse clips of preferences, at the noise level and with the noise of the better ones.
-        weight_B, scale_B: of the units, see `units`.
-        source_B: the place of each row's source in `SOURCES`.
+        samples: of one shape, so either all have a real clip or none has; the same for losers.
+        counts: False for a pass that only keeps this process in step with the others; its loss is 0.
+        clip: the samples' own rows.
+        real: their real clips, where the realism term needs a forward pass or a target.
+        loser: the worse clips of preferences, with the sigma and noise of the better ones.
+        weight_B: w of each sample, see `units`.
+        scale_B: factor of the branch of each sample, see `units`; 0 for a pass that does not count.
+        source_B: index of each row's source in `SOURCES`.
     """
 
-    units: list[Unit]
+    samples: list[Sample]
     counts: bool
     clip: Noised
     real: Noised | None
@@ -76,60 +73,73 @@ class Inputs:
     @classmethod
     def of(
         cls,
-        units: list[Unit],
+        samples: list[Sample],
         epoch: int,
-        tensors: Tensors,
+        encoded: EncodedRows,
         schedule: flow.Schedule,
         config: TrainConfig,
         *,
         counts: bool = True,
     ) -> Inputs:
-        """Put together from the cache, on the CPU; all randomness is a function of (seed, epoch, id)."""
-        own = [unit.id for unit in units]
+        """Inputs on the CPU, read from the cache; all randomness is a function of (seed, epoch, id)."""
 
-        def noised(rows: list[Row], names: list[str]) -> Noised:
-            clean_BCFHW = tensors.latents(rows)
-            sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], config.seed, epoch, schedule)
-            noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
-            return Noised(clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B, tensors.told(rows, CPU))
+        def noised(rows: list[Row], names: list[str]) -> Noised | None:
+            return _noised(rows, names, epoch, encoded, schedule, config.seed) if rows else None
 
-        realism = config.lambda_kl > 0 and config.strategy != "dpo"
-        real = [unit.real for unit in units if unit.real is not None and realism]
-        loser = [unit.loser for unit in units if unit.loser is not None]
+        uses_real = config.lambda_kl > 0 and config.strategy != "dpo"
+        real = [sample.real for sample in samples if sample.real is not None and uses_real]
+        loser = [sample.loser for sample in samples if sample.loser is not None]
+        names = [sample.id for sample in samples]
+        clip = noised([sample.row for sample in samples], names)
+        assert clip is not None, "a pass without samples"
         return cls(
-            units,
+            samples,
             counts,
-            noised([unit.row for unit in units], own),
-            noised(real, [row["id"] for row in real]) if real else None,
-            noised(loser, own) if loser else None,
-            torch.tensor([unit.weight for unit in units]),
-            torch.tensor([counts * unit.scale for unit in units]),
-            torch.tensor([SOURCES.index(unit.row["source"]) for unit in units]),
+            clip,
+            noised(real, [row["id"] for row in real]),
+            noised(loser, names),
+            torch.tensor([sample.weight for sample in samples]),
+            torch.tensor([counts * sample.scale for sample in samples]),
+            torch.tensor([SOURCES.index(sample.row["source"]) for sample in samples]),
         )
 
-    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
-        """The same with every tensor changed: put into pinned memory, or on a device."""
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
+        """A copy with every tensor changed, such as moved to pinned memory or to a device."""
         return replace(
             self,
-            clip=self.clip.each(change),
-            real=self.real and self.real.each(change),
-            loser=self.loser and self.loser.each(change),
+            clip=self.clip.map(change),
+            real=self.real and self.real.map(change),
+            loser=self.loser and self.loser.map(change),
             weight_B=change(self.weight_B),
             scale_B=change(self.scale_B),
             source_B=change(self.source_B),
         )
 
 
-def ahead(items: Iterable[Item], make: Callable[[Item], Made], *, threaded: bool = True) -> Iterator[tuple[Item, Made]]:
-    """Each item with what is made of it: by another thread while the one before is in use, or when it is wanted."""
+def _noised(
+    rows: list[Row], names: list[str], epoch: int, encoded: EncodedRows, schedule: flow.Schedule, seed: int
+) -> Noised:
+    clean_BCFHW = encoded.latents(rows)
+    sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], seed, epoch, schedule)
+    noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
+    return Noised(clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B, encoded.condition(rows, CPU))
+
+
+def prefetch(
+    items: Iterable[Item], compute: Callable[[Item], Result], *, threaded: bool = True
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with its result, computed by another thread while the previous one is in use.
+
+    Without `threaded` a result is computed when it is requested.
+    """
     if not threaded:
-        yield from ((item, make(item)) for item in items)
+        yield from ((item, compute(item)) for item in items)
         return
     with ThreadPoolExecutor(1, "inputs") as thread:
-        coming: tuple[Item, Future[Made]] | None = None
+        pending: tuple[Item, Future[Result]] | None = None
         for item in items:
-            before, coming = coming, (item, thread.submit(make, item))
-            if before:
-                yield before[0], before[1].result()
-        if coming:
-            yield coming[0], coming[1].result()
+            previous, pending = pending, (item, thread.submit(compute, item))
+            if previous:
+                yield previous[0], previous[1].result()
+        if pending:
+            yield pending[0], pending[1].result()

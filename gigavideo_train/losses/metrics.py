@@ -1,4 +1,4 @@
-"""What is told of a step: sums that passes and processes add up, and what metrics.jsonl makes of them."""
+"""Metrics of a step: sums that add up over passes and processes, and the values that metrics.jsonl shows of them."""
 
 from __future__ import annotations
 
@@ -12,48 +12,60 @@ from gigavideo_train.losses.inputs import SOURCES, Inputs
 from gigavideo_train.losses.losses import Losses
 
 TERMS = ("loss", "match", "kl", "reward", "num_scored", "flops")
-SIGMAS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
-PARTS = len(SIGMAS) + len(SOURCES)  # of the matching term, each a sum and a number of samples
+SIGMA_RANGES = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
+NUM_PARTS = len(SIGMA_RANGES) + len(SOURCES)  # of the matching term, each with a sum and a number of samples
 
 
-def nothing(device: torch.device) -> torch.Tensor:
-    """The sums of no pass, float64."""
-    return torch.zeros(len(TERMS) + 2 * PARTS, dtype=torch.float64, device=device)
+def zero_sums(device: torch.device) -> torch.Tensor:
+    """Sums over no pass, float64."""
+    return torch.zeros(len(TERMS) + 2 * NUM_PARTS, dtype=torch.float64, device=device)
 
 
-def sums(found: Losses, inputs: Inputs, flops: Mapping[torch.Size, int]) -> torch.Tensor:
-    """Those of one pass, where its losses are; the host does not wait for them.
+def sums_of(losses: Losses, inputs: Inputs, flops: Mapping[torch.Size, int]) -> torch.Tensor:
+    """Sums over one pass, float64 on the device of its losses; the host does not wait for them.
 
     Args:
-        found: its losses.
-        inputs: on the same device.
-        flops: of one sample's forward pass, by the shape of its latents.
+        losses: of the pass.
+        inputs: of the pass, on the same device.
+        flops: of the forward pass of one sample, by the shape of its latents.
     """
-    levels = (inputs.clip.sigma_B * len(SIGMAS)).long().clamp(max=len(SIGMAS) - 1)
-    at_2B = torch.stack([levels, len(SIGMAS) + inputs.source_B])
-    in_PB = (at_2B[None] == torch.arange(PARTS, device=at_2B.device).view(-1, 1, 1)).any(1)
-    by_part_P = torch.where(in_PB, found.match_B.double(), 0.0).sum(1)
-    work = 3.0 * sum(flops[shape] * number for shape, number in found.forwards.items())  # there, and twice back
-    reward_B = torch.where(found.known_B, found.reward_B, 0.0)
-    terms_B = (found.loss_B.detach(), found.match_B, found.kl_B, reward_B, found.known_B)
-    terms = [term_B.sum().double() for term_B in terms_B] + [by_part_P.new_full((), work)]
-    return torch.cat([torch.stack(terms), by_part_P, in_PB.sum(1).double()])
+    ranges_B = (inputs.clip.sigma_B * len(SIGMA_RANGES)).long().clamp(max=len(SIGMA_RANGES) - 1)
+    parts_2B = torch.stack([ranges_B, len(SIGMA_RANGES) + inputs.source_B])
+    in_part_PB = (parts_2B[None] == torch.arange(NUM_PARTS, device=parts_2B.device).view(-1, 1, 1)).any(1)
+    match_P = torch.where(in_part_PB, losses.match_B.double(), 0.0).sum(1)
+    work = 3.0 * sum(
+        flops[shape] * number for shape, number in losses.forwards.items()
+    )  # a backward costs two forwards
+    reward_B = torch.where(losses.known_B, losses.reward_B, 0.0)
+    terms_B = (losses.loss_B.detach(), losses.match_B, losses.kl_B, reward_B, losses.known_B)
+    terms = [term_B.sum().double() for term_B in terms_B] + [match_P.new_full((), work)]
+    return torch.cat([torch.stack(terms), match_P, in_part_PB.sum(1).double()])
 
 
-def told(sums: list[float], num_units: int, batch_size: int, seconds: float, *, online: bool) -> dict[str, Any]:
-    """As metrics.jsonl has them; a part is None where there was no sample, or no finite term."""
+def step_metrics(
+    sums: list[float], num_samples: int, batch_size: int, seconds: float, *, online: bool
+) -> dict[str, Any]:
+    """The values in metrics.jsonl; a part is None where it has no sample or no finite sum.
+
+    Args:
+        sums: over all passes and processes of a step.
+        num_samples: of the batch.
+        batch_size: the loss is divided by it, also for a smaller batch.
+        seconds: of the step.
+        online: whether rewards were computed.
+    """
     loss, match, kl, reward, num_scored, flops = sums[: len(TERMS)]
-    totals, numbers = sums[len(TERMS) : -PARTS], sums[-PARTS:]
+    totals, numbers = sums[len(TERMS) : -NUM_PARTS], sums[-NUM_PARTS:]
     means = [
         total / number if number and math.isfinite(total) else None
         for total, number in zip(totals, numbers, strict=True)
     ]
     return {
         "loss": loss / batch_size,
-        "match": match / num_units,
-        "kl": kl / num_units,
+        "match": match / num_samples,
+        "kl": kl / num_samples,
         **({"reward": reward / num_scored if num_scored else None} if online else {}),
-        "match_by_sigma": dict(zip(SIGMAS, means, strict=False)),
-        "match_by_source": dict(zip(SOURCES, means[len(SIGMAS) :], strict=True)),
+        "match_by_sigma": dict(zip(SIGMA_RANGES, means, strict=False)),
+        "match_by_source": dict(zip(SOURCES, means[len(SIGMA_RANGES) :], strict=True)),
         "model_tflops": flops / seconds / 1e12,
     }

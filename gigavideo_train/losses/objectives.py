@@ -1,4 +1,4 @@
-"""What is minimised (paper Eq. 2 to 5), as pure functions with one loss per sample, (B,); the loop weighs and sums.
+"""Loss terms (paper Eq. 2 to 5) as pure functions with one value per sample, (B,); the caller weights and sums.
 
 All latents are float32 (B, C, F, H, W), normalised as the transformer sees them.
 """
@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 VARIANCE_FLOOR = 1e-4
-MOMENT_MAX_SIGMA = 0.3  # above it the optimal estimate's variance is far below the data's
-ONLINE_MAX_SIGMA = 0.5  # above it an estimate is too blurred to be judged
+MOMENT_MAX_SIGMA = 0.3  # above it the variance of the optimal estimate is far below that of the data
+ONLINE_MAX_SIGMA = 0.5  # above it an estimate is too blurred for a judge
 
 
 def matching(velocity_BCFHW: torch.Tensor, target_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -29,8 +29,8 @@ def kl_gaussian(estimate_BCFHW: torch.Tensor, real_BCFHW: torch.Tensor) -> torch
 def kl_moment(estimate_BCFHW: torch.Tensor, real_BCFHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
     """KL of Gaussians with each channel's mean and variance, estimate against real, mean over channels, (B,).
 
-    Blind to where things are, so estimate and real clip may be different videos, even of different lengths. Biased: the
-    best possible estimate at sigma > 0 has less variance than the data, hence 0 above `MOMENT_MAX_SIGMA`.
+    It ignores positions, so estimate and real clip may be different videos of different lengths. It is biased: the
+    optimal estimate at sigma > 0 has less variance than the data. Above `MOMENT_MAX_SIGMA` it is 0.
     """
     mean_BC, variance_BC = _moments(estimate_BCFHW.float())
     real_mean_BC, real_variance_BC = _moments(real_BCFHW)
@@ -40,7 +40,7 @@ def kl_moment(estimate_BCFHW: torch.Tensor, real_BCFHW: torch.Tensor, sigma_B: t
 
 
 def kl_softmax(estimate_BCFHW: torch.Tensor, real_BCFHW: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(estimate || real) of each channel's latents read as logits over places, mean over channels, (B,)."""
+    """KL(estimate || real) of each channel's latents, as logits over positions, mean over channels, (B,)."""
     log_p_BCN = functional.log_softmax(estimate_BCFHW.float().flatten(2) / temperature, -1)
     log_q_BCN = functional.log_softmax(real_BCFHW.flatten(2) / temperature, -1)
     return (log_p_BCN.exp() * (log_p_BCN - log_q_BCN)).sum(-1).mean(1)
@@ -53,18 +53,18 @@ def preference(
     loser_reference_B: torch.Tensor,
     beta: float,
 ) -> torch.Tensor:
-    """DPO for flows, (B,), from the `matching` errors of model and frozen reference; log 2 where they agree."""
+    """DPO for flows, (B,), from the `matching` errors of model and frozen reference; log 2 where both are equal."""
     margin_B = (winner_B - winner_reference_B) - (loser_B - loser_reference_B)
     return -functional.logsigmoid(-beta / 2 * margin_B)
 
 
 def reweighted(match_B: torch.Tensor, reward_B: torch.Tensor) -> torch.Tensor:
-    """Eq. 3 with the reward of the model's own estimate as weight, (B,); no gradient passes through the weight."""
+    """Eq. 3 with the reward of the model's own estimate as weight, (B,); the weight is detached."""
     return reward_B.detach() * match_B
 
 
 def backprop(match_B: torch.Tensor, reward_B: torch.Tensor, eta: float) -> torch.Tensor:
-    """Matching, less eta times the reward of the model's own estimate, (B,), through which the gradient passes."""
+    """Matching minus eta times the reward of the model's own estimate, (B,), with the gradient of both."""
     return match_B - eta * reward_B
 
 

@@ -1,4 +1,4 @@
-"""Which of torch's attention kernels is fastest here: they are tried, since cards and versions differ."""
+"""Choose the fastest attention kernel of torch on this device by timing them: GPUs and versions differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ Candidate = TypeVar("Candidate")
 
 
 def fastest(candidates: Sequence[Candidate], measure: Callable[[Candidate], float]) -> list[Candidate]:
-    """Candidates that can run here, by the seconds they take; `measure` raises RuntimeError for one that cannot."""
+    """The candidates that run here, the fastest first.
+
+    Args:
+        candidates: to be measured.
+        measure: seconds of one of them; raises RuntimeError where it does not run.
+    """
     seconds: dict[Candidate, float] = {}
     for candidate in candidates:
         try:
@@ -33,20 +38,20 @@ def fastest(candidates: Sequence[Candidate], measure: Callable[[Candidate], floa
     return sorted(seconds, key=seconds.__getitem__)
 
 
-def kernels(num_heads: int, num_tokens: int, width: int, device: torch.device) -> list[str]:
-    """Those that run on a device for self-attention of one clip, the fastest first.
+def rank_kernels(num_heads: int, num_tokens: int, head_width: int, device: torch.device) -> list[str]:
+    """Names of the kernels that run on a device for the self-attention of one clip, the fastest first.
 
-    `math` is not tried: it holds every token's weight for every other.
+    `math` is left out: it materialises the weight of every token for every other.
     """
     return fastest(
         [name for name in KERNELS if name != "math"],
-        lambda kernel: seconds(kernel, num_heads, num_tokens, width, device),
+        lambda kernel: time_kernel(kernel, num_heads, num_tokens, head_width, device),
     )
 
 
 @contextmanager
-def preferred(order: Sequence[str]) -> Iterator[None]:
-    """Attention by the first of some kernels that bears its inputs, or by plain arithmetic; as torch likes, if none."""
+def use_kernels(order: Sequence[str]) -> Iterator[None]:
+    """Prefer kernels in this order, with `math` as the last resort; an empty order leaves the choice to torch."""
     if not order:
         yield
         return
@@ -54,22 +59,22 @@ def preferred(order: Sequence[str]) -> Iterator[None]:
         yield
 
 
-def seconds(kernel: str, num_heads: int, num_tokens: int, width: int, device: torch.device) -> float:
-    """The least time of attention there and back, after a first one; bfloat16, as on the way through a model.
+def time_kernel(kernel: str, num_heads: int, num_tokens: int, head_width: int, device: torch.device) -> float:
+    """Least seconds of one forward and backward pass of attention in bfloat16, after a warm-up.
 
     Raises:
         RuntimeError: this kernel does not run here.
     """
-    shape = (1, num_tokens, num_heads, width)  # models have heads last, and kernels want them before the tokens
-    query, key, value, slope = (
+    shape = (1, num_tokens, num_heads, head_width)  # models have heads last, kernels take them before the tokens
+    query, key, value, output_grad = (
         torch.randn(shape, dtype=torch.bfloat16, device=device, requires_grad=True).transpose(1, 2) for _ in range(4)
     )
-    took = []
+    seconds = []
     with sdpa_kernel(KERNELS[kernel]):
         for _ in range(1 + ROUNDS):
             began = time.perf_counter()
-            functional.scaled_dot_product_attention(query, key, value).backward(slope)
+            functional.scaled_dot_product_attention(query, key, value).backward(output_grad)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            took.append(time.perf_counter() - began)
-    return min(took[1:])
+            seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])

@@ -1,7 +1,7 @@
-"""What is done to a transformer block by block before it is trained: recomputed, compiled, sharded.
+"""Per-block transformations of a transformer before training: activation checkpointing, compilation, sharding.
 
-Each block's own `forward` is replaced, not the block, so that names of weights stay those of diffusers. What shards
-works around it, in the hooks of the block.
+Only the `forward` of each block is replaced, not the block, so that parameter names stay those of diffusers. FSDP2
+works in the hooks of the block, around its forward.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-# Most of a long clip's FLOPs, and one tensor as wide as the residual stream: to keep it is cheap, to recompute it dear.
-ATTENTION = [
+# Attention takes most of the FLOPs of a long clip, and its output is one tensor as wide as the residual stream: cheap
+# to keep, expensive to recompute.
+ATTENTION_OPS = [
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
@@ -28,78 +29,79 @@ ATTENTION = [
 ]
 
 
-def recompute(blocks: Iterable[nn.Module], mode: str) -> None:
-    """Keep less than all activations for the way back.
+def checkpoint_activations(blocks: Iterable[nn.Module], mode: str) -> None:
+    """Keep fewer activations for the backward pass.
 
     Args:
         blocks: of one transformer.
-        mode: `none` keeps all; `selective` each block's input and its attention's outputs; `full` the input alone.
+        mode: `none` keeps all; `selective` the input of each block and the outputs of its attention; `full` only the
+            input.
     """
     if mode == "none":
         return
     contexts = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if mode == "selective" else {}
 
-    def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-        # A function, no partial: torch.compile would pass over one of torch's own.
+    def checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+        # A lambda, not a partial: torch.compile does not compile a partial of torch's own function.
         return lambda *inputs, **named: checkpoint(
             forward, *inputs, use_reentrant=False, preserve_rng_state=False, **contexts, **named
         )
 
     for block in blocks:
-        block.forward = recomputed(block.forward)
+        block.forward = checkpointed(block.forward)
 
 
 def _policy(_context: object, op: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if op in ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
+    return CheckpointPolicy.MUST_SAVE if op in ATTENTION_OPS else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def compiled(blocks: Iterable[nn.Module]) -> None:
-    """Compile each block as it is now, recomputation included; they are equal, so they share one compilation."""
-    # An entry for each size, with and without gradients; at the limit, blocks would go on uncompiled without a word.
+def compile_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Compile each block, activation checkpointing included. Blocks are equal, so they share one compilation."""
+    # One entry per clip size, with and without gradients. Above the limit blocks would silently run uncompiled.
     torch._dynamo.config.recompile_limit = 64
     for block in blocks:
         block.forward = torch.compile(block.forward)
 
 
 @contextmanager
-def counted() -> Iterator[FlopCounterMode]:
-    """Count FLOPs, attention on a CPU included.
+def count_flops() -> Iterator[FlopCounterMode]:
+    """Count FLOPs, including attention on a CPU.
 
-    Blocks are not compiled meanwhile: what torch meets under its counter for the first time it never compiles again.
+    Blocks run eagerly meanwhile: a block whose first call is under the counter would never be compiled.
     """
 
-    def attended(query: torch.Size, key: torch.Size, value: torch.Size, *_args: object, **_named: object) -> int:
+    def count_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_args: object, **_named: object) -> int:
         return sdpa_flop_count(query, key, value)
 
-    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attended}
+    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention}
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
         yield counter
 
 
 def shard(transformer: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh, *, offload: bool) -> None:
-    """Divide weights, and so gradients and optimiser state, over processes; a block is whole only while it computes.
+    """Shard weights, gradients and optimizer state over processes with FSDP2; a block is gathered while it computes.
 
-    Gradients are summed, not averaged. On a GPU a block is put together in bfloat16, the shards stay float32, and
-    gradients are summed in float32. Inputs are left as they are: times and places do not bear bfloat16.
+    Gradients are summed, not averaged. On a GPU a block is gathered in bfloat16, the shards stay float32, and gradients
+    are reduced in float32. Inputs keep their dtype: timesteps and positions lose too much in bfloat16.
 
     Args:
-        transformer: on the CPU; its shards come to lie on the devices of the mesh, one block after the other.
+        transformer: on the CPU; its shards move to the devices of the mesh one block after the other.
         blocks: of it.
         mesh: of all processes.
-        offload: shards, gradients and optimiser stay in the CPU's memory.
+        offload: shards, gradients and optimizer state stay in CPU memory.
     """
-    # It warns of writing into what the model returns, on every process; nothing here does.
+    # FSDP2 warns, on every process, about writing into the output of the model; nothing here does that.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     on_gpu = mesh.device_type == "cuda"
     precision = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if on_gpu else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    place = CPUOffloadPolicy(pin_memory=on_gpu) if offload else OffloadPolicy()
+    policy = CPUOffloadPolicy(pin_memory=on_gpu) if offload else OffloadPolicy()
     for module in (*blocks, transformer):
-        # The transformer too lets go of what it gathered: else a pass without a way back leaves it with weights that
-        # do not change when their shards are exchanged, as those of a mean are.
+        # The transformer is resharded too. Otherwise a pass without a backward leaves its gathered weights in place,
+        # and they would not change when the shards are swapped, as for the EMA weights.
         sharded: FSDPModule = fully_shard(
-            module, mesh=mesh, reshard_after_forward=True, mp_policy=precision, offload_policy=place
+            module, mesh=mesh, reshard_after_forward=True, mp_policy=precision, offload_policy=policy
         )
         sharded.set_gradient_divide_factor(1.0)
-        sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+        sharded.set_force_sum_reduction_for_comms(True)  # gloo supports no other reduction

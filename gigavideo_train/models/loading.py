@@ -1,4 +1,4 @@
-"""What all families share: a pipeline read from disk, and frames as its autoencoder takes them."""
+"""What all families share: loading a pipeline from disk, and frames as the input of its autoencoder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import transformers
 from gigavideo_data.io.resampling import resize_and_crop, valid_num_frames
 
 
-def load(folder: Path) -> Any:
-    """The whole pipeline from a local folder, float32, on the CPU, nothing of it trainable yet."""
-    diffusers.utils.logging.disable_progress_bar()  # of loading: seconds, and in the way of ours
+def load_pipeline(folder: Path) -> Any:
+    """Load the whole pipeline from a local folder: float32, on the CPU, all parameters frozen."""
+    diffusers.utils.logging.disable_progress_bar()  # loading takes seconds, and its bars would mix with ours
     transformers.utils.logging.disable_progress_bar()
     pipeline = diffusers.DiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
     )
+    pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
         part.requires_grad_(False)
     pipeline.vae.eval()
@@ -27,11 +28,11 @@ def load(folder: Path) -> Any:
     return pipeline
 
 
-def pixels(frames_THWC: np.ndarray, stride: int, multiple: int, vae: torch.nn.Module) -> torch.Tensor:
-    """Uint8 RGB frames as (1, C, T, H, W) in [-1, 1], where the autoencoder is and in its precision.
+def frames_to_tensor(frames_THWC: np.ndarray, stride: int, multiple: int, vae: torch.nn.Module) -> torch.Tensor:
+    """Uint8 RGB frames as (1, C, T, H, W) in [-1, 1], on the device and in the dtype of the autoencoder.
 
-    Cut to what the model can hold, as its pipeline rounds what it is asked for: to one frame more than a multiple of
-    `stride`, and to sides (px) that are multiples of `multiple`.
+    The clip is cropped to what the model can represent, with the same rounding as its pipeline: one frame more than a
+    multiple of `stride`, and sides (px) that are multiples of `multiple`.
     """
     frames_THWC = frames_THWC[: valid_num_frames(len(frames_THWC), stride)]
     height, width = (side // multiple * multiple for side in frames_THWC.shape[1:3])

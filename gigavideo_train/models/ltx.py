@@ -1,19 +1,20 @@
-"""LTX-Video: a transformer that sees latents as a row of patches, and knows their places in seconds and pixels.
+"""LTX-Video: the transformer takes latents as a sequence of patches with positions in seconds and pixels.
 
-Its text encoder sees the padding too, so an embedding depends on `max_tokens`; its transformer is told by a mask what
-is padding, and takes no notice of it.
+Its text encoder also attends to the padding, so an embedding depends on `max_tokens`. The transformer masks it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 
 from gigavideo_train.models.base import Condition
-from gigavideo_train.models.loading import pixels
+from gigavideo_train.models.loading import frames_to_tensor
 
 BLOCKS = "transformer_blocks"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
@@ -21,10 +22,10 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attent
 
 @torch.inference_mode()
 def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
-    """Latents (C, F, H, W) float32 of uint8 RGB frames: the posterior's mode, normalised."""
+    """Latents (C, F, H, W) float32 on the CPU of uint8 RGB frames: the mode of the posterior, normalised."""
     vae = pipeline.vae
     multiple = pipeline.vae_spatial_compression_ratio * pipeline.transformer_spatial_patch_size
-    video_1CTHW = pixels(frames_THWC, pipeline.vae_temporal_compression_ratio, multiple, vae)
+    video_1CTHW = frames_to_tensor(frames_THWC, pipeline.vae_temporal_compression_ratio, multiple, vae)
     latents_1CFHW = vae.encode(video_1CTHW).latent_dist.mode().float()
     return pipeline._normalize_latents(latents_1CFHW, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)[
         0
@@ -32,7 +33,7 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
 
 
 def latents_shape(pipeline: Any, num_frames: int, height: int, width: int) -> tuple[int, ...]:
-    """(C, F, H, W) of what `encode_video` makes of a clip."""
+    """(C, F, H, W) of the latents that `encode_video` makes of a clip of this size, px."""
     side_px, patch = pipeline.vae_spatial_compression_ratio, pipeline.transformer_spatial_patch_size
     frames = (num_frames - 1) // pipeline.vae_temporal_compression_ratio + 1
     sides = (size // (side_px * patch) * patch for size in (height, width))
@@ -51,7 +52,7 @@ def decode(pipeline: Any, latents_BCFHW: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
-    """Embedding (L, D) float32 of a prompt's tokens, `max_tokens` at most."""
+    """Embedding (L, D) float32 on the CPU of the tokens of a prompt, at most `max_tokens`."""
     text_1LD, mask_1L, *_ = pipeline.encode_prompt(
         prompt,
         do_classifier_free_guidance=False,
@@ -62,28 +63,41 @@ def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
 
 
 def num_tokens(transformer: torch.nn.Module, shape_CFHW: Sequence[int]) -> int:
-    """How many tokens the transformer makes of latents."""
+    """Number of tokens that the transformer makes of latents of this shape."""
     side, depth = transformer.config.patch_size, transformer.config.patch_size_t
     return (shape_CFHW[1] // depth) * (shape_CFHW[2] // side) * (shape_CFHW[3] // side)
 
 
+def set_timesteps(pipeline: Any, num_steps: int, shape_CFHW: Sequence[int], device: torch.device) -> None:
+    """Prepare the scheduler of the pipeline for sampling; its shift depends on the number of latent positions."""
+    config = pipeline.scheduler.config
+    mu = calculate_shift(
+        math.prod(shape_CFHW[1:]),
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", 1.15),
+    )
+    pipeline.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu, device=device)
+
+
 def velocity(
-    pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, told: Condition
+    pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, condition: Condition
 ) -> torch.Tensor:
-    """The predicted noise - clean, shaped as `noisy_BCFHW`. LTX-Video counts time from 0 to 1000."""
+    """Predicted noise - clean, (B, C, F, H, W). The timestep of LTX-Video runs from 0 to 1000."""
     patch = pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size
     frames, height, width = noisy_BCFHW.shape[2:]
     side_px = pipeline.vae_spatial_compression_ratio
     predicted_BND = transformer(
         hidden_states=pipeline._pack_latents(noisy_BCFHW, *patch),
-        encoder_hidden_states=told.text_BLD,
+        encoder_hidden_states=condition.text_BLD,
         timestep=1000 * sigma_B,
-        encoder_attention_mask=told.mask_BL,
+        encoder_attention_mask=condition.mask_BL,
         num_frames=frames,
         height=height,
         width=width,
         rope_interpolation_scale=(
-            (pipeline.vae_temporal_compression_ratio / told.fps_B).view(-1, 1, 1, 1, 1),
+            (pipeline.vae_temporal_compression_ratio / condition.fps_B).view(-1, 1, 1, 1, 1),
             side_px,
             side_px,
         ),

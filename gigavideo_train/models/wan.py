@@ -1,7 +1,7 @@
-"""Wan text-to-video: 2.1, and 2.2 TI2V 5B, whose transformer takes a time for each token.
+"""Wan text-to-video: 2.1, and 2.2 TI2V 5B, whose transformer takes one timestep per token.
 
-Latents are normalised with the mean and standard deviation in the autoencoder's configuration. The text is the
-pipeline's own: zeros follow its last token, unmasked, up to the longest prompt.
+Latents are normalised with the mean and standard deviation in the autoencoder's configuration. Text embeddings are
+padded with zeros up to the longest prompt, without a mask, as in the pipeline.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gigavideo_train.models.base import Condition
-from gigavideo_train.models.loading import pixels
+from gigavideo_train.models.loading import frames_to_tensor
 
 BLOCKS = "blocks"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
@@ -22,10 +22,10 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attent
 
 @torch.inference_mode()
 def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
-    """Latents (C, F, H, W) float32 of uint8 RGB frames: the posterior's mode, normalised."""
+    """Latents (C, F, H, W) float32 on the CPU of uint8 RGB frames: the mode of the posterior, normalised."""
     vae, patch = pipeline.vae, pipeline.transformer.config.patch_size
     multiple = pipeline.vae_scale_factor_spatial * patch[1]
-    video_1CTHW = pixels(frames_THWC, pipeline.vae_scale_factor_temporal, multiple, vae)
+    video_1CTHW = frames_to_tensor(frames_THWC, pipeline.vae_scale_factor_temporal, multiple, vae)
     latents_CFHW = vae.encode(video_1CTHW).latent_dist.mode()[0].float()
     mean, std = (
         torch.tensor(v, device=vae.device).view(-1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)
@@ -34,7 +34,7 @@ def encode_video(pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
 
 
 def latents_shape(pipeline: Any, num_frames: int, height: int, width: int) -> tuple[int, ...]:
-    """(C, F, H, W) of what `encode_video` makes of a clip."""
+    """(C, F, H, W) of the latents that `encode_video` makes of a clip of this size, px."""
     side_px, patch = pipeline.vae_scale_factor_spatial, pipeline.transformer.config.patch_size[1]
     frames = (num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
     sides = (size // (side_px * patch) * patch for size in (height, width))
@@ -53,7 +53,7 @@ def decode(pipeline: Any, latents_BCFHW: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
-    """Embedding (L, D) float32 of a prompt's tokens, `max_tokens` at most."""
+    """Embedding (L, D) float32 on the CPU of the tokens of a prompt, at most `max_tokens`."""
     text_1LD, _ = pipeline.encode_prompt(
         prompt,
         do_classifier_free_guidance=False,
@@ -65,17 +65,23 @@ def encode_prompt(pipeline: Any, prompt: str, max_tokens: int) -> torch.Tensor:
 
 
 def num_tokens(transformer: torch.nn.Module, shape_CFHW: Sequence[int]) -> int:
-    """How many tokens the transformer makes of latents."""
+    """Number of tokens that the transformer makes of latents of this shape."""
     return math.prod(side // size for side, size in zip(shape_CFHW[1:], transformer.config.patch_size, strict=True))
 
 
+def set_timesteps(pipeline: Any, num_steps: int, shape_CFHW: Sequence[int], device: torch.device) -> None:
+    """Prepare the scheduler of the pipeline for sampling; its shift does not depend on the shape."""
+    del shape_CFHW
+    pipeline.scheduler.set_timesteps(num_steps, device=device)
+
+
 def velocity(
-    pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, told: Condition
+    pipeline: Any, transformer: torch.nn.Module, noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, condition: Condition
 ) -> torch.Tensor:
-    """The predicted noise - clean, shaped as `noisy_BCFHW`. Wan counts time from 0 to 1000."""
+    """Predicted noise - clean, (B, C, F, H, W). The timestep of Wan runs from 0 to 1000."""
     timestep = 1000 * sigma_B
     if pipeline.config.expand_timesteps:
         timestep = timestep[:, None].expand(-1, num_tokens(transformer, noisy_BCFHW.shape[1:]))
     return transformer(
-        hidden_states=noisy_BCFHW, timestep=timestep, encoder_hidden_states=told.text_BLD, return_dict=False
+        hidden_states=noisy_BCFHW, timestep=timestep, encoder_hidden_states=condition.text_BLD, return_dict=False
     )[0]

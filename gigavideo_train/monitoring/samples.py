@@ -1,18 +1,15 @@
-"""Held-out prompts made into clips while a model trains, from the same noise each time, judged if that is asked.
+"""Sample clips of held-out prompts during training, from the same noise each time, judged if `judge_samples` is set.
 
     samples/step-00000100/0.mp4, samples.html
 
-Steps and guidance are the model's own; the solver is Euler's, whatever the pipeline's, so that one loop serves all
-families.
+Scheduler, number of steps and guidance are those of the model's pipeline, as in `gv-data eval`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,20 +19,21 @@ from gigavideo_data.io import video
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_train.data import dataset
-from gigavideo_train.data.encode import Tensors
+from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.distributed.world import World
 from gigavideo_train.judging import verdicts
 from gigavideo_train.judging.judges import Row
-from gigavideo_train.models.base import Condition
-from gigavideo_train.monitoring.sample_page import Pair, Shown, page
+from gigavideo_train.models.base import Condition, Family, Velocity
+from gigavideo_train.monitoring.sample_page import Clip, ClipPair, page
 from gigavideo_train.plan import Plan
 
-NO_TEXT = ""  # what guidance leads away from
+NO_TEXT = ""  # the prompt of the unconditional branch of guidance
+Metrics = dict[str, float | int | None]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A row of the dataset's prompts, and the seed of its noise."""
+class SamplePrompt:
+    """A row of the dataset's evaluation prompts, and the seed of its noise."""
 
     row: Row
     seed: int
@@ -46,122 +44,149 @@ class Sample:
         return text
 
 
-def chosen(plan: Plan, progress: Progress) -> list[Sample]:
-    """What is to be made: of the dataset's prompts for development, some of the dimensions trained; none if not asked.
+def choose_prompts(plan: Plan, progress: Progress) -> list[SamplePrompt]:
+    """Prompts of the dataset's split `dev` for the trained dimensions; none without `sample_every`.
 
     Raises:
         DatasetError: there are none, or they break the contract.
-        HubError: the Hub does not give them as they are listed.
+        HubError: they cannot be downloaded, or differ from their listing.
     """
     if plan.config.sample_every is None:
         return []
-    wanted = plan.config.dimensions or plan.dataset.manifest["dimensions"]
-    prompts = [row for row in dataset.dev_prompts(plan.dataset, progress) if row["dimension"] in wanted]
-    if not prompts:
+    trained = plan.config.dimensions or plan.dataset.manifest["dimensions"]
+    rows = [row for row in dataset.dev_prompts(plan.dataset, progress) if row["dimension"] in trained]
+    if not rows:
         raise DatasetError(
-            f"{plan.dataset.folder}: no held-out prompts of {', '.join(wanted)} to sample. Build with "
+            f"{plan.dataset.folder}: no held-out prompts of {', '.join(trained)} to sample. Build with "
             "eval_prompts.per_dimension, or leave sample_every out."
         )
-    prompts.sort(key=lambda row: row["prompt_id"])
-    return [Sample(row, row["seeds"][0]) for row in prompts[: plan.config.sample_prompts]]
+    rows.sort(key=lambda row: row["prompt_id"])
+    return [SamplePrompt(row, row["seeds"][0]) for row in rows[: plan.config.sample_prompts]]
 
 
-def texts(samples: list[Sample]) -> list[str]:
-    """All that has to be encoded for them."""
-    return [*(sample.prompt for sample in samples), NO_TEXT] if samples else []
+def texts(prompts: list[SamplePrompt]) -> list[str]:
+    """All texts that must be encoded for sampling."""
+    return [*(prompt.prompt for prompt in prompts), NO_TEXT] if prompts else []
 
 
-def write(
-    samples: list[Sample],
-    out: Path,
-    step: int,
-    plan: Plan,
-    tensors: Tensors,
-    pipeline: Any,
-    family: ModuleType,
-    velocity: Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor],
-    world: World,
-) -> dict[str, float | int | None]:
-    """Make the clips of one step, in the size and length of the first clip trained on, and the page anew.
+@dataclass(frozen=True)
+class SampleWriter:
+    """Samples, judges and shows the clips of a run.
 
-    Every process makes equally many, though some twice: the passes of a model may be a matter of all of them. Each
-    judges those that it wrote.
-
-    Returns:
-        What metrics.jsonl is to tell of them, for the first process; nothing if they are not judged.
+    Attributes:
+        prompts: in the order of the clips.
+        out: folder of the run.
+        plan: of the run. Clips have the size and length of the first clip trained on.
+        encoded: latents and texts.
+        pipeline: its decoder and scheduler are used.
+        family: of the pipeline.
+        velocity: of the model in training.
+        world: every process samples its share. All run equally many forward passes, since a sharded model needs all
+            processes for each pass; so some clips are sampled twice.
     """
-    like = plan.units[0].row
-    shape_CFHW = tensors.latents([like]).shape[1:]
-    placed = pipeline.vae.device
-    pipeline.vae.to(world.device)
-    for first in range(0, len(samples), world.size):
-        at = first + world.rank
-        sample = samples[at % len(samples)]
-        told, plain = (
-            tensors.told([{"prompt": text, "fps": like["fps"]}], world.device) for text in (sample.prompt, NO_TEXT)
+
+    prompts: list[SamplePrompt]
+    out: Path
+    plan: Plan
+    encoded: EncodedRows
+    pipeline: Any
+    family: Family
+    velocity: Velocity
+    world: World
+
+    def write(self, step: int) -> Metrics:
+        """Write the clips of a step and the page.
+
+        Returns:
+            The metrics of judged clips, on the first process; else nothing.
+        """
+        self._write_clips(step)
+        if self.plan.sample_judges:
+            own = range(self.world.rank, len(self.prompts), self.world.size)
+            verdicts.judge_clips({self._path(step, at): self.prompts[at].row for at in own}, self.plan.sample_judges)
+        self.world.barrier()
+        return self._write_page(step) if self.world.is_first else {}
+
+    def _write_clips(self, step: int) -> None:
+        device, vae = self.world.device, self.pipeline.vae
+        fps = self.plan.samples[0].row["fps"]
+        device_before = vae.device
+        vae.to(device)
+        for first in range(0, len(self.prompts), self.world.size):
+            at = first + self.world.rank
+            latents_1CFHW = self._sample(self.prompts[at % len(self.prompts)])
+            if at < len(self.prompts):
+                with torch.no_grad():
+                    frames_1THWC = self.family.decode(self.pipeline, latents_1CFHW)
+                frames_THWC = (255 * frames_1THWC[0]).round().byte().cpu().numpy()
+                write_durably(self._path(step, at), video.encode(frames_THWC, fps))
+        vae.to(device_before)
+
+    def _sample(self, prompt: SamplePrompt) -> torch.Tensor:
+        """Latents (1, C, F, H, W) of a clip."""
+        device, like = self.world.device, self.plan.samples[0].row
+        shape_CFHW = self.encoded.latents([like]).shape[1:]
+        text, no_text = (
+            self.encoded.condition([{"prompt": text, "fps": like["fps"]}], device) for text in (prompt.prompt, NO_TEXT)
         )
-        noise_1CFHW = torch.randn((1, *shape_CFHW), generator=torch.Generator().manual_seed(sample.seed))
-        clean_1CFHW = solved(
-            lambda noisy, sigma, told=told, plain=plain: guided(
-                velocity, noisy, sigma, told, plain, plan.profile.guidance
-            ),
-            noise_1CFHW.to(world.device),
-            plan.profile.steps,
-            plan.shift,
-        )
-        if at < len(samples):
-            with torch.no_grad():
-                frames_THWC = (255 * family.decode(pipeline, clean_1CFHW)[0]).round().byte().cpu().numpy()
-            write_durably(_clip(out, step, at), video.encode(frames_THWC, like["fps"]))
-    pipeline.vae.to(placed)
-    if plan.sample_judges:
-        mine = range(world.rank, len(samples), world.size)
-        verdicts.judge({_clip(out, step, at): samples[at].row for at in mine}, plan.sample_judges)
-    world.wait()
-    if not world.is_first:
-        return {}
-    pairs = [
-        Pair(sample.prompt, sample.row["dimension"], *(_shown(out, each, at, plan) for each in (0, step)))
-        for at, sample in enumerate(samples)
-    ]
-    judges = sorted({judge.engine["model"] for judge in plan.sample_judges.values()})
-    write_durably(out / "samples.html", page(pairs, step, judges).encode("utf-8"))
-    return verdicts.means(pair.tuned.verdict for pair in pairs if pair.tuned.verdict) if plan.sample_judges else {}
+        noise_1CFHW = torch.randn((1, *shape_CFHW), generator=torch.Generator().manual_seed(prompt.seed))
+        self.family.set_timesteps(self.pipeline, self.plan.profile.steps, shape_CFHW, device)
+
+        def guided(noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
+            return cfg_velocity(self.velocity, noisy_BCFHW, sigma_B, text, no_text, self.plan.profile.guidance)
+
+        return sample_latents(guided, self.pipeline.scheduler, noise_1CFHW.to(device))
+
+    def _write_page(self, step: int) -> Metrics:
+        pairs = [
+            ClipPair(prompt.prompt, prompt.row["dimension"], self._clip(0, at), self._clip(step, at))
+            for at, prompt in enumerate(self.prompts)
+        ]
+        judges = sorted({judge.engine["model"] for judge in self.plan.sample_judges.values()})
+        write_durably(self.out / "samples.html", page(pairs, step, judges).encode("utf-8"))
+        if not self.plan.sample_judges:
+            return {}
+        return verdicts.mean_reward(pair.tuned.verdict for pair in pairs if pair.tuned.verdict)
+
+    def _clip(self, step: int, at: int) -> Clip:
+        """A clip for the page; a verdict of an earlier part of the run is left out if this part judges nothing."""
+        path = self._path(step, at)
+        verdict = verdicts.read(path) if self.plan.sample_judges else None
+        return Clip(path.relative_to(self.out).as_posix(), verdict)
+
+    def _path(self, step: int, at: int) -> Path:
+        return self.out / "samples" / f"step-{step:08}" / f"{at}.mp4"
 
 
-def guided(
-    velocity: Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor],
+def cfg_velocity(
+    velocity: Velocity,
     noisy_BCFHW: torch.Tensor,
     sigma_B: torch.Tensor,
-    told: Condition,
-    plain: Condition,
+    text: Condition,
+    no_text: Condition,
     guidance: float,
 ) -> torch.Tensor:
-    """The velocity, led away from that without a text."""
-    towards = velocity(noisy_BCFHW, sigma_B, told)
+    """The velocity with classifier-free guidance, (B, C, F, H, W); a single pass for a guidance of at most 1."""
+    conditional = velocity(noisy_BCFHW, sigma_B, text)
     if guidance <= 1:
-        return towards
-    away = velocity(noisy_BCFHW, sigma_B, plain)
-    return away + guidance * (towards - away)
+        return conditional
+    unconditional = velocity(noisy_BCFHW, sigma_B, no_text)
+    return unconditional + guidance * (conditional - unconditional)
 
 
 @torch.no_grad()
-def solved(
-    velocity: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], noise_BCFHW: torch.Tensor, steps: int, shift: float
+def sample_latents(
+    velocity: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], scheduler: Any, noise_BCFHW: torch.Tensor
 ) -> torch.Tensor:
-    """Follow the velocity from noise to a clean latent, in steps that are even before the shift."""
-    noisy_BCFHW = noise_BCFHW
-    even = [1 - number / steps for number in range(steps + 1)]
-    for sigma, after in pairwise(shift * s / (1 + (shift - 1) * s) for s in even):
-        sigma_B = torch.full((len(noisy_BCFHW),), sigma, device=noisy_BCFHW.device)
-        noisy_BCFHW = noisy_BCFHW + (after - sigma) * velocity(noisy_BCFHW, sigma_B)
-    return noisy_BCFHW
+    """Denoise with a scheduler of diffusers whose timesteps are set.
 
-
-def _shown(out: Path, step: int, at: int, plan: Plan) -> Shown:
-    """A clip as the page shows it; a verdict of an earlier part of the run is left out where nobody is asked now."""
-    return Shown(_clip(Path(), step, at), verdicts.read(_clip(out, step, at)) if plan.sample_judges else None)
-
-
-def _clip(out: Path, step: int, at: int) -> Path:
-    return out / "samples" / f"step-{step:08}" / f"{at}.mp4"
+    Args:
+        velocity: of noisy latents and sigma_B.
+        scheduler: its timesteps are 1000 sigma.
+        noise_BCFHW: standard normal, float32.
+    """
+    latents_BCFHW = noise_BCFHW
+    for timestep in scheduler.timesteps:
+        sigma_B = (timestep / 1000).float().expand(len(latents_BCFHW))
+        latents_BCFHW = scheduler.step(velocity(latents_BCFHW, sigma_B), timestep, latents_BCFHW, return_dict=False)[0]
+    return latents_BCFHW

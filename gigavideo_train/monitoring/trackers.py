@@ -1,40 +1,53 @@
-"""The numbers of metrics.jsonl for TensorBoard, if asked: it needs no account, and its files stay with the run."""
+"""Experiment trackers get the numbers of metrics.jsonl: TensorBoard, wandb or trackio.
+
+They are called directly: accelerate's trackers need its PartialState, which sets thread counts and environment
+variables of a process that has its own.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data.errors import RecipeError
-
-
-def check(report_to: str | None) -> None:
-    """Find out whether a tracker is there.
-
-    Raises:
-        RecipeError: it is not installed.
-    """
-    if report_to and importlib.util.find_spec(report_to) is None:
-        raise RecipeError(f"--report-to {report_to}: it is not installed; pip install 'gigavideo[{report_to}]'")
+from gigavideo_train.config import TrackerName
 
 
 class Tracker:
-    """A folder of TensorBoard's; what an earlier part of the run wrote after `done` steps is hidden there."""
+    """Sends numbers to an installed tracker (`config.check_tracker`).
 
-    def __init__(self, folder: Path, done: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    TensorBoard writes to `tensorboard/` in the run's folder, and hides what an earlier part of the run logged after
+    `done` steps. wandb and trackio, which have one interface, get a run named as the folder.
+    """
 
-        self._writer = SummaryWriter(str(folder), purge_step=done + 1 if done else 0)
+    def __init__(self, name: TrackerName, out: Path, done: int) -> None:
+        self._writer = self._run = None
+        if name == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(out / name), purge_step=done + 1 if done else 0)
+        else:
+            self._run = importlib.import_module(name).init(project="gigavideo", name=out.name)
 
     def write(self, values: dict[str, Any]) -> None:
-        """One object of metrics.jsonl; its numbers only, those in groups as "group/name"."""
-        for name, value in values.items():
-            parts = value.items() if isinstance(value, dict) else [("", value)]
-            for part, number in parts:
-                if name != "step" and number is not None:
-                    self._writer.add_scalar(f"{name}/{part}".rstrip("/"), number, values["step"])
-        self._writer.flush()
+        """Send one object of metrics.jsonl."""
+        numbers, step = flat_numbers(values), values["step"]
+        if self._run:
+            self._run.log(numbers, step=step)
+        if self._writer:
+            for name, number in numbers.items():
+                self._writer.add_scalar(name, number, step)
+            self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        if self._run:
+            self._run.finish()
+        if self._writer:
+            self._writer.close()
+
+
+def flat_numbers(values: dict[str, Any]) -> dict[str, float]:
+    """The numbers of one object of metrics.jsonl except its step; nested ones as "group/name"."""
+    pairs = ((key, value if isinstance(value, dict) else {"": value}) for key, value in values.items() if key != "step")
+    named = ((f"{key}/{name}".rstrip("/"), number) for key, group in pairs for name, number in group.items())
+    return {name: number for name, number in named if number is not None}

@@ -1,4 +1,4 @@
-"""The loss on rows that are not trained on: as in training, but each row meets the same noise whenever it is asked."""
+"""Validation loss: the training loss on the validation split, with the same noise every time."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from dataclasses import replace
 
 import torch
 
-from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.batches import Batch, batches
-from gigavideo_train.data.samples import Unit
+from gigavideo_train.data.samples import Sample
 from gigavideo_train.distributed.world import World
 from gigavideo_train.losses.inputs import Inputs
 from gigavideo_train.losses.losses import Losses
 
-EPOCH = -1  # of the draws: no epoch of training has it
+EPOCH = -1  # in the seed of noise and sigma: no epoch of training has this number
 
 
 @torch.no_grad()
-def mean_loss(
-    units: list[Unit],
-    config: TrainConfig,
+def validation_loss(
+    samples: list[Sample],
+    batch_size: int,
     world: World,
-    passes: Callable[[Batch], list[Inputs]],
+    make_passes: Callable[[Batch], list[Inputs]],
     loss_of: Callable[[Inputs], Losses],
 ) -> float:
-    """Mean over held-out units, each weighed as in training.
+    """Mean loss over the samples, weighted as in training.
 
     Args:
-        units: all of them; every process takes its share.
-        config: of the run.
-        world: this process among its like.
-        passes: what this process computes of a batch.
-        loss_of: of one pass.
+        samples: all of them; every process computes its share.
+        batch_size: samples per batch, over all processes.
+        world: this process among all.
+        make_passes: the passes that this process computes of a batch.
+        loss_of: the losses of one pass.
     """
     total = torch.zeros((), device=world.device)
-    for batch in batches(units, 1, config.batch_size, seed=0):
-        for one in passes(replace(batch, epoch=EPOCH)):
-            total += loss_of(one).loss_B.sum()
-    (mean,) = world.sum(total[None] / len(units))
+    for batch in batches(samples, 1, batch_size, seed=0):
+        for inputs in make_passes(replace(batch, epoch=EPOCH)):
+            total += loss_of(inputs).loss_B.sum()
+    (mean,) = world.sum(total[None] / len(samples))
     return mean

@@ -93,9 +93,9 @@ def test_its_columns_are_read_from_the_hub_like_todays(tmp_path, monkeypatch):
             return (SET / path.partition("@sha/")[2]).open("rb")
 
     monkeypatch.setattr("huggingface_hub.HfFileSystem", Local)
-    table = download.read_columns(Version("org/ds", "v1.0.0", "sha"), SHARD, dataset.BESIDE_CLIP)
+    table = download.read_columns(Version("org/ds", "v1.0.0", "sha"), SHARD, dataset.ROW_COLUMNS)
     check_table(table, SHARD, unread=("video",))
-    assert set(table.column_names) == set(dataset.BESIDE_CLIP)
+    assert set(table.column_names) == set(dataset.ROW_COLUMNS)
     assert table["source_file"].null_count == table.num_rows
     again = current(tmp_path / "again")
     assert table.to_pylist() == dataset.read(again).rows

@@ -51,7 +51,7 @@ def test_page_card_and_trainer_count_the_same_rewards(folder: Path, tmp_path: Pa
     assert list(facts) == [*DIMENSIONS, CAPTIONS]
     card = (folder / "README.md").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())["rewards"]
-    trained = {unit["dimension"]: unit for unit in run(folder, tmp_path / "out", "--dry-run")["units"]}
+    trained = {sample["dimension"]: sample for sample in run(folder, tmp_path / "out", "--dry-run")["samples"]}
     for name, each in facts.items():
         above = sum(each["histogram"][summary.NUM_BINS // 2 :])
         assert trained[name]["kept"] == above == 1
@@ -65,7 +65,7 @@ def test_the_trainer_warns_of_dimensions_whose_judge_check_failed(folder: Path, 
     result = CliRunner().invoke(app, arguments(folder, tmp_path / "out", "--dry-run"), catch_exceptions=False)
     assert "warning: camera_motion: the judge check failed (0.60 on 30 real clips" in " ".join(result.stderr.split())
     assert "composition: the judge check" not in result.stderr
-    assert "reward of a unit: column `reward` of the dataset" in result.stderr
+    assert "reward of a sample: column `reward` of the dataset" in result.stderr
     assert list(json.loads(result.stdout)["unreliable"]) == ["camera_motion"]
     assert run(folder, tmp_path / "out", "--dry-run", "--dimensions", "composition")["unreliable"] == {}
 

@@ -56,7 +56,7 @@ def alone(dataset: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_the_number_of_processes_may_change_when_a_run_goes_on(
+def test_the_number_of_processes_may_change_when_a_run_is_resumed(
     dataset: Path, alone: list[dict], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -72,7 +72,7 @@ def test_the_number_of_processes_may_change_when_a_run_goes_on(
 
 
 @pytest.mark.parametrize("settings", [{"tune": "full"}, {"tune": "lora", "lora_rank": "4"}])
-def test_more_processes_than_units_compute_what_one_does_and_leave_the_whole_model(
+def test_more_processes_than_samples_compute_the_steps_of_one_and_write_the_complete_model(
     dataset: Path, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     few = {"batch_size": "1", "epochs": "1", "max_steps": "4"} | settings
@@ -107,7 +107,7 @@ def test_what_saves_memory_changes_no_step(
 
 
 @pytest.mark.slow
-def test_a_mean_of_divided_weights_is_asked_and_kept_as_that_of_whole_ones(tmp_path: Path) -> None:
+def test_the_ema_of_sharded_weights_is_validated_and_saved_as_that_of_unsharded_ones(tmp_path: Path) -> None:
     held = [row(number) | {"split": "validation"} for number in (51, 52, 53)]
     dataset = training_set(tmp_path / "set", [row(1), row(2), row(3), row(4), *held])
     settings = {"ema": "0.9", "batch_size": "2", "epochs": "3", "lr": "1e-3", "validate_every": "2"}
@@ -164,25 +164,25 @@ def test_the_reference_of_preferences_is_the_base_also_when_a_run_goes_on(tmp_pa
 
 
 class Attended(TorchDispatchMode):
-    """Counts attention's forward kernels."""
+    """Counts forward calls of attention kernels."""
 
     number = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.number += func in blocks.ATTENTION
+        self.number += func in blocks.ATTENTION_OPS
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.slow  # it compiles
 def test_attention_on_a_cpu_is_counted_and_counting_leaves_nothing_behind() -> None:
     query = torch.randn(2, 3, 16, 8)
-    with blocks.counted() as counter:
+    with blocks.count_flops() as counter:
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
     assert counter.get_total_flops() == 2 * 2 * (2 * 3 * 16 * 16 * 8)  # two products, a multiplication and an addition
     block = torch.nn.Linear(4, 4)
-    blocks.compiled([block])
+    blocks.compile_blocks([block])
     torch._dynamo.utils.counters.clear()
-    with blocks.counted():
+    with blocks.count_flops():
         block(torch.ones(1, 4))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
     block(torch.ones(1, 4))
@@ -193,7 +193,7 @@ def test_attention_on_a_cpu_is_counted_and_counting_leaves_nothing_behind() -> N
 def test_selective_checkpointing_attends_once_and_full_twice(mode: str, passes: int) -> None:
     def gradients(mode: str) -> tuple[list[torch.Tensor], int]:
         model = WanTransformer3DModel.from_pretrained(model_folder("miniature") / "transformer", dtype=torch.float32)
-        blocks.recompute(model.blocks, mode)
+        blocks.checkpoint_activations(model.blocks, mode)
         inputs = {"hidden_states": torch.ones(1, 8, 2, 12, 12), "timestep": torch.tensor([500.0])}
         with Attended() as attended:
             model(**inputs, encoder_hidden_states=torch.ones(1, 24, 96)).sample.square().mean().backward()

@@ -1,4 +1,4 @@
-"""The trainer from the command line, on rendered clips: exactness, resume, refusals, and what it leaves."""
+"""The trainer from the command line, on rendered clips: exactness, resume, refusals, and the tuned model."""
 
 import json
 import os
@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import checkpoint
 from typer.testing import CliRunner
 
 from gigavideo_data.commands.evaluate_output import SCORES
@@ -35,7 +37,7 @@ def arguments(dataset: Path, out: Path, *flags: str, **settings: str) -> list[st
 
 
 def run(dataset: Path, out: Path, *flags: str, **settings: str) -> dict:
-    """Train in this process; the facts it prints."""
+    """Train in this process and return the printed JSON."""
     result = CliRunner().invoke(app, arguments(dataset, out, *flags, **settings), catch_exceptions=False)
     assert result.exit_code == 0
     return json.loads(result.stdout)
@@ -61,8 +63,14 @@ def losses(out: Path) -> list[float]:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    newest = max((out / "checkpoints").glob("step-*"))
-    return load_file(newest / "state.safetensors")
+    """Those of the newest checkpoint, whatever number of processes wrote it."""
+    reader = checkpoint.HuggingFaceStorageReader(str(max((out / "checkpoints").glob("step-*"))))
+    entries = reader.read_metadata().state_dict_metadata.items()
+    state = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        checkpoint.load(state, storage_reader=reader, no_dist=True)
+    return state
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -182,7 +190,7 @@ def test_kill_9_at_any_moment_leaves_a_checkpoint_that_goes_on_exactly(
 
 
 def wait_for(process: subprocess.Popen[str] | Forked, folder: Path, pattern: str) -> None:
-    """Until something is there, or the process has ended."""
+    """Wait until a file exists, or the process has ended."""
     deadline = time.monotonic() + 300
     while not list(folder.glob(pattern)) and process.poll() is None:
         assert time.monotonic() < deadline
@@ -253,10 +261,10 @@ def test_a_golden_loss(tmp_path: Path) -> None:
 GOLDEN = 0.32712
 
 
-def test_a_dry_run_tells_what_it_would_do_and_writes_nothing(dataset: Path, tmp_path: Path) -> None:
+def test_a_dry_run_reports_the_plan_and_writes_nothing(dataset: Path, tmp_path: Path) -> None:
     facts = run(dataset, tmp_path / "out", "--dry-run")
     assert facts["kept"] == 7
-    assert {(u["source"], u["dimension"]): u["kept"] for u in facts["units"]} == {
+    assert {(u["source"], u["dimension"]): u["kept"] for u in facts["samples"]} == {
         ("synthetic", "mechanics"): 5,
         ("twin", "captions"): 2,
     }
@@ -315,7 +323,7 @@ def test_a_prompt_that_says_nothing_is_refused(tmp_path: Path, prompt: str) -> N
 
 def test_a_run_does_not_go_on_with_another_dataset_or_other_settings(dataset: Path, tmp_path: Path) -> None:
     run(dataset, tmp_path / "out", max_steps="1")
-    assert "--resume goes on" in refused(dataset, tmp_path / "out")
+    assert "--resume continues" in refused(dataset, tmp_path / "out")
     assert "another run: config.lr was 0.001, is 0.002." in refused(dataset, tmp_path / "out", "--resume", lr="2e-3")
     changed = training_set(tmp_path / "changed", [*rows(), row(9)])
     assert "dataset was" in refused(changed, tmp_path / "out", "--resume")

@@ -1,4 +1,4 @@
-"""The trainer on a machine that has little beside torch: what is imported, and what is not."""
+"""The trainer on a machine with few packages besides torch: what it imports."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def shipped_set(out: Path, cache: Path) -> Path:
 
 
 def test_the_training_loop_is_imported_without_what_builds_sets_and_without_the_command_line():
-    done = python("import gigavideo_train.train", BUILDING + SHELL)
+    done = python("import gigavideo_train.training", BUILDING + SHELL)
     assert done.returncode == 0, done.stderr
 
 
@@ -82,7 +82,7 @@ def test_training_from_shipped_and_cached_latents_needs_no_pyav_no_opencv_and_no
         (["strategy=reweight-online"], "reweight-online: judging clips needs av,"),
     ],
 )
-def test_what_needs_pyav_says_so_before_anything_is_made(tmp_path, monkeypatch, settings, message):
+def test_a_missing_pyav_is_reported_before_anything_is_written(tmp_path, monkeypatch, settings, message):
     dataset = write_set(tmp_path / "set", [row(seed, reward=0.9) for seed in (1, 2)])
     monkeypatch.setitem(sys.modules, "av", None)
     options = [part for one in settings for part in ("--set", one)]

@@ -1,4 +1,4 @@
-"""A run that meets bad numbers, is told to stop, or is gone on with: it ends up where an undisturbed one does."""
+"""Runs with values that are not finite, stopped runs and resumed runs end with the result of an undisturbed one."""
 
 import os
 import signal
@@ -91,7 +91,7 @@ def test_a_stopped_run_keeps_its_last_step_and_goes_on_exactly(
     assert process.returncode == 130, said
     assert "Traceback" not in said
     done = len(losses(out))
-    assert f"stopped after step {done} of 4000; --resume goes on" in said
+    assert f"stopped after step {done} of 4000; --resume continues" in said
     assert steps_kept(out)[-1] == done
     assert len(steps_kept(out)) == 2
     assert not (out / "model").exists()
@@ -120,7 +120,7 @@ def test_the_second_ctrl_c_ends_a_run_at_once() -> None:
     with Stop() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked
+        assert stop.requested
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -138,7 +138,7 @@ def test_a_resumed_preference_run_keeps_its_first_reference(tmp_path: Path, tune
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
-def test_a_changed_run_goes_on_only_if_told_and_says_what_changed(dataset: Path, tmp_path: Path) -> None:
+def test_a_changed_run_is_resumed_only_on_request_and_reports_the_change(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(dataset, out, max_steps="2")
     before = losses(out)

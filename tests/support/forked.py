@@ -31,7 +31,7 @@ WITHOUT_HUB = (
 )  # fmt: skip
 WITH_HUB = (
     *WITHOUT_HUB, "datasets", "diffusers.pipelines.wan.pipeline_wan", "peft", "transformers.models.umt5.modeling_umt5",
-    "gigavideo_data.commands.build", "gigavideo_train.cli", "gigavideo_train.train",
+    "gigavideo_data.commands.build", "gigavideo_train.cli", "gigavideo_train.training",
 )  # fmt: skip
 
 

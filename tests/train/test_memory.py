@@ -1,7 +1,7 @@
 import pytest
 
 from gigavideo_train import config
-from gigavideo_train.memory import PRESETS, fitting
+from gigavideo_train.config import MEMORY_PRESETS, memory_preset
 
 
 @pytest.mark.parametrize(
@@ -10,10 +10,10 @@ from gigavideo_train.memory import PRESETS, fitting
 )
 def test_the_largest_preset_that_fits_is_taken(gigabytes: float, preset: int) -> None:
     """Cards report a little less or more than their names say: "48 GB" is 47.7 with error correction."""
-    assert fitting(round(gigabytes * 10**9)) == preset
+    assert memory_preset(round(gigabytes * 10**9)) == preset
 
 
 def test_every_preset_is_a_run_and_what_is_set_by_hand_comes_on_top() -> None:
-    for preset in PRESETS.values():
+    for preset in MEMORY_PRESETS.values():
         assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, [], preset).model_dump().items() >= preset.items()
-    assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, ["tune=full"], PRESETS[24]).tune == "full"
+    assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, ["tune=full"], MEMORY_PRESETS[24]).tune == "full"

@@ -36,11 +36,11 @@ from gigavideo_data.models.spec import folder_revision
 from gigavideo_data.recipe.recipe import Generator
 from gigavideo_train import plan as planning
 from gigavideo_train.data.dataset import read
-from gigavideo_train.data.encode import Tensors, encode
+from gigavideo_train.data.encode import EncodedRows, encode
 from gigavideo_train.distributed.world import World
 from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load
-from gigavideo_train.models.registry import family_of
+from gigavideo_train.models.loading import load_pipeline
+from gigavideo_train.models.registry import load_family
 from tests.support import tiny_pipelines
 from tests.support.hub_clients import gv_data, gv_train
 from tests.support.hub_server import serving
@@ -91,7 +91,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    return load(model_folder("miniature"))
+    return load_pipeline(model_folder("miniature"))
 
 
 def rows_of(folder: Path) -> list[dict]:
@@ -140,12 +140,13 @@ def with_vae(one: dict, revision: str | None) -> dict:
     return one | {"vae": {"model": "other", "revision": revision}}
 
 
-def encoded(folder: Path, pipeline: Any, cache: Path) -> tuple[planning.Plan, Tensors, str]:
-    """A plan of all units, their tensors, and what is said of them."""
+def encoded(folder: Path, pipeline: Any, cache: Path) -> tuple[planning.Plan, EncodedRows, str]:
+    """A plan of all samples, their tensors, and what is said of them."""
     plan = planning.make(read(folder), None, None, ["strategy=sft"])
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = encode(plan, pipeline, wan, cache, World(0, 1, torch.device("cpu")), progress)
+        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, cache)
+        encode(tensors, plan.dataset, plan.rows, (), pipeline, wan, World(0, 1, torch.device("cpu")), progress)
     return plan, tensors, said.getvalue()
 
 
@@ -232,7 +233,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
         monkeypatch.setitem(profiles.PROFILES, each, profile)
     generator = Generator(model=name if name == "miniature" else str(place), steps=3)
     made = load_engine("generator", generator_engine(generator).settings).generate("a red circle", 7)
-    family, its_pipeline = family_of(place), load(place)
+    family, its_pipeline = load_family(place), load_pipeline(place)
     with torch.inference_mode():
         frames_THWC = family.decode(its_pipeline, made.latents_CFHW[None])[0] * 255
     assert made.frames_THWC.std() > 1, "a picture of one colour proves nothing"
@@ -242,7 +243,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
 
 def test_the_shape_of_latents_is_known_without_encoding(trained):
     _, place = trained
-    family, its_pipeline = family_of(place), load(place)
+    family, its_pipeline = load_family(place), load_pipeline(place)
     for size in ((9, 64, 96), (17, 96, 64), (19, 79, 97), (1, 64, 64)):
         made_CFHW = family.encode_video(its_pipeline, np.zeros((*size, 3), np.uint8))
         assert family.latents_shape(its_pipeline, *size) == tuple(made_CFHW.shape)
@@ -342,14 +343,14 @@ def test_a_set_that_is_judged_again_carries_them(whole, folder):
 def test_a_clip_with_shipped_latents_is_neither_decoded_nor_encoded(whole, pipeline, tmp_path, counted):
     plan, tensors, said = encoded(whole, pipeline, tmp_path / "cache")
     shipped = {one["video_sha256"]: one for one in latents_of(whole)}
-    real = {unit.real["video_sha256"] for unit in plan.units if unit.real}
+    real = {sample.real["video_sha256"] for sample in plan.samples if sample.real}
     assert counted == {"decode": len(real), "encode_video": len(real)}
     assert f"latents of {len(shipped)} of {len(shipped) + len(real)} clips came with the dataset" in said
-    for unit in plan.units:
-        assert torch.equal(tensors.latents([unit.row])[0], unpacked(shipped[unit.row["video_sha256"]]))
+    for sample in plan.samples:
+        assert torch.equal(tensors.latents([sample.row])[0], unpacked(shipped[sample.row["video_sha256"]]))
     _, _, said = encoded(whole, pipeline, tmp_path / "cache")
     assert counted == {"decode": len(real), "encode_video": len(real)}
-    assert re.search(r"(\d+) of \1 were there", said)
+    assert re.search(r"(\d+) of \1 were cached", said)
 
 
 @pytest.mark.slow
@@ -359,7 +360,7 @@ def test_several_processes_share_what_came_with_the_dataset(whole, pipeline, tmp
     run_together(2, [*where, *settings])
     before = set((tmp_path / "cache").rglob("*.safetensors"))
     _, _, said = encoded(whole, pipeline, tmp_path / "cache")
-    assert re.search(r"(\d+) of \1 were there", said)
+    assert re.search(r"(\d+) of \1 were cached", said)
     assert set((tmp_path / "cache").rglob("*.safetensors")) == before
 
 
@@ -367,10 +368,10 @@ def test_latents_of_another_autoencoder_are_left_alone(folder, pipeline, tmp_pat
     first, *others = latents_of(folder)
     replaced(folder, [with_vae(first, "0" * 16), *others])
     plan, tensors, said = encoded(folder, pipeline, tmp_path / "cache")
-    real = {unit.real["video_sha256"] for unit in plan.units if unit.real}
+    real = {sample.real["video_sha256"] for sample in plan.samples if sample.real}
     assert counted["encode_video"] == len(real) + 1
     assert f"latents of {len(others)} of {len(others) + 1 + len(real)} clips" in said
-    (row,) = [unit.row for unit in plan.units if unit.row["id"] == first["id"]]
+    (row,) = [sample.row for sample in plan.samples if sample.row["id"] == first["id"]]
     assert not torch.equal(tensors.latents([row])[0], unpacked(first))
 
 
@@ -380,7 +381,7 @@ def test_what_a_tensor_is_depends_on_the_dataset_and_not_on_what_the_cache_has_s
     for order in ((whole, folder), (folder, whole)):
         cache = tmp_path / order[0].parent.name / "cache"
         of = {each: encoded(each, pipeline, cache) for each in order}
-        found.append([of[each][1].latents([unit.row for unit in of[each][0].units]) for each in (whole, folder)])
+        found.append([of[each][1].latents([sample.row for sample in of[each][0].samples]) for each in (whole, folder)])
     for first, second in zip(*found, strict=True):
         assert torch.equal(first, second)
     assert not torch.equal(found[0][0], found[0][1])
@@ -390,11 +391,11 @@ def test_what_a_tensor_is_depends_on_the_dataset_and_not_on_what_the_cache_has_s
 def test_changed_latents_are_refused(folder, pipeline, tmp_path):
     first, *others = latents_of(folder)
     replaced(folder, [first | {"latents": first["latents"][::-1]}, *others])
-    with pytest.raises(DatasetError, match=f"row {first['id']}: its latents do not have their sum"):
+    with pytest.raises(DatasetError, match=f"row {first['id']}: its latents do not match their sum"):
         encoded(folder, pipeline, tmp_path / "cache")
     replaced(folder, [first | {"shape": [8, 5, 6, 24]}, *others])
     with pytest.raises(
-        DatasetError, match=r"bytes of \(8, 5, 6, 24\), the model's of its clip are of \(8, 5, 12, 12\)"
+        DatasetError, match=r"bytes of shape \(8, 5, 6, 24\); for its clip the model has shape \(8, 5, 12, 12\)"
     ):
         encoded(folder, pipeline, tmp_path / "cache")
 
@@ -408,7 +409,7 @@ def test_latents_that_are_not_finite_or_of_a_real_clip_are_not_trained_on(folder
         encoded(folder, pipeline, tmp_path / "cache")
     real = next(row for row in rows_of(folder) if row["source"] == "real")
     replaced(folder, [first | {"id": real["id"], "video_sha256": real["video_sha256"]}, *others])
-    with pytest.raises(DatasetError, match=f"latents of {real['id']}, which is no generated video"):
+    with pytest.raises(DatasetError, match=f"latents of {real['id']}, which is not a generated video"):
         read(folder)
 
 
@@ -455,8 +456,8 @@ def test_they_are_not_pushed_unless_asked_for_and_then_the_clips_stay_on_the_hub
         code, _, said = gv_train(hub, tmp_path, "--dataset", "org/ds@v1.0.1", *settings)
         assert code == 0, said
         num_real = sum(row["source"] == "real" for row in rows)
-        assert f"latents lie in {len(rows) - num_real} of" in said
-        assert f"clips lie in {num_real} of" in said
+        assert f"latents are in {len(rows) - num_real} of" in said
+        assert f"clips are in {num_real} of" in said
         assert f"latents of {len(rows) - num_real} of {len(rows)} clips came with the dataset" in said
 
         code, _, said = gv_data(hub, tmp_path, "push", "set", "org/scores", "--scores-only", "--latents")

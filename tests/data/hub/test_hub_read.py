@@ -181,12 +181,12 @@ def test_of_a_set_only_the_shards_with_kept_clips_are_fetched(hub, tmp_path, mon
 
     code, printed, said = gv_train(hub, tmp_path, *arguments)
     assert code == 0, said
-    kept = sum(line["kept"] * (2 if line["source"] == "twin" else 1) for line in json.loads(printed)["units"])
+    kept = sum(line["kept"] * (2 if line["source"] == "twin" else 1) for line in json.loads(printed)["samples"])
     assert all(hub.given[name] < files[name]["bytes"] / 2 for name in not_kept)
     needed = kept - 1  # one pair's twin and real clip are equal, and encoded once
-    assert f"clips lie in {needed} of {len(files)} files" in said
+    assert f"clips are in {needed} of {len(files)} files" in said
 
-    assert "clips lie in" not in gv_train(hub, tmp_path, *arguments, "--out", "again")[2], "all are encoded already"
+    assert "clips are in" not in gv_train(hub, tmp_path, *arguments, "--out", "again")[2], "all are encoded already"
 
 
 def test_a_damaged_shard_is_named_at_once_and_not_asked_for_again(hub, tmp_path):

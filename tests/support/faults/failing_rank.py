@@ -1,4 +1,4 @@
-"""A process of several: the one of this number fails while the others wait for it, in the way that is asked for."""
+"""One of several processes: the given rank fails in the given way while the others wait for it."""
 
 import os
 import signal
@@ -25,13 +25,13 @@ def fail(way: str, joined: World) -> None:
 def main() -> None:
     who, way = int(sys.argv[1]), sys.argv[2]
     with world() as joined:
-        joined.wait()
+        joined.barrier()
         if way == "stopped":
             signal.signal(signal.SIGTERM, lambda *_: stop_asked.set())
             (Path(sys.argv[3]) / str(joined.rank)).touch()
         if joined.rank == who:
             fail(way, joined)
-        joined.wait()
+        joined.barrier()
 
 
 if __name__ == "__main__":

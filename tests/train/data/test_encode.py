@@ -1,4 +1,4 @@
-"""What is trained on is encoded once: what the cache holds, when it is used again, and what is said of it."""
+"""Clips and prompts are encoded once: contents of the cache, when it is reused, and the summary."""
 
 import io
 from pathlib import Path
@@ -15,10 +15,10 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import model_folder
 from gigavideo_train import plan as planning
 from gigavideo_train.data.dataset import read
-from gigavideo_train.data.encode import Tensors, encode
+from gigavideo_train.data.encode import EncodedRows, encode
 from gigavideo_train.distributed.world import World
 from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load
+from gigavideo_train.models.loading import load_pipeline
 from tests.data.dataset.test_verify import replace_rows
 from tests.support.train_set import row, training_set
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    return load(model_folder("miniature"))
+    return load_pipeline(model_folder("miniature"))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,12 @@ def planned(dataset: Path, *overrides: str) -> planning.Plan:
     return planning.make(read(dataset), None, None, list(overrides))
 
 
-def encoded(plan: planning.Plan, pipeline: Any, cache: Path, device: torch.device = CPU) -> tuple[Tensors, str]:
-    """The tensors, and what is said of them."""
+def encoded(plan: planning.Plan, pipeline: Any, cache: Path, device: torch.device = CPU) -> tuple[EncodedRows, str]:
+    """The encoded rows, and the messages."""
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = encode(plan, pipeline, wan, cache, World(0, 1, device), progress)
+        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, cache)
+        encode(tensors, plan.dataset, plan.rows, (), pipeline, wan, World(0, 1, device), progress)
     return tensors, said.getvalue()
 
 
@@ -53,7 +54,7 @@ def files(cache: Path) -> set[Path]:
     return set(cache.rglob("*.safetensors"))
 
 
-def test_what_is_kept_is_encoded_once_and_for_every_strategy(
+def test_kept_samples_are_encoded_once_for_all_strategies(
     dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
@@ -61,19 +62,19 @@ def test_what_is_kept_is_encoded_once_and_for_every_strategy(
     _, said = encoded(plan, pipeline, cache)
     assert "text        3/3  done" in said
     assert "latents     4/4  done" in said
-    assert "0 of 7 were there" in said
+    assert "0 of 7 were cached" in said
     assert "MB of latents" in said
     assert len(files(cache)) == 7  # three prompts; three videos and a real clip; nothing of the row that is dropped
 
     everything = planned(dataset, "strategy=sft")
     _, said = encoded(everything, pipeline, cache)
     assert "text        4/4  done" in said
-    assert "7 of 9 were there" in said
+    assert "7 of 9 were cached" in said
 
     for name in ("encode_video", "encode_prompt"):
         monkeypatch.setattr(wan, name, None)
     _, said = encoded(everything, pipeline, cache)
-    assert "9 of 9 were there" in said
+    assert "9 of 9 were cached" in said
 
 
 def test_an_encoder_is_on_the_device_only_while_it_works(
@@ -108,16 +109,16 @@ def test_an_interrupted_encoding_goes_on(
     assert len(files(cache)) == 5
     monkeypatch.setattr(wan, "encode_video", plain)
     _, said = encoded(plan, pipeline, cache)
-    assert "5 of 7 were there" in said
+    assert "5 of 7 were cached" in said
 
 
-def test_texts_are_kept_at_their_length_and_told_as_the_pipeline_tells_them(
+def test_texts_are_cached_without_padding_and_batched_as_the_pipeline_does(
     dataset: Path, pipeline: Any, tmp_path: Path
 ) -> None:
     plan = planned(dataset)
     tensors, _ = encoded(plan, pipeline, tmp_path / "cache")
-    rows = [unit.row for unit in plan.units]
-    told = tensors.told(rows, CPU)
+    rows = [sample.row for sample in plan.samples]
+    told = tensors.condition(rows, CPU)
     tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
     lengths = [min(len(tokenizer(each["prompt"]).input_ids), plan.profile.max_tokens) for each in rows]
     assert [len(tensors.prompts.get(each["prompt"])) for each in rows] == lengths
@@ -129,14 +130,14 @@ def test_texts_are_kept_at_their_length_and_told_as_the_pipeline_tells_them(
             max_sequence_length=plan.profile.max_tokens,
         )
     torch.testing.assert_close(told.text_BLD, text_BLD)
-    (pair,) = [unit.real for unit in plan.units if unit.real]
-    faster = tensors.told([rows[0], pair | {"fps": 30.0}], CPU)
+    (pair,) = [sample.real for sample in plan.samples if sample.real]
+    faster = tensors.condition([rows[0], pair | {"fps": 30.0}], CPU)
     assert faster.fps_B.tolist() == [8.0, 30.0]
     assert tensors.latents([pair]).shape == (1, 8, 1, 12, 12)
 
 
 def relisted(folder: Path, made: list[dict]) -> Path:
-    """A set whose rows say what they please, and whose manifest agrees."""
+    """A dataset with changed rows and a manifest that matches them."""
     replace_rows(folder, made)
     return folder
 
@@ -168,11 +169,11 @@ def test_a_clip_whose_frames_differ_from_what_its_row_says_is_refused(
 def test_a_clip_that_is_encoded_already_must_be_of_the_size_its_row_says(pipeline: Any, tmp_path: Path) -> None:
     folder = training_set(tmp_path / "set", [row(1)])
     encoded(planned(folder), pipeline, tmp_path / "cache")
-    with pytest.raises(DatasetError, match=r"latents of its clip are of \(8, 2, 12, 12\)"):
+    with pytest.raises(DatasetError, match=r"latents of its clip have shape \(8, 2, 12, 12\)"):
         encoded(planned(relisted(folder, [row(1) | {"num_frames": 17}])), pipeline, tmp_path / "cache")
 
 
-def test_a_damaged_file_of_the_cache_is_made_again(dataset: Path, pipeline: Any, tmp_path: Path) -> None:
+def test_a_damaged_file_of_the_cache_is_written_again(dataset: Path, pipeline: Any, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     encoded(planned(dataset), pipeline, cache)
     whole = {path: path.read_bytes() for path in sorted(files(cache))}
@@ -180,5 +181,5 @@ def test_a_damaged_file_of_the_cache_is_made_again(dataset: Path, pipeline: Any,
     first.write_bytes(whole[first][:-8])
     second.write_bytes(b"")
     _, said = encoded(planned(dataset), pipeline, cache)
-    assert "5 of 7 were there" in said
+    assert "5 of 7 were cached" in said
     assert {path: path.read_bytes() for path in sorted(files(cache))} == whole

@@ -12,51 +12,51 @@ def chosen(made: list[dict], **settings):
     return select(made, ["mechanics"], TrainConfig.model_validate(settings))
 
 
-def test_units_with_a_reward_above_tau_are_kept_and_the_rest_is_counted_by_reason() -> None:
+def test_samples_with_a_reward_above_tau_are_kept_and_the_rest_is_counted_by_reason() -> None:
     selection = chosen(rows())
-    assert sorted(u.reward for u in selection.units) == pytest.approx([0.6, 0.7, 0.75, 0.75, 0.8, 0.9, 0.95])
+    assert sorted(u.reward for u in selection.samples) == pytest.approx([0.6, 0.7, 0.75, 0.75, 0.8, 0.9, 0.95])
     assert dict(selection.dropped) == {
         ("synthetic", "mechanics", "reward at most 0.5"): 1,
         ("synthetic", "mechanics", "unscorable"): 1,
     }
 
 
-def test_a_pair_is_one_unit_with_its_real_clip_and_no_real_clip_stands_alone() -> None:
-    pairs = [u for u in chosen(rows()).units if u.branch == "pr"]
+def test_a_pair_is_one_sample_with_its_real_clip_and_a_real_clip_alone_is_none() -> None:
+    pairs = [u for u in chosen(rows()).samples if u.branch == "pr"]
     assert [(u.row["source"], u.real["source"]) for u in pairs if u.real] == [("twin", "real")] * 2
     dropped_with_its_twin = [row(20, "twin", reward=0.2), row(20, "real"), row(1, reward=0.9)]
-    assert [u.branch for u in chosen(dropped_with_its_twin).units] == ["ps"]
+    assert [u.branch for u in chosen(dropped_with_its_twin).samples] == ["ps"]
 
 
 @pytest.mark.parametrize(("num_ps", "num_pr"), [(1, 6), (6, 1), (3, 3)])
-def test_an_epoch_weighs_the_branches_by_their_lambdas_whatever_their_counts(num_ps: int, num_pr: int) -> None:
+def test_an_epoch_weights_the_branches_by_their_lambdas_whatever_their_counts(num_ps: int, num_pr: int) -> None:
     made = [row(seed) for seed in range(1, num_ps + 1)]
     for seed in range(30, 30 + num_pr):
         made += [row(seed, "twin"), row(seed, "real")]
-    units = chosen(made, lambda_ps=0.3, lambda_pr=0.7).units
-    share = {b: sum(u.scale * u.weight for u in units if u.branch == b) / len(units) for b in ("ps", "pr")}
+    samples = chosen(made, lambda_ps=0.3, lambda_pr=0.7).samples
+    share = {b: sum(u.scale * u.weight for u in samples if u.branch == b) / len(samples) for b in ("ps", "pr")}
     assert share == pytest.approx({"ps": 0.3, "pr": 0.7})
 
 
-def test_a_branch_alone_has_the_whole_weight() -> None:
-    units = chosen([row(1), row(2)]).units
-    assert [u.scale for u in units] == [1.0, 1.0]
+def test_a_single_branch_has_all_the_weight() -> None:
+    samples = chosen([row(1), row(2)]).samples
+    assert [u.scale for u in samples] == [1.0, 1.0]
 
 
 def test_mean1_weights_have_mean_1_per_branch_and_none_is_the_papers_reward() -> None:
-    units = chosen(rows()).units
+    samples = chosen(rows()).samples
     for branch in ("ps", "pr"):
-        mine = [u.weight for u in units if u.branch == branch]
+        mine = [u.weight for u in samples if u.branch == branch]
         assert sum(mine) / len(mine) == pytest.approx(1)
-    for u in chosen(rows(), normalize="none").units:
+    for u in chosen(rows(), normalize="none").samples:
         assert u.weight == pytest.approx(u.reward)
 
 
-def test_filtered_has_equal_weights_and_sft_takes_everything_unscorable_ones_too() -> None:
+def test_sft_filtered_has_equal_weights_and_sft_also_keeps_unscorable_samples() -> None:
     filtered, everything = chosen(rows(), strategy="sft-filtered"), chosen(rows(), strategy="sft")
-    assert {u.weight for u in (*filtered.units, *everything.units)} == {1.0}
-    assert {u.id for u in filtered.units} == {u.id for u in chosen(rows()).units}
-    assert len(everything.units) == 9
+    assert {u.weight for u in (*filtered.samples, *everything.samples)} == {1.0}
+    assert {u.id for u in filtered.samples} == {u.id for u in chosen(rows()).samples}
+    assert len(everything.samples) == 9
     assert not everything.dropped
     for strategy in ("reweight-online", "backprop-online"):  # their rewards are found while training
         assert chosen(rows(), strategy=strategy) == everything
@@ -64,24 +64,26 @@ def test_filtered_has_equal_weights_and_sft_takes_everything_unscorable_ones_too
 
 
 def test_exp_weights_grow_with_the_z_scored_reward_and_are_clipped() -> None:
-    units = [u for u in chosen(rows(), weight_map="exp", normalize="none", weight_clip=1.0).units if u.branch == "ps"]
-    by_reward = sorted(units, key=lambda u: u.reward or 0)
-    assert [u.weight for u in by_reward] == sorted(u.weight for u in units)
+    samples = [
+        u for u in chosen(rows(), weight_map="exp", normalize="none", weight_clip=1.0).samples if u.branch == "ps"
+    ]
+    by_reward = sorted(samples, key=lambda u: u.reward or 0)
+    assert [u.weight for u in by_reward] == sorted(u.weight for u in samples)
     assert by_reward[0].weight == pytest.approx(math.exp(-1))
     assert by_reward[-1].weight == pytest.approx(math.exp(1))
-    pairs = [u for u in chosen(rows(), weight_map="exp", normalize="none").units if u.branch == "pr"]
+    pairs = [u for u in chosen(rows(), weight_map="exp", normalize="none").samples if u.branch == "pr"]
     assert [u.weight for u in pairs] == [1.0, 1.0]  # equal rewards
 
 
 def test_group_weights_compare_samples_of_one_prompt_and_drop_singletons() -> None:
     made = [row(1, reward=0.9, prompt=40), row(2, reward=0.6, prompt=40), row(3, reward=0.9)]
-    units = chosen(made, weight_map="group", normalize="none", weight_beta=0.1).units
-    assert len(units) == 2
-    assert sum(u.weight for u in units) == pytest.approx(2)
-    assert max(units, key=lambda u: u.weight).reward == pytest.approx(0.9)
+    samples = chosen(made, weight_map="group", normalize="none", weight_beta=0.1).samples
+    assert len(samples) == 2
+    assert sum(u.weight for u in samples) == pytest.approx(2)
+    assert max(samples, key=lambda u: u.weight).reward == pytest.approx(0.9)
 
 
-def test_effective_size_falls_with_uneven_weights() -> None:
+def test_the_effective_sample_size_decreases_with_uneven_weights() -> None:
     even = chosen([row(1, reward=0.8), row(2, reward=0.8)]).effective_size
     uneven = chosen([row(1, reward=1.0), row(2, reward=0.1)], tau=0.0).effective_size
     assert even == pytest.approx(2)
@@ -92,13 +94,13 @@ def test_hard_rewards_are_kept_above_0() -> None:
     made = [row(1, reward=0.25), row(2, reward=0.9)]
     for each in made:
         each["answers"] = [{**answer, "readout": "text"} for answer in each["answers"]]
-    assert len(chosen(made).units) == 2
+    assert len(chosen(made).samples) == 2
 
 
-def test_preferences_join_samples_of_one_prompt_with_the_better_one_first() -> None:
+def test_preferences_pair_samples_of_one_prompt_winner_first() -> None:
     made = [row(1, reward=0.2, prompt=40), row(2, reward=0.9, prompt=40), row(3, reward=0.85, prompt=40), row(4)]
-    units = chosen(made, strategy="dpo", dpo_margin=0.5).units
-    assert sorted((u.reward, u.loser["rewards"][0]["value"]) for u in units if u.loser) == [
+    samples = chosen(made, strategy="dpo", dpo_margin=0.5).samples
+    assert sorted((u.reward, u.loser["rewards"][0]["value"]) for u in samples if u.loser) == [
         (pytest.approx(0.85), pytest.approx(0.2)),
         (pytest.approx(0.9), pytest.approx(0.2)),
     ]
@@ -115,20 +117,20 @@ def test_several_dimensions_are_averaged_with_their_weights() -> None:
         {"dimension": "composition", "value": None, "status": "unscorable", "reason": "low_mass"},
     ]
     settings = {"dimensions": ("mechanics", "composition"), "dimension_weights": {"mechanics": 3.0}, "tau": 0.0}
-    with pytest.raises(ValueError, match="dimension_weights: used only with reward=mean"):
+    with pytest.raises(ValueError, match="only with reward=mean"):
         chosen(made, **settings)
     settings["reward"] = "mean"
-    units = {u.id: u.reward for u in chosen(made, **settings).units}
-    assert units[made[0]["id"]] == pytest.approx((3 * 0.9 + 0.3) / 4)
-    assert units[made[1]["id"]] == pytest.approx(0.9)
+    samples = {u.id: u.reward for u in chosen(made, **settings).samples}
+    assert samples[made[0]["id"]] == pytest.approx((3 * 0.9 + 0.3) / 4)
+    assert samples[made[1]["id"]] == pytest.approx(0.9)
 
 
-def test_a_dimension_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_an_unknown_dimension_is_reported_with_the_known_ones() -> None:
     with pytest.raises(DatasetError, match=r"'composition'.*mechanics"):
         chosen(rows(), dimensions=("composition",))
 
 
-def test_nothing_to_train_on_says_what_was_dropped_and_why() -> None:
+def test_the_error_without_kept_samples_names_what_was_dropped_and_why() -> None:
     with pytest.raises(DatasetError, match=r"2 reward at most 0.5 \(synthetic\)"):
         chosen([row(1, reward=0.0), row(2, reward=0.0)])
     with pytest.raises(DatasetError, match="nothing to train on"):
@@ -148,7 +150,7 @@ def test_a_weight_for_a_dimension_that_is_not_trained_is_refused() -> None:
         ("material", "one of: mechanics"),
     ],
 )
-def test_a_dimension_that_nothing_is_scored_on_gets_what_it_could_be(name: str, words: str) -> None:
+def test_a_dimension_without_scores_gets_a_suggestion(name: str, words: str) -> None:
     with pytest.raises(DatasetError, match=f"no row was written for '{name}', .*{words}"):
         chosen(rows(), dimensions=(name,))
 
@@ -170,20 +172,20 @@ SEVERAL = [
 ]
 
 
-def test_a_row_is_kept_and_weighed_by_its_column_reward_whatever_else_it_was_scored_on() -> None:
+def test_a_row_is_kept_and_weighted_by_its_column_reward_only() -> None:
     selection = select(SEVERAL, ["camera_motion", "composition"], TrainConfig(normalize="none"))
-    assert {u.id: u.weight for u in selection.units} == {SEVERAL[1]["id"]: 0.8, SEVERAL[2]["id"]: 0.7}
+    assert {u.id: u.weight for u in selection.samples} == {SEVERAL[1]["id"]: 0.8, SEVERAL[2]["id"]: 0.7}
     assert dict(selection.dropped) == {
         ("synthetic", "camera_motion", "reward at most 0.5"): 1,
         ("synthetic", "composition", "unscorable"): 1,
     }
     mean = select(SEVERAL, ["camera_motion", "composition"], TrainConfig(reward="mean"))
-    assert {u.id for u in mean.units} == {SEVERAL[0]["id"], SEVERAL[3]["id"]}
+    assert {u.id for u in mean.samples} == {SEVERAL[0]["id"], SEVERAL[3]["id"]}
 
 
 def test_a_twin_has_its_column_reward() -> None:
     twin = row(20, "twin") | {"reward": 0.6}
-    (pair,) = select([twin, row(20, "real")], ["mechanics"], TrainConfig(dimensions=("mechanics",))).units
+    (pair,) = select([twin, row(20, "real")], ["mechanics"], TrainConfig(dimensions=("mechanics",))).samples
     assert pair.reward == 0.6
 
 
@@ -193,9 +195,9 @@ def test_rows_of_a_dimension_that_is_not_trained_are_left_out_by_every_strategy(
     made[4]["generator"] = SEVERAL[1]["generator"]
     config = TrainConfig.model_validate({"strategy": strategy, "dimensions": ("camera_motion",)})
     selection = select(made, ["camera_motion", "composition"], config)
-    assert {u.row["dimension"] for u in selection.units} == {"camera_motion"}
+    assert {u.row["dimension"] for u in selection.samples} == {"camera_motion"}
     assert selection.dropped["synthetic", "composition", "other_dimension"] == 2
 
 
 def test_a_target_without_rows_to_train_on_does_not_stop_the_others() -> None:
-    assert len(select([row(1)], ["mechanics", "composition"], TrainConfig()).units) == 1
+    assert len(select([row(1)], ["mechanics", "composition"], TrainConfig()).samples) == 1

@@ -1,4 +1,4 @@
-"""Processes that are started together end together: well, by the first one's error, or by a signal."""
+"""Processes that are started together end together: by success, by the first error, or by a signal."""
 
 import json
 import os
@@ -21,9 +21,7 @@ WAIT_S = 120
 
 
 def start(size: int, *command: str) -> subprocess.Popen:
-    code = (
-        f"import sys; from gigavideo_train.distributed.launch import together; sys.exit(together({size}, sys.argv[1:]))"
-    )
+    code = f"import sys; from gigavideo_train import launch; sys.exit(launch.run_processes({size}, sys.argv[1:]))"
     whole = [sys.executable, "-c", code, sys.executable, *command]
     return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -37,7 +35,7 @@ def wait_for(process: subprocess.Popen, folder: Path, num_files: int) -> None:
 
 
 @pytest.mark.parametrize("who", [0, 2])
-def test_the_process_that_fails_ends_the_run_with_its_own_error_and_exit_code(who: int) -> None:
+def test_the_first_process_to_fail_ends_the_run_with_its_error_and_exit_code(who: int) -> None:
     process = start(3, str(RANK), str(who), "error")
     _, errors = process.communicate(timeout=WAIT_S)
     assert process.returncode == RecipeError.exit_code
@@ -74,7 +72,7 @@ def test_one_that_fails_while_it_stops_ends_the_others(tmp_path: Path) -> None:
     assert errors.count("error: number 1 cannot go on") == 1
 
 
-def test_one_command_trains_with_several_processes_and_speaks_once(tmp_path: Path) -> None:
+def test_one_command_trains_with_several_processes_and_prints_once(tmp_path: Path) -> None:
     dataset = training_set(tmp_path / "set", [row(1), row(2), row(3)])
     command = [sys.executable, "-m", "gigavideo_train", "--dataset", str(dataset), "--out", str(tmp_path / "out")]
     command += ["--cache", str(tmp_path / "latents"), "--processes", "2", "--json", "--set", "epochs=1"]

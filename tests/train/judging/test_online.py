@@ -1,4 +1,4 @@
-"""Rewards found while training: the decoder, the judge, the two strategies, and whom they cannot ask."""
+"""Online rewards: the decoder, the judge, the two strategies, and judges that cannot run here."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from gigavideo_train.cli import app
 from gigavideo_train.judging.judges import Scoring
 from gigavideo_train.judging.online import Scorer
 from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load
+from gigavideo_train.models.loading import load_pipeline
 from tests.support import qwen_vl
 from tests.support.ranks import run_together
 from tests.support.rows import FPS, write_set
@@ -91,7 +91,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    return load(model_folder("miniature"))
+    return load_pipeline(model_folder("miniature"))
 
 
 class Certain:
@@ -189,8 +189,8 @@ def test_without_its_factor_backprop_is_sft(dataset: Path, tmp_path: Path) -> No
     assert same_weights(tmp_path / "online", tmp_path / "sft")
 
 
-def test_backprop_raises_the_reward_of_what_the_model_would_make(tmp_path: Path) -> None:
-    """Half-way clips look half right at first, whatever noise is drawn; the gradient alone mends them."""
+def test_backprop_raises_the_reward_of_the_models_estimates(tmp_path: Path) -> None:
+    """Half-way clips look half right at first, whatever noise is drawn; only the gradient improves them."""
     dataset = write_set(tmp_path / "set", [half_way(0), half_way(2)])
     run(dataset, tmp_path / "run", strategy="backprop-online", backprop_eta="3", epochs="12", lr="1e-4")
     found = metrics(tmp_path / "run", "reward")
@@ -248,7 +248,7 @@ def refused(tmp_path: Path, judged_by: dict[str, Any], **settings: str) -> str:
     "judged_by",
     [{"kind": "http", "model": "served"}, {"kind": "camera"}, {"kind": "transformers", "model": "a-folder-of-theirs"}],
 )
-def test_a_judge_that_cannot_be_asked_here_is_refused_with_a_way_out(tmp_path: Path, judged_by: dict[str, Any]) -> None:
+def test_a_judge_that_cannot_run_here_is_refused_with_advice(tmp_path: Path, judged_by: dict[str, Any]) -> None:
     assert "--set judge=" in refused(tmp_path, judged_by)
 
 
@@ -256,7 +256,7 @@ def test_a_judge_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "neither a Hub id, nor the folder" in refused(tmp_path, {}, judge=str(tmp_path / "nothing"))
 
 
-def test_a_clip_is_scored_on_the_dimension_of_its_row_or_on_all_trained_if_the_mean_is_asked_for() -> None:
+def test_a_clip_is_scored_on_the_dimension_of_its_row_or_with_reward_mean_on_all_trained() -> None:
     own = Scoring({}, {}, {"mechanics": 1.0, "composition": 2.0}, {}, min_mass=0.5)
     mean = Scoring({}, {}, {"mechanics": 1.0, "composition": 2.0}, {}, min_mass=0.5, mean=True)
     assert own.dimensions_of(row(1)) == {"mechanics": 1.0}

@@ -91,7 +91,7 @@ def test_preference_starts_at_log_2_and_falls_when_the_winner_gains() -> None:
     assert (worse > start).all()
 
 
-def test_a_weight_found_online_is_no_way_for_gradients_but_a_reward_is() -> None:
+def test_gradients_pass_through_an_online_reward_but_not_through_an_online_weight() -> None:
     error, reward = torch.tensor([0.4, 0.7]), torch.tensor([0.5, 0.0], requires_grad=True)
     assert not objectives.reweighted(error, reward).requires_grad
     assert objectives.reweighted(error, reward).tolist() == pytest.approx([0.2, 0.0])

@@ -1,4 +1,4 @@
-"""What metrics.jsonl tells of the parts of a loss, and the picture that is drawn of it."""
+"""The parts of a loss in metrics.jsonl, and the training curves."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ SHAPE = torch.Size((8, 2, 4, 4))
 
 
 def passed(match: list[float], sigma: list[float], sources: list[str]) -> tuple[Losses, Inputs]:
-    """A pass that found these terms."""
+    """A pass with these terms."""
     match_B, nothing_B = torch.tensor(match), torch.zeros(len(match))
     clip = Noised(nothing_B, nothing_B, nothing_B, torch.tensor(sigma), Condition(nothing_B, nothing_B, nothing_B))
     source_B = torch.tensor([SOURCES.index(source) for source in sources])
@@ -28,26 +28,26 @@ def passed(match: list[float], sigma: list[float], sources: list[str]) -> tuple[
     return Losses(match_B * 10, match_B, nothing_B + 3, nothing_B + 0.5, known_B, Counter({SHAPE: 2})), inputs
 
 
-def told(*passes: tuple[Losses, Inputs], online: bool = False) -> dict[str, Any]:
-    sums = sum((metrics.sums(*one, {SHAPE: 100}) for one in passes), metrics.nothing(CPU))
-    return metrics.told(sums.tolist(), num_units=4, batch_size=5, seconds=2.0, online=online)
+def reported(*passes: tuple[Losses, Inputs], online: bool = False) -> dict[str, Any]:
+    sums = sum((metrics.sums_of(*one, {SHAPE: 100}) for one in passes), metrics.zero_sums(CPU))
+    return metrics.step_metrics(sums.tolist(), num_samples=4, batch_size=5, seconds=2.0, online=online)
 
 
-def test_terms_are_told_by_noise_level_and_source_whatever_pass_had_them() -> None:
+def test_terms_are_reported_by_noise_level_and_source_over_all_passes() -> None:
     match, sigma = [1.0, 2.0, 4.0, 8.0], [0.0, 0.3, 0.3, 1.0]
     sources = ["synthetic", "twin", "synthetic", "synthetic"]
-    whole = told(passed(match, sigma, sources))
+    whole = reported(passed(match, sigma, sources))
     assert whole["match_by_sigma"] == {"0.00-0.25": 1.0, "0.25-0.50": 3.0, "0.50-0.75": None, "0.75-1.00": 8.0}
     assert whole["match_by_source"] == {"synthetic": pytest.approx(13 / 3), "twin": 2.0}
     assert (whole["loss"], whole["match"], whole["kl"]) == (150 / 5, 15 / 4, 3.0)
     assert whole["model_tflops"] == pytest.approx(3 * 2 * 100 / 2.0 / 1e12)
     parts = [passed(match[at], sigma[at], sources[at]) for at in (slice(0, 1), slice(1, 4))]
     twice_the_work = {"model_tflops": 2 * whole["model_tflops"]}
-    assert told(*parts) == whole | twice_the_work
+    assert reported(*parts) == whole | twice_the_work
 
 
-def test_what_is_not_finite_spoils_its_own_part_alone() -> None:
-    found = told(passed([math.nan, 2.0], [0.6, 0.1], ["twin", "synthetic"]))
+def test_a_value_that_is_not_finite_affects_only_its_own_part() -> None:
+    found = reported(passed([math.nan, 2.0], [0.6, 0.1], ["twin", "synthetic"]))
     assert found["match_by_sigma"] == {"0.00-0.25": 2.0, "0.25-0.50": None, "0.50-0.75": None, "0.75-1.00": None}
     assert found["match_by_source"] == {"synthetic": 2.0, "twin": None}
     assert math.isnan(found["match"])
@@ -55,17 +55,17 @@ def test_what_is_not_finite_spoils_its_own_part_alone() -> None:
 
 def test_the_mean_reward_is_that_of_clips_that_could_be_scored() -> None:
     some, none = passed([2.0, 0.0], [0.1, 0.1], ["twin", "twin"]), passed([0.0], [0.1], ["twin"])
-    assert told(some, none, online=True)["reward"] == 0.5
-    assert told(none, online=True)["reward"] is None
-    assert "reward" not in told(some)
+    assert reported(some, none, online=True)["reward"] == 0.5
+    assert reported(none, online=True)["reward"] is None
+    assert "reward" not in reported(some)
 
 
-def test_curves_are_drawn_of_what_there_is() -> None:
+def test_curves_show_the_metrics_that_exist() -> None:
     lines: list[dict] = [{"step": 0, "held_out": 0.5}]
     lines += [{"step": step, "loss": None if step == 7 else 1 / step, "grad_norm": 2.0} for step in range(1, 1001)]
     drawn = ElementTree.fromstring(svg([*lines, {"step": 1000, "held_out": 0.25}]))
-    told = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert told == ["loss", "held out", "0.5", "0.001", "step 1000", "grad norm", "2", "2", "step 1000"]
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["loss", "held out", "0.5", "0.001", "step 1000", "grad norm", "2", "2", "step 1000"]
     for line in drawn.iter("{http://www.w3.org/2000/svg}polyline"):
         points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
         assert 2 <= len(points) <= MAX_POINTS

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gigavideo_train.models.attention import fastest, preferred, seconds
+from gigavideo_train.models.attention import fastest, time_kernel, use_kernels
 
 
 def test_the_fastest_that_runs_comes_first() -> None:
@@ -18,14 +18,14 @@ def test_the_fastest_that_runs_comes_first() -> None:
 
 def test_kernels_are_timed_there_and_back_and_refuse_where_they_cannot_run() -> None:
     cpu = torch.device("cpu")
-    assert seconds("math", 2, 16, 8, cpu) > 0
+    assert time_kernel("math", 2, 16, 8, cpu) > 0
     with pytest.raises(RuntimeError):
-        seconds("cudnn", 2, 16, 8, cpu)
+        time_kernel("cudnn", 2, 16, 8, cpu)
 
 
-def test_what_no_kernel_bears_is_still_computed() -> None:
+def test_inputs_that_no_kernel_supports_are_still_computed() -> None:
     query = torch.randn(1, 2, 16, 8)
     expected = torch.nn.functional.scaled_dot_product_attention(query, query, query)
     for order in (["cudnn", "efficient"], []):
-        with preferred(order):
+        with use_kernels(order):
             torch.testing.assert_close(torch.nn.functional.scaled_dot_product_attention(query, query, query), expected)

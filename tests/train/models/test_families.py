@@ -1,10 +1,9 @@
-"""What the trainer tells each kind of transformer, held against what its own diffusers pipeline tells it."""
+"""Each model family against its own diffusers pipeline: inputs, sampling, encoding and decoding."""
 
 import json
 import math
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +20,10 @@ from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.profiles import Profile, model_folder
 from gigavideo_train.cli import app
 from gigavideo_train.losses import flow
-from gigavideo_train.models.base import Condition, condition
-from gigavideo_train.models.loading import load
-from gigavideo_train.models.registry import family_of
+from gigavideo_train.models.base import Condition, Family, make_condition
+from gigavideo_train.models.loading import load_pipeline
+from gigavideo_train.models.registry import load_family
+from gigavideo_train.monitoring.samples import cfg_velocity, sample_latents
 from tests.support import tiny_pipelines
 from tests.support.train_set import row, training_set
 
@@ -38,12 +38,12 @@ class Tiny(NamedTuple):
     name: str
     folder: Path
     pipeline: Any
-    family: ModuleType
+    family: Family
     profile: Profile
 
-    def told(self, prompts: list[str], fps: list[float]) -> Condition:
+    def condition(self, prompts: list[str], fps: list[float]) -> Condition:
         texts_LD = [self.family.encode_prompt(self.pipeline, prompt, self.profile.max_tokens) for prompt in prompts]
-        return condition(texts_LD, self.profile.max_tokens, fps)
+        return make_condition(texts_LD, self.profile.max_tokens, fps)
 
     def frames(self, seed: int) -> np.ndarray:
         """A clip of the profile's size in smooth colours."""
@@ -73,9 +73,9 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def tiny(built: tuple[str, Path]) -> Tiny:
     name, folder = built
-    pipeline = load(folder)
+    pipeline = load_pipeline(folder)
     pipeline.set_progress_bar_config(disable=True)
-    return Tiny(name, folder, pipeline, family_of(folder), profiles.PROFILES[name])
+    return Tiny(name, folder, pipeline, load_family(folder), profiles.PROFILES[name])
 
 
 def packed(tiny: Tiny, latents_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def unpacked(tiny: Tiny, latents: torch.Tensor, like_BCFHW: torch.Tensor) -> tor
 def sampled(
     tiny: Tiny, clean_1CFHW: torch.Tensor, noise_1CFHW: torch.Tensor, output_type: str
 ) -> tuple[Any, list[dict]]:
-    """What the pipeline's own loop makes of an oracle's velocities, and what it told the oracle at each step."""
+    """The pipeline's own sampling with the velocities of an oracle: its result, and the oracle's inputs per step."""
     calls: list[dict] = []
 
     def oracle(**told: Any) -> tuple[torch.Tensor]:
@@ -121,7 +121,7 @@ def encoded(tiny: Tiny, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return clean_1CFHW, torch.randn(clean_1CFHW.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_pipelines_own_sampler_ends_at_the_clean_latents_when_it_is_told_noise_minus_clean(tiny: Tiny) -> None:
+def test_the_pipelines_own_sampler_ends_at_the_clean_latents_with_the_velocity_noise_minus_clean(tiny: Tiny) -> None:
     clean, noise = encoded(tiny)
     made, calls = sampled(tiny, clean, noise, "latent")
     torch.testing.assert_close(unpacked(tiny, made, clean), clean, atol=1e-4, rtol=1e-4)
@@ -131,7 +131,37 @@ def test_the_pipelines_own_sampler_ends_at_the_clean_latents_when_it_is_told_noi
         torch.testing.assert_close(unpacked(tiny, call["hidden_states"], clean), noisy, atol=1e-4, rtol=1e-4)
 
 
-def test_a_transformer_is_told_in_training_what_its_pipeline_tells_it(tiny: Tiny) -> None:
+def test_sample_clips_are_sampled_as_the_pipeline_samples(tiny: Tiny) -> None:
+    """With the real transformer and guidance, from the same noise."""
+    _, noise = encoded(tiny)
+    profile, pipeline = tiny.profile, tiny.pipeline
+    expected = pipeline(
+        PROMPT,
+        negative_prompt="",
+        height=profile.height,
+        width=profile.width,
+        num_frames=profile.num_frames,
+        num_inference_steps=STEPS,
+        guidance_scale=3.0,
+        latents=packed(tiny, noise),
+        max_sequence_length=profile.max_tokens,
+        output_type="latent",
+        **({"frame_rate": profile.fps} if tiny.name == "ltx" else {}),
+    ).frames
+    text, no_text = (tiny.condition([prompt], [profile.fps]) for prompt in (PROMPT, ""))
+
+    def velocity(noisy: torch.Tensor, sigma_B: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return tiny.family.velocity(pipeline, pipeline.transformer, noisy, sigma_B, condition)
+
+    def guided(noisy: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
+        return cfg_velocity(velocity, noisy, sigma_B, text, no_text, 3.0)
+
+    tiny.family.set_timesteps(pipeline, STEPS, noise.shape[1:], noise.device)
+    sampled_latents = sample_latents(guided, pipeline.scheduler, noise)
+    torch.testing.assert_close(sampled_latents, unpacked(tiny, expected, noise), atol=1e-4, rtol=1e-4)
+
+
+def test_a_transformer_gets_the_same_inputs_in_training_as_from_its_pipeline(tiny: Tiny) -> None:
     clean, noise = encoded(tiny)
     _, calls = sampled(tiny, clean, noise, "latent")
     sigmas, transformer, told = tiny.pipeline.scheduler.sigmas, tiny.pipeline.transformer, []
@@ -141,12 +171,12 @@ def test_a_transformer_is_told_in_training_what_its_pipeline_tells_it(tiny: Tiny
         told.append(kwargs)
         return plain(**kwargs)
 
-    told_of = tiny.told([PROMPT], [tiny.profile.fps])
+    condition = tiny.condition([PROMPT], [tiny.profile.fps])
     for call, sigma in zip(calls, sigmas[:STEPS], strict=True):
         noisy = unpacked(tiny, call["hidden_states"], clean)
         transformer.forward = recorder
         with torch.inference_mode():
-            predicted = tiny.family.velocity(tiny.pipeline, transformer, noisy, sigma[None].float(), told_of)
+            predicted = tiny.family.velocity(tiny.pipeline, transformer, noisy, sigma[None].float(), condition)
             transformer.forward = plain
             expected = unpacked(tiny, transformer(**(call | {"timestep": told[-1]["timestep"]}))[0], clean)
         ours, theirs = told[-1], {key: value for key, value in call.items() if key != "attention_kwargs"}
@@ -169,7 +199,7 @@ def test_a_transformer_is_told_in_training_what_its_pipeline_tells_it(tiny: Tiny
 
 
 def test_the_pipeline_decodes_an_encoded_video_as_its_autoencoder_alone_does(tiny: Tiny) -> None:
-    """So what the pipeline undoes before decoding is what encoding did: the two round trips would differ else."""
+    """The pipeline inverts before decoding what encoding did; otherwise the two round trips would differ."""
     pipeline, frames_THWC = tiny.pipeline, tiny.frames(0)
     clean, noise = encoded(tiny)
     made_1THWC, _ = sampled(tiny, clean, noise, "np")
@@ -200,7 +230,7 @@ def test_samples_of_one_batch_do_not_see_each_others_text_time_or_frame_rate(tin
     noisy = flow.interpolate(clean, noise, sigma)
 
     def predicted(which: list[int]) -> torch.Tensor:
-        told = tiny.told([prompts[i] for i in which], [fps[i] for i in which])
+        told = tiny.condition([prompts[i] for i in which], [fps[i] for i in which])
         with torch.inference_mode():
             return tiny.family.velocity(
                 tiny.pipeline, tiny.pipeline.transformer, noisy[which], sigma[which], told
@@ -235,7 +265,7 @@ def test_the_shift_of_ltx_is_that_of_its_scheduler_at_the_size_it_makes() -> Non
 
 
 def run(dataset: Path, out: Path, *flags: str, cache: str = "latents", **settings: str) -> tuple[dict, str]:
-    """Train three steps from the command line; the facts it prints, and what it says."""
+    """Train three steps from the command line; the printed JSON, and stderr."""
     settings = {"batch_size": "2", "epochs": "3", "max_steps": "3", "lr": "1e-3"} | settings
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     where = ("--dataset", str(dataset), "--out", str(out), "--cache", str(dataset.parent / cache))
@@ -277,7 +307,7 @@ def test_a_lora_run_leaves_an_adapter_that_its_pipeline_loads(dataset: Path, tin
     run(dataset, tmp_path / "run", "--model", str(tiny.folder), tune="lora", lora_rank="2")
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
     _, noise = encoded(tiny)
-    told, sigma = tiny.told([PROMPT], [tiny.profile.fps]), torch.tensor([0.5])
+    told, sigma = tiny.condition([PROMPT], [tiny.profile.fps]), torch.tensor([0.5])
 
     def predicted() -> torch.Tensor:
         with torch.inference_mode():
@@ -345,5 +375,7 @@ def test_tokens_are_counted_as_the_transformer_makes_them(tiny: Tiny) -> None:
         lambda _, inputs, named: rows.append((*inputs, *named.values())[0].shape[1]), with_kwargs=True
     )
     with torch.no_grad():
-        tiny.family.velocity(tiny.pipeline, transformer, noisy_BCFHW, torch.tensor([0.5]), tiny.told([PROMPT], [8.0]))
+        tiny.family.velocity(
+            tiny.pipeline, transformer, noisy_BCFHW, torch.tensor([0.5]), tiny.condition([PROMPT], [8.0])
+        )
     assert rows == [tiny.family.num_tokens(transformer, noisy_BCFHW.shape[1:])]

@@ -1,4 +1,4 @@
-"""What is asked while training beside the loss: the rows that are held out."""
+"""The validation loss."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import torch
 from gigavideo_train import plan
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.dataset import read
-from gigavideo_train.data.encode import Tensors
+from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.data.samples import held_out
 from gigavideo_train.losses import flow
 from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load
+from gigavideo_train.models.loading import load_pipeline
 from gigavideo_train.monitoring.validation import EPOCH
 from tests.e2e.test_train import arguments, losses, metrics, run, same, weights
 from tests.support.ranks import run_together
@@ -40,66 +40,71 @@ def reference(dataset: Path) -> Path:
     return out
 
 
-def asked(out: Path) -> dict[int, float]:
+def validation_losses(out: Path) -> dict[int, float]:
     return {line["step"]: line["held_out"] for line in metrics(out) if "held_out" in line}
 
 
-def test_held_out_rows_are_asked_before_between_and_after_and_change_nothing(
+def test_the_validation_loss_is_measured_before_between_and_after_steps_and_changes_none(
     dataset: Path, reference: Path, tmp_path: Path
 ) -> None:
-    assert list(asked(reference)) == [0, 3, 6, 8]
-    assert len(set(asked(reference).values())) == 4
-    found = asked(reference)
+    assert list(validation_losses(reference)) == [0, 3, 6, 8]
+    assert len(set(validation_losses(reference).values())) == 4
+    found = validation_losses(reference)
     card = (reference / "model" / "README.md").read_text()
-    assert f"| held-out loss | {found[0]:.4g} at first, {found[8]:.4g} in the end |" in card
+    assert f"| validation loss | {found[0]:.4g} before the first step, {found[8]:.4g} after the last |" in card
     run(dataset, tmp_path / "never", validate_every="null")
-    assert asked(tmp_path / "never") == {}
+    assert validation_losses(tmp_path / "never") == {}
     assert losses(tmp_path / "never") == losses(reference)
     assert same(weights(tmp_path / "never"), weights(reference))
 
 
-def test_a_resumed_run_and_two_processes_find_the_same_held_out_loss(
+def test_a_resumed_run_and_two_processes_measure_the_same_validation_loss(
     dataset: Path, reference: Path, tmp_path: Path
 ) -> None:
     run(dataset, tmp_path / "cut", validate_every="3", max_steps="3")
     run(dataset, tmp_path / "cut", "--resume", validate_every="3")
-    assert asked(tmp_path / "cut") == asked(reference)
+    assert validation_losses(tmp_path / "cut") == validation_losses(reference)
     run_together(2, arguments(dataset, tmp_path / "two", validate_every="3"))
-    assert asked(tmp_path / "two") == pytest.approx(asked(reference), rel=1e-4)
+    assert validation_losses(tmp_path / "two") == pytest.approx(validation_losses(reference), rel=1e-4)
 
 
-def test_a_held_out_loss_is_that_of_the_rows_own_noise(tmp_path: Path) -> None:
+def test_the_validation_loss_uses_the_noise_of_each_row(tmp_path: Path) -> None:
     dataset = training_set(tmp_path / "set", [row(1), *validating([row(2)])])
     run(dataset, tmp_path / "out")
     planned = plan.make(read(dataset), None, None, [])
-    pipeline, tensors = load(planned.model_folder), Tensors.of(planned, tmp_path / "latents")
-    held = [unit.row for unit in planned.held_out]
+    pipeline, tensors = (
+        load_pipeline(planned.model_folder),
+        EncodedRows.open(
+            planned.model_folder, planned.profile.max_tokens, planned.dataset.latents, tmp_path / "latents"
+        ),
+    )
+    held = [sample.row for sample in planned.held_out]
     clean = tensors.latents(held)
     schedule = flow.Schedule("logit_normal", 0.0, planned.config.logit_std, planned.shift)
     sigma_B, noise = flow.draws([held[0]["id"]], clean.shape[1:], 0, EPOCH, schedule)
     with torch.inference_mode():
         noisy = flow.interpolate(clean, noise, sigma_B)
-        told = tensors.told(held, torch.device("cpu"))
+        told = tensors.condition(held, torch.device("cpu"))
         error = wan.velocity(pipeline, pipeline.transformer, noisy, sigma_B, told) - (noise - clean)
-    assert asked(tmp_path / "out")[0] == pytest.approx(float(error.square().mean()), rel=1e-4)
+    assert validation_losses(tmp_path / "out")[0] == pytest.approx(float(error.square().mean()), rel=1e-4)
 
 
-def test_with_a_mean_of_the_weights_it_is_the_mean_that_is_asked(dataset: Path, tmp_path: Path) -> None:
+def test_with_an_ema_the_validation_loss_is_that_of_the_ema(dataset: Path, tmp_path: Path) -> None:
     run(dataset, tmp_path / "ema", ema="0.9", max_steps="3")
     run(dataset, tmp_path / "plain", max_steps="3")
     assert losses(tmp_path / "ema") == losses(tmp_path / "plain")
-    assert asked(tmp_path / "ema")[0] == asked(tmp_path / "plain")[0]
-    assert asked(tmp_path / "ema")[3] != asked(tmp_path / "plain")[3]
+    assert validation_losses(tmp_path / "ema")[0] == validation_losses(tmp_path / "plain")[0]
+    assert validation_losses(tmp_path / "ema")[3] != validation_losses(tmp_path / "plain")[3]
 
 
-def test_held_out_units_are_chosen_and_weighed_among_themselves() -> None:
+def test_validation_samples_are_selected_and_weighted_among_themselves() -> None:
     made = [row(1, reward=0.9), row(2, reward=0.6), row(3, reward=0.1), row(4, "twin"), row(4, "real")]
     config = TrainConfig()
-    units = held_out(made, ["mechanics"], config)
-    assert {unit.row["id"]: unit.weight for unit in units} == pytest.approx(
+    samples = held_out(made, ["mechanics"], config)
+    assert {sample.row["id"]: sample.weight for sample in samples} == pytest.approx(
         {made[0]["id"]: 1.2, made[1]["id"]: 0.8, made[3]["id"]: 1.0}
     )
-    assert [unit.scale for unit in units if unit.branch == "pr"] == [1.5]
+    assert [sample.scale for sample in samples if sample.branch == "pr"] == [1.5]
     assert held_out([], ["mechanics"], config) == []
-    few = held_out(made[::-1], ["mechanics"], config.model_copy(update={"validate_units": 2}))
-    assert [unit.id for unit in few] == [unit.id for unit in units][:2]
+    few = held_out(made[::-1], ["mechanics"], config.model_copy(update={"validate_samples": 2}))
+    assert [sample.id for sample in few] == [sample.id for sample in samples][:2]

@@ -1,4 +1,4 @@
-"""Clips made while a model trains: what they are of, how they are judged, that they change nothing, and the page."""
+"""Sample clips during training: prompts, rewards, the page, and that training does not depend on them."""
 
 import json
 import shutil
@@ -18,10 +18,10 @@ from gigavideo_data.models.registry import ENGINES, Engine
 from gigavideo_data.recipe.recipe import Camera, Judge
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.judging.judges import SampleJudge, sample_judges
-from gigavideo_train.judging.verdicts import Verdict, judge, read
-from gigavideo_train.models.base import condition
-from gigavideo_train.monitoring.sample_page import Pair, Shown, page
-from gigavideo_train.monitoring.samples import guided, solved
+from gigavideo_train.judging.verdicts import Verdict, judge_clips, read
+from gigavideo_train.models.base import make_condition
+from gigavideo_train.monitoring.sample_page import Clip, ClipPair, page
+from gigavideo_train.monitoring.samples import cfg_velocity
 from tests.e2e.test_train import arguments, losses, metrics, refused, run, same, weights
 from tests.support import qwen_vl
 from tests.support.ranks import run_together
@@ -48,7 +48,7 @@ def clips(out: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted((out / "samples").rglob("*.mp4"))}
 
 
-def test_clips_of_held_out_prompts_are_made_before_between_and_after_and_change_nothing(
+def test_clips_of_held_out_prompts_are_sampled_before_between_and_after_steps_and_change_none(
     dataset: Path, reference: Path, tmp_path: Path
 ) -> None:
     made = clips(reference)
@@ -77,7 +77,7 @@ def test_a_resumed_run_and_two_processes_make_the_same_clips(dataset: Path, refe
     assert abs(ours.astype(int) - theirs).mean() < 1
 
 
-def test_a_set_without_prompts_is_refused_only_if_clips_are_asked_for(tmp_path: Path) -> None:
+def test_a_dataset_without_prompts_is_refused_only_with_sample_every(tmp_path: Path) -> None:
     bare = training_set(tmp_path / "set", [row(1)])
     manifest = json.loads((bare / "manifest.json").read_text())
     manifest["files"] = {name: file for name, file in manifest["files"].items() if "dev-" not in name}
@@ -86,25 +86,15 @@ def test_a_set_without_prompts_is_refused_only_if_clips_are_asked_for(tmp_path: 
     run(bare, tmp_path / "out", max_steps="1")
 
 
-@pytest.mark.parametrize("shift", [1.0, 5.0])
-def test_an_oracles_velocity_leads_from_noise_to_the_clean_latent(shift: float) -> None:
-    clean, noise = torch.randn(2, 1, 8, 2, 3, 3, generator=torch.Generator().manual_seed(0))
-    seen: list[float] = []
-
-    def oracle(noisy: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
-        torch.testing.assert_close(noisy, (1 - sigma_B) * clean + sigma_B * noise, atol=1e-5, rtol=1e-5)
-        seen.append(float(sigma_B))
-        return noise - clean
-
-    torch.testing.assert_close(solved(oracle, noise, 4, shift), clean, atol=1e-5, rtol=1e-5)
-    assert seen == pytest.approx([1, *(shift * s / (1 + (shift - 1) * s) for s in (0.75, 0.5, 0.25))])
-
-
-def test_guidance_leads_away_from_no_text() -> None:
-    told, plain = (condition([torch.full((1, 2), value)], 3, [8.0]) for value in (5.0, 2.0))
+def test_guidance_extrapolates_from_the_unconditional_velocity() -> None:
+    text, no_text = (make_condition([torch.full((1, 2), value)], 3, [8.0]) for value in (5.0, 2.0))
     noisy, sigma_B = torch.zeros(1, 1, 1, 1, 1), torch.ones(1)
     found = [
-        float(guided(lambda noisy, _, told: noisy + told.text_BLD.max(), noisy, sigma_B, told, plain, guidance))
+        float(
+            cfg_velocity(
+                lambda noisy, _, condition: noisy + condition.text_BLD.max(), noisy, sigma_B, text, no_text, guidance
+            )
+        )
         for guidance in (1.0, 3.0)
     ]
     assert found == [5.0, 2.0 + 3 * 3.0]
@@ -161,7 +151,7 @@ def test_samples_are_scored_as_an_evaluation_would_score_them(judged_set: Path, 
         assert mean == pytest.approx(sum(known) / 2)
     card = (judged / "model" / "README.md").read_text()
     first, last = (f"{means(judged)[step][0]:.2f} at step {step}" for step in (0, 3))
-    assert f"| {first} → {last}, the mean of 2 and 2 clips: so few show little |" in card
+    assert f"| {first} → {last}, means of 2 and 2 clips: a rough check |" in card
     shown = (judged / "samples.html").read_text()
     assert shown.count("not scored: low_mass") == 2
     red = rewards(judged, 3)["a red circle falls"]["reward"]
@@ -189,9 +179,7 @@ def test_two_processes_judge_each_its_own_samples_and_a_resumed_run_shows_what_t
     assert f"<span>base</span><b>{base:.2f}</b>" in (tmp_path / "two" / "samples.html").read_text()
 
 
-def test_another_judge_can_be_named_and_none_is_refused_where_the_datasets_cannot_be_asked(
-    judged_set: Path, tmp_path: Path
-) -> None:
+def test_a_dataset_whose_judge_cannot_run_here_needs_another_judge(judged_set: Path, tmp_path: Path) -> None:
     dataset = served(judged_set, tmp_path)
     settings = {"sample_every": "9", "judge_samples": "true", "max_steps": "1"}
     said = refused(dataset, tmp_path / "out", **settings)
@@ -213,8 +201,8 @@ def served(dataset: Path, to: Path) -> Path:
     return to / "served"
 
 
-def test_a_specialist_of_the_dataset_is_asked_about_what_it_judged() -> None:
-    manifest = make_manifest([], [])
+def test_a_specialist_judges_the_dimensions_that_it_judged_in_the_dataset() -> None:
+    manifest: Any = make_manifest([], [])
     manifest["recipe"] |= {"specialists": {"camera": {"backend": "camera"}, "counting": None}}
     manifest["recipe"]["judge"] |= {"backend": "vllm", "model": "org/judge", "vllm": {}}
     config = TrainConfig(sample_every=1, judge_samples=True)
@@ -226,7 +214,7 @@ def test_a_specialist_of_the_dataset_is_asked_about_what_it_judged() -> None:
 
 
 class Held:
-    """A judge that knows itself, as modules do, and how many of its like were there when it was loaded."""
+    """A judge in a reference cycle, as modules are, that counts the other instances when it is loaded."""
 
     alive: ClassVar[WeakSet["Held"]] = WeakSet()
     met: ClassVar[list[int]] = []
@@ -241,7 +229,7 @@ class Held:
         return [Answer(self.p, 1 - self.p)] * len(asked)
 
 
-def test_judges_are_there_one_at_a_time_and_then_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_judge_at_a_time_is_in_memory_and_none_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES["judge"], "held", Engine((__name__, "Held")))
     clips = {}
     for name in ("mechanics", "composition"):
@@ -249,7 +237,7 @@ def test_judges_are_there_one_at_a_time_and_then_gone(tmp_path: Path, monkeypatc
         clips[tmp_path / f"{name}.mp4"] = prompt
         (tmp_path / f"{name}.mp4").write_bytes(clip(1))
     judges = {name: SampleJudge(Judge(), {"backend": "held", "p": p}, 0.5) for name, p in HELD.items()}
-    judge(clips, judges)
+    judge_clips(clips, judges)
     assert Held.met == [0, 0]
     assert not Held.alive
     assert {path.stem: read(path) for path in clips} == {name: Verdict(p) for name, p in HELD.items()}
@@ -258,18 +246,18 @@ def test_judges_are_there_one_at_a_time_and_then_gone(tmp_path: Path, monkeypatc
 HELD = {"mechanics": 0.25, "composition": 0.75}
 
 
-def test_judging_wants_samples(dataset: Path, tmp_path: Path) -> None:
-    assert "say how often with sample_every" in refused(dataset, tmp_path / "out", judge_samples="true")
+def test_judge_samples_needs_sample_every(dataset: Path, tmp_path: Path) -> None:
+    assert "set sample_every" in refused(dataset, tmp_path / "out", judge_samples="true")
 
 
-def test_the_page_shows_rewards_under_the_clips_and_text_of_others_is_never_markup() -> None:
-    def shown(name: str, *verdict: Any) -> Shown:
-        return Shown(Path(f"{name}.mp4"), Verdict(*verdict) if verdict else None)
+def test_the_page_shows_rewards_and_escapes_untrusted_text() -> None:
+    def clip_of(name: str, *verdict: Any) -> Clip:
+        return Clip(f"{name}.mp4", Verdict(*verdict) if verdict else None)
 
     script = '<script>alert("x")</script>'
     pairs = [
-        Pair(script, "human_anatomy", shown("a", 0.42), shown("b", 0.71)),
-        Pair("a cat", "mechanics", shown("c"), shown("d", None, script)),
+        ClipPair(script, "human_anatomy", clip_of("a", 0.42), clip_of("b", 0.71)),
+        ClipPair("a cat", "mechanics", clip_of("c"), clip_of("d", None, script)),
     ]
     found = page(pairs, 100, [script])
     assert "<script" not in found
@@ -277,4 +265,4 @@ def test_the_page_shows_rewards_under_the_clips_and_text_of_others_is_never_mark
     assert "<span>base</span><b>0.42</b>" in found
     assert "<span>step 100</span><b>0.71</b>" in found
     assert "base <b>0.42</b> (1 of 2 clips scored), step 100 <b>0.71</b> (1 of 2 clips scored)" in found
-    assert "reward" not in page([Pair("a cat", "mechanics", shown("a"), shown("b"))], 100, []).lower()
+    assert "reward" not in page([ClipPair("a cat", "mechanics", clip_of("a"), clip_of("b"))], 100, []).lower()

@@ -1,0 +1,103 @@
+"""The public API: one function that trains, and the two steps that it shares with the command line.
+
+gigavideo_train.train("runs/quickstart", settings={"max_steps": 50})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from gigavideo_data.hub import download
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.io.run_log import run_log
+from gigavideo_data.models.generators.profiles import base_of
+from gigavideo_train import plan as planning
+from gigavideo_train.data.dataset import read, read_version
+from gigavideo_train.distributed.world import World, world
+from gigavideo_train.plan import Plan
+
+CACHE = Path("runs/latents")
+
+
+def train(
+    dataset: str | Path,
+    *,
+    model: str | None = None,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    preset: int | None = None,
+    cache: Path = CACHE,
+    resume: bool = False,
+    resume_changed: bool = False,
+    quiet: bool = True,
+) -> Path:
+    """Fine-tune a text-to-video model on a dataset, in this process; under torchrun, in all its processes.
+
+    Args:
+        dataset: a folder, or owner/name[@version] on the Hub.
+        model: a shipped name, a folder, or owner/name[@commit] on the Hub; None is the dataset's target model.
+        out: folder of the run; None is runs/train/<name of the dataset>.
+        settings: fields of `gigavideo_train.config.TrainConfig`, such as {"strategy": "dpo", "lr": 1e-5}.
+        config: a YAML file of settings; `settings` take precedence.
+        preset: settings for the memory of one GPU in GB, a key of `gigavideo_train.config.MEMORY_PRESETS`; None is the
+            one that fits the GPU of this process.
+        cache: folder for latents and text embeddings, shared by runs.
+        resume: continue from the newest checkpoint in `out`, if there is one.
+        resume_changed: also if dataset or settings have changed.
+        quiet: write no plan and no progress to stderr.
+
+    Returns:
+        The folder of the tuned model, which diffusers loads, or of its LoRA adapter.
+
+    Raises:
+        DatasetError: the dataset breaks its contract, or no sample is kept.
+        HubError: the Hub refuses, or cannot be reached.
+        RecipeError: a setting or the model is unknown.
+        RunError: the folder holds another run, the disk is full, or losses are not finite.
+        UnexpectedError: a fault of the program; the traceback is in log.<rank>.txt in `out`.
+        KeyboardInterrupt: the run was stopped, after a checkpoint of its last step.
+    """
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=quiet)
+    with world() as joined, Progress(console) as progress:
+        plan = make_plan(str(dataset), joined, model, config, overrides, preset)
+        planning.show(planning.facts(plan), console)
+        for warning in planning.warnings(planning.facts(plan)):
+            progress.note(f"warning: {warning}")
+        out = out or default_out(str(dataset))
+        return run_plan(plan, out, cache, joined, progress, resume=resume, resume_changed=resume_changed)
+
+
+def default_out(dataset: str) -> Path:
+    """The folder of a run on a dataset."""
+    return Path("runs/train") / Path(dataset.partition("@")[0]).name
+
+
+def make_plan(
+    dataset: str, joined: World, model: str | None, config: Path | None, overrides: list[str], preset: int | None
+) -> Plan:
+    """Read a dataset and plan the run; rank 0 asks the Hub for all processes. Arguments as for `train`."""
+    folder = download.local_folder(dataset)
+    content = read(folder) if folder else read_version(joined.broadcast_from_rank0(lambda: download.resolve(dataset)))
+    base = joined.broadcast_from_rank0(lambda: base_of(model, content.manifest))
+    gpu_bytes = joined.broadcast_from_rank0(joined.memory_bytes)
+    return planning.make(content, base, config, overrides, preset, gpu_bytes)
+
+
+def run_plan(
+    plan: Plan, out: Path, cache: Path, joined: World, progress: Progress, *, resume: bool, resume_changed: bool
+) -> Path:
+    """Train as planned; unexpected exceptions keep their traceback in the run's folder. Arguments as for `train`."""
+    from gigavideo_train.training import run_training  # imports diffusers, which a plan does not need
+
+    out.mkdir(parents=True, exist_ok=True)
+    with run_log(out / f"log.{joined.rank}.txt"):
+        return run_training(
+            plan, out, cache, joined, progress, resume=resume or resume_changed, resume_changed=resume_changed
+        )
