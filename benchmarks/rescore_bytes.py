@@ -1,11 +1,11 @@
-"""How much of a dataset the Hub would have to be sent again after its videos were judged anew.
+"""How much of a dataset must be uploaded again after its videos were scored again.
 
     gv-data score runs/quickstart --recipe quickstart --set judge.readout=text --out runs/hard
     python -m benchmarks.rescore_bytes runs/quickstart runs/hard
 
-Xet, the Hub's storage, cuts files into chunks where their content says so and stores each chunk once. Both datasets are
-cut here in the same way (a gear hash over 64 bytes, 64 KiB on average, from 8 to 128 KiB), and the bytes of the chunks
-that only the second has are counted. The table of the hash is our own, so cuts fall elsewhere than at the Hub.
+Xet, the Hub's storage, cuts files into content-defined chunks and stores each chunk once. Both datasets are cut here in
+the same way: a gear hash over 64 bytes, 64 KiB on average, from 8 to 128 KiB. The bytes of the chunks that are only in
+the second one are counted. The table of the hash is our own, so the cut points differ from those of the Hub.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GEAR = np.random.default_rng(0).integers(0, 1 << 64, 256, np.uint64)
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
-    """Cut bytes where their content says so."""
+    """Cut bytes into content-defined chunks."""
     sums = GEAR[np.frombuffer(data, np.uint8)]
     for reach in (1, 2, 4, 8, 16, 32):  # each round doubles the window: sum over k < 64 of gear[i - k] << k
         sums[reach:] += sums[:-reach] << np.uint64(reach)
@@ -60,11 +60,11 @@ def main() -> None:
     files = [file for file in folders.after.rglob("*.parquet") if ".gv" not in file.parts]
     whole = sum(file.stat().st_size for file in files if hashlib.sha256(file.read_bytes()).digest() not in known)
     print(f"`python -m benchmarks.rescore_bytes {folders.before} {folders.after}`, {platform.machine()}\n")
-    print("| of the dataset judged anew | MB | share |\n| --- | --- | --- |")
+    print("| of the new dataset | MB | share |\n| --- | --- | --- |")
     for what, size in (
-        ("all its chunks", total),
-        ("chunks that are new", new),
-        ("files that differ, sent whole", whole),
+        ("all chunks", total),
+        ("new chunks", new),
+        ("files that differ, uploaded whole", whole),
     ):
         print(f"| {what} | {size / 1e6:.2f} | {size / total:.1%} |")
 

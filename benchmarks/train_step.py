@@ -1,10 +1,10 @@
-"""What the trainer costs over a loop written by hand: the same tensors, the same steps, interleaved.
+"""Overhead of the trainer over a loop written by hand, with the same tensors and the same steps, interleaved.
 
     python benchmarks/train_step.py [--rounds 8] [--steps 12] [--out FILE.md]
 
-Each round times the hand-written loop, the trainer, and the hand-written loop again. The two hand-written times against
-each other are the control: they say how far two equal things differ on this machine. The first step of each is
-left out: in it the trainer counts its FLOPs, once a run.
+Each round times the hand-written loop, the trainer, and the hand-written loop again. The two times of the hand-written
+loop are the control: they show how much two equal runs differ on this machine. The first step of each run is left out,
+because the trainer counts its FLOPs in it, once per run.
 """
 
 from __future__ import annotations
@@ -105,16 +105,16 @@ def main() -> None:
     command = f"python benchmarks/train_step.py --rounds {args.rounds} --steps {args.steps}"
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     lines = [
-        "# The trainer's own cost per step",
+        "# Overhead of the trainer per step",
         "",
         f"`{command}` on {machine}, torch {torch.__version__.split('+')[0]}, batch {BATCH}, cached latents, "
-        "first steps left out. A round is three runs (by hand, trainer, by hand), each told by its median step.",
+        "first steps left out. A round has three runs (by hand, trainer, by hand); a run counts by its median step.",
         "",
         "| | median | middle half of the rounds | all rounds |",
         "| --- | --- | --- | --- |",
         *(
             f"| {name} | {statistics.median(values):.3f} | {_span(statistics.quantiles(values))} | {_span(values)} |"
-            for name, values in (("trainer over by hand", ratios), ("by hand over by hand (control)", control))
+            for name, values in (("trainer / by hand", ratios), ("by hand / by hand (control)", control))
         ),
     ]
     text_out = "\n".join(lines) + "\n"

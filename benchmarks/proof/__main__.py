@@ -1,12 +1,13 @@
-"""Does the method work? The paper's tables in kind, on the embedded miniature, with controls.
+"""Does the method work on the miniature? Tables in the form of the paper's, with controls.
 
     python -m benchmarks.proof build     # the datasets: about 25 minutes on two cores
-    python -m benchmarks.proof choose    # settings, on the dev prompts; write the chosen ones into runs.py
-    python -m benchmarks.proof run       # everything, on the test prompts, with those settings
-    python -m benchmarks.proof pace      # what a step of each strategy takes
-    python -m benchmarks.proof tell      # benchmarks/proof/result.md and its curves
+    python -m benchmarks.proof choose    # compare settings on the dev prompts; write the chosen ones into runs.py
+    python -m benchmarks.proof run       # all runs on the test prompts, with the chosen settings
+    python -m benchmarks.proof pace      # seconds per step of each strategy
+    python -m benchmarks.proof tell      # write benchmarks/proof/result.md and its curves
 
-Each step goes on where it was interrupted. What is tried stands in runs.py, how in work.py, and tell.py makes the text.
+An interrupted step continues when it is started again. runs.py lists the runs, work.py trains and evaluates one, and
+tell.py prints the results.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.proof import pace
 from benchmarks.proof.runs import SETS, SETS_SHARE, choices, runs
-from benchmarks.proof.tell import Results, choice, curves, result
+from benchmarks.proof.tell import Results, choice, claims, curves, tables
 from benchmarks.proof.work import do_all
 from gigavideo_data.cli import app
 from gigavideo_data.miniature.questions import ASK
@@ -37,7 +38,9 @@ def tell(work: Path) -> None:
     found = Results(work, "test", runs(sorted(ASK)))
     times = json.loads(pace.file(work).read_text())
     text = (HERE / "head.md").read_text("utf-8")
-    text = text.replace("{choice}", choice(tried)).replace("{result}", result(found, times))
+    parts = {"{claims}": claims(found), "{choice}": choice(tried), "{tables}": tables(found, times)}
+    for placeholder, part in parts.items():
+        text = text.replace(placeholder, part)
     (HERE / "result.md").write_text(text, "utf-8")
     curves(found, HERE)
 

@@ -1,7 +1,7 @@
-"""What a step of each strategy takes, on the set that table 3 is trained on: interleaved, with a control.
+"""Seconds per step of each strategy, on the dataset of table 3: interleaved, with a control.
 
-A round trains each strategy for a few steps, the method first and once more at the end. Times are told over the mean of
-these two, which against each other are the control.
+A round trains each strategy for a few steps, the method first and once more at the end. Times are relative to the mean
+of these two; the second relative to the first is the control.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset
 from gigavideo_train.training import run_training
 
-ROUNDS, STEPS = 3, 6  # the first step of each is left out: in it FLOPs are counted
+ROUNDS, STEPS = 3, 6  # the first step of each run is left out, because FLOPs are counted in it
 METHOD = "reweight"
 CONTROL = "reweight again"
 
 
 def file(work: Path) -> Path:
-    """Where the times lie: for each strategy, of each round, seconds over the method's."""
+    """The file of the times: for each strategy and round, seconds relative to the method."""
     return work / "results" / "pace.json"
 
 

@@ -1,4 +1,4 @@
-"""What is tried: every training run of the proof, and the rows that it sees. Literal, so that a reader can check it."""
+"""Every training run of the proof, and the rows that it sees. Literal, so that a reader can check it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOCUS = "motion_order_understanding"  # of tables 2 and 3 and the curves, as hum
 JOINT = (FOCUS, "instance_preservation")  # of table 4
 
 # The datasets, as changes of the recipe `quickstart`. Tables 1 and 4 are trained on `all`, the rest on `focus`, where
-# the writer finds fewer prompts than it is asked for: about 110 are all that this world has for training.
+# the writer finds fewer prompts than requested: this world has only about 110 for training.
 SETS: dict[str, dict[str, Any]] = {
     "all": {"prompts.per_dimension": 48},
     "focus": {"name": "focus", "dimensions": f"[{FOCUS}]", "prompts.per_dimension": 240},
@@ -29,8 +29,8 @@ SETS_SHARE = {
     "eval_prompts.seeds": 6,
 }
 
-# Chosen on the dev prompts before the test prompts were looked at with them; the rest is the miniature's preset. Gains
-# did not differ within their intervals; this one loses least of the other dimensions, in the fewest steps.
+# Chosen on the dev prompts before they were used on the test prompts; the rest is the miniature's preset. The gains
+# differed less than their intervals; this choice loses least on the other dimensions, in the fewest steps.
 LR, STEPS = 1e-4, 120
 EPOCHS = 4  # of table 3's second half
 
@@ -44,7 +44,7 @@ ARMS = {  # table 2, in the paper's words
     "P_r V_s + P_r V_r": ("twin", "real"),
 }
 OFFLINE = ("sft", "sft-filtered", "reweight", "dpo")  # table 3
-ONLINE = ("reweight-online", "backprop-online")  # at equal steps only: theirs take many times as long
+ONLINE = ("reweight-online", "backprop-online")  # at equal steps only: a step takes many times as long
 CORRUPTED = (0.1, 0.2, 0.3, 0.4, 0.5)
 KEPT = (8, 16, 32, 64, 128)
 
@@ -54,19 +54,19 @@ class Run:
     """One training run.
 
     Attributes:
-        table, name: where it is shown.
-        dimensions: trained on; only synthetic rows written for them are seen.
-        seed: of training, and of whatever is drawn for `corrupted` and `kept`.
+        table, name: its place in the results.
+        dimensions: the trained ones; only synthetic rows written for them are used.
+        seed: of training, and of the draws for `corrupted` and `kept`.
         data: the dataset.
         strategy: of the trainer.
-        sources: kinds of rows seen.
+        sources: kinds of rows used.
         corrupted: share of the rewards exchanged among each other, within a dimension.
-        kept: so many rows with a reward above 0.5, drawn at random; None is all rows.
-        own_data: the base's own training clips, each worth 1, instead of all else.
+        kept: number of rows with a reward above 0.5, drawn at random; None is all rows.
+        own_data: only the base's own training clips, each with reward 1.
         lr: learning rate.
-        steps: optimiser steps; None where `epochs` counts.
+        steps: optimizer steps; None if `epochs` decides.
         epochs: passes over the kept samples.
-        others: evaluate untrained dimensions, too.
+        others: also evaluate untrained dimensions.
     """
 
     table: str
@@ -86,22 +86,22 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Names its files."""
+        """The name of its files."""
         words = f"{self.table} {self.name} {self.seed}".lower()
         return "-".join("".join(c if c.isalnum() or c == "." else " " for c in words).split())
 
 
 def result_file(work: Path, split: str, run: Run | None) -> Path:
-    """Where the result of a run lies, or that of the untuned base."""
+    """The file with the result of a run, or of the untuned base."""
     return work / "results" / split / f"{run.key if run else 'base'}.json"
 
 
 def runs(dimensions: list[str]) -> Iterator[Run]:
-    """Those of the tables and curves, one training seed after the other."""
+    """The runs of the tables and curves, one training seed after the other."""
     focus = (FOCUS,)
     for seed in SEEDS:
         yield Run("method", "all rows, reweighted", focus, seed)
-        # From `all`, which has the base's whole mixture; `focus` has only the clips that it can ask about.
+        # From `all`, which has the base's whole mixture; `focus` has only clips with questions on its dimension.
         yield Run("controls", "continued base training", focus, seed, "all", strategy="sft", own_data=True)
         yield Run("controls", "shuffled rewards", focus, seed, corrupted=1.0)
         for name, sources in ARMS.items():
@@ -122,7 +122,7 @@ def runs(dimensions: list[str]) -> Iterator[Run]:
 
 
 def choices() -> Iterator[Run]:
-    """Those that settings are chosen by, on the dev prompts and with one training seed."""
+    """The runs that choose the settings, on the dev prompts and with one training seed."""
     for dimension, data in zip(JOINT, ("focus", "all"), strict=True):
         for lr, steps in CHOICES:
             name = f"{dimension}, lr {lr:g}, {steps} steps"
@@ -130,7 +130,7 @@ def choices() -> Iterator[Run]:
 
 
 def rows_for(run: Run, rows: list[Row]) -> list[Row]:
-    """The part of the full set's rows that a run sees, changed as it says."""
+    """The rows that a run uses, of all rows, changed as it says."""
     if run.own_data:
         return [_worth_one(row, run.dimensions[0]) for row in rows if row["source"] == "real"]
     seen = [r for r in rows if r["source"] in run.sources]
@@ -142,7 +142,7 @@ def rows_for(run: Run, rows: list[Row]) -> list[Row]:
 
 
 def corrupt(rows: list[Row], share: float, seed: int) -> list[Row]:
-    """A share of the rewards are exchanged among each other, dimension by dimension; the others stay."""
+    """Exchange a share of the rewards among each other, in each dimension; the others stay."""
     rng = random.Random(f"{seed} {share}")
     made = [{**row, "rewards": [dict(reward) for reward in row["rewards"]]} for row in rows]
     rewards = [reward for row in made for reward in row["rewards"] if reward["value"] is not None]

@@ -1,4 +1,4 @@
-"""What came of it: tables, claims with verdicts, and two curves, from the result files alone."""
+"""The results of the proof as Markdown: claims with verdicts, tables, and two curves, from the result files alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rewards = dict[tuple[str, str, int], float | None]  # (dimension, prompt, seed o
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's result."""
+    """The result of one run."""
 
     run: Run
     plan: dict[str, Any]
@@ -32,7 +32,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One thing against another on the same prompts and seeds: over prompts, and for each training seed."""
+    """A comparison of two kinds of training on the same prompts and seeds: over prompts, and for each training seed."""
 
     prompts: Comparison
     by_seed: list[float]
@@ -44,7 +44,7 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """Above 0 or below it if the interval over prompts and every training seed say so; noise otherwise."""
+        """Above or below 0 if the interval over prompts and every training seed are; noise otherwise."""
         low, high = self.prompts.low, self.prompts.high
         if low is not None and low > 0 and min(self.by_seed) > 0:
             return "above"
@@ -68,7 +68,7 @@ class Results:
                 self.by_name[run.table, run.name].append(Trained(run, found["plan"], _rewards(found)))
 
     def gain(self, table: str, name: str, dimensions: Iterable[str] | None = None) -> Contrast:
-        """Tuned against base, on the dimensions trained or on those given."""
+        """Tuned model against base, on the trained dimensions or on those given."""
         mine = self.by_name[table, name]
         return _contrast([(self.base, one.rewards) for one in mine], set(dimensions or mine[0].run.dimensions))
 
@@ -110,7 +110,7 @@ def choice(results: Results) -> str:
 
 
 def table(results: Results, title: str, names: Iterable[tuple[str, str]]) -> list[str]:
-    """One row per kind of training: what it kept, what it gained, and how sure that is."""
+    """One row per kind of training: kept samples, gain, and its uncertainty."""
     lines = [
         f"### {title}",
         "",
@@ -150,15 +150,15 @@ def _interval(over: Comparison) -> str:
     return "-" if over.low is None else f"{over.low:+z.3f} to {over.high:+z.3f}"
 
 
-def claims(results: Results) -> list[str]:
-    """What the paper claims, each with the contrast that bears on it, and a verdict by one rule."""
+def claims(results: Results) -> str:
+    """The claims of the paper as a table, each with the contrast that tests it, and a verdict by one rule."""
     four = f"{EPOCHS} epochs"
     found = [
         (f"Tuning on {words(name)} alone improves it (Table 1)", results.gain("alone", name))
         for table, name in results.by_name
         if table == "alone"
     ]
-    found.append((f"The same on the larger set for {words(FOCUS)}", results.gain(*METHOD)))
+    found.append((f"Tuning on {words(FOCUS)} alone improves it, larger dataset", results.gain(*METHOD)))
     found += [
         (f"All three kinds of rows beat {name} (Table 2)", results.against(METHOD, ("arms", name)))
         for table, name in results.by_name
@@ -168,8 +168,8 @@ def claims(results: Results) -> list[str]:
         ("sft", "SFT on all videos"),
         ("sft-filtered", "SFT on the kept videos"),
         ("dpo", "DPO, which is not in the paper"),
-        ("reweight-online", "reweighting by rewards found online"),
-        ("backprop-online", "rewards backpropagated online"),
+        ("reweight-online", "reweighting by online rewards"),
+        ("backprop-online", "backpropagating online rewards"),
     ):
         same = results.against(METHOD, ("strategies", f"{rival}, {STEPS} steps"))
         found.append((f"Reweighting beats {what}, at {STEPS} steps (Table 3)", same))
@@ -178,12 +178,13 @@ def claims(results: Results) -> list[str]:
             found.append((f"Reweighting beats {what}, at {four} (Table 3)", epochs))
     for dimension in JOINT:
         joint = results.against(("jointly", "both"), ("alone", dimension), dimension)
-        found.append((f"Training on two dimensions does more for {words(dimension)} than alone (Table 4)", joint))
+        claim = f"Training on two dimensions improves {words(dimension)} more than training on it alone (Table 4)"
+        found.append((claim, joint))
     base_data = results.against(METHOD, ("controls", "continued base training"))
     found.append(("Control: the gain exceeds that of continued base training", base_data))
     shuffled = results.against(METHOD, ("controls", "shuffled rewards"))
     found.append(("Control: the gain exceeds that with shuffled rewards", shuffled))
-    says = {"above": "**holds**", "below": "**fails**", "noise": "drowns in noise"}
+    verdicts = {"above": "**holds**", "below": "**fails**", "noise": "unclear"}
     lines = [
         "| claim | difference | 95 % over prompts | by training seed | verdict |",
         "| --- | --- | --- | --- | --- |",
@@ -191,9 +192,9 @@ def claims(results: Results) -> list[str]:
     for claim, contrast in found:
         seeds = ", ".join(f"{value:+z.3f}" for value in contrast.by_seed)
         over = contrast.prompts
-        cells = [claim, f"{over.difference:+z.3f}", _interval(over), seeds, says[contrast.verdict]]
+        cells = [claim, f"{over.difference:+z.3f}", _interval(over), seeds, verdicts[contrast.verdict]]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return "\n".join(lines)
 
 
 def curves(results: Results, to: Path) -> None:
@@ -242,24 +243,23 @@ def _curve(points: list[tuple[float, tuple[str, str]]], label: str, results: Res
 
 
 def times(pace: dict[str, Any]) -> list[str]:
-    """What a step of each strategy takes, over one of the method."""
-    lines = ["| | s/step over reweight's | rounds |", "| --- | --- | --- |"]
-    told = {**pace["ratios"], "reweight again (control)": pace["control"]}
-    for name, ratios in told.items():
+    """Seconds per step of each strategy, relative to reweight."""
+    lines = ["| | seconds per step relative to reweight | range over rounds |", "| --- | --- | --- |"]
+    measured = {**pace["ratios"], "reweight again (control)": pace["control"]}
+    for name, ratios in measured.items():
         lines.append(f"| {name} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |")
     how = f"median of {len(pace['control'])} rounds, {pace['threads']} threads, batches of 16 videos"
     return [*lines, "", f"A step of reweight took {pace['seconds']:.2f} s ({how}).", ""]
 
 
-def result(results: Results, pace: dict[str, Any]) -> str:
-    """Everything measured on the test prompts, and the strategies' pace, as Markdown."""
+def tables(results: Results, pace: dict[str, Any]) -> str:
+    """Everything measured on the test prompts, and the time per step of the strategies, as Markdown."""
     kinds = list(dict.fromkeys([*results.by_name, *results.refused]))
 
     def of(table: str) -> list[tuple[str, str]]:
         return [kind for kind in kinds if kind[0] == table]
 
-    lines = ["## Claims", "", *claims(results), "", "## Tables", ""]
-    lines += table(results, "1. Each dimension alone", of("alone"))
+    lines = table(results, "1. Each dimension alone", of("alone"))
     lines += table(results, f"2. Data arms, {words(FOCUS)}", [*of("arms"), METHOD])
     lines += table(results, f"3. Strategies, {words(FOCUS)}", [*of("strategies"), METHOD])
     lines += times(pace)

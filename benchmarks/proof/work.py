@@ -1,8 +1,8 @@
-"""How it is tried: train with the trainer, sample in batches, judge with the dataset's judge; one process per core.
+"""One run of the proof: train with the trainer, sample in batches, use the dataset's judge; one process per core.
 
 Sampling differs from `gv-data eval` only in speed: prompts in batches, the transformer compiled (which takes a C++
-compiler) and in bfloat16. Prompts, seeds, scheduler, guidance, MP4 round trip, questions and judge are the same, and
-base and tuned model go the same way.
+compiler) and in bfloat16. Prompts, seeds, scheduler, guidance, MP4 encoding, questions and judge are the same, also for
+base and tuned model.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from gigavideo_train.distributed.world import World
 from gigavideo_train.training import run_training
 
 BATCH = 16
-OTHERS = 8  # prompts of each dimension that was not trained, one seed each
+OTHERS = 8  # prompts of each untrained dimension, one seed each
 ALONE = World(0, 1, torch.device("cpu"))
 
 Asked = tuple[dict[str, Any], int]  # a row of eval_prompts, and a seed
 
 
 class Sampler:
-    """The miniature's pipeline, in batches; its transformer's weights are exchanged, so that it compiles once."""
+    """The miniature's pipeline, in batches. The transformer is compiled once; each run replaces its weights."""
 
     def __init__(self, setting: Setting) -> None:
         self.generator = DiffusersGenerator(generator_engine(setting.generator).settings)
         for module in self.generator.pipeline.vae.modules():
-            if isinstance(module, torch.nn.Conv3d):  # with the channels last, a batch decodes in half the time
+            if isinstance(module, torch.nn.Conv3d):  # channels last: a batch decodes in half the time
                 module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
         self.transformer = self.generator.pipeline.transformer
         compiled = torch.compile(self.transformer.forward)
@@ -71,7 +71,7 @@ class Sampler:
         generator = self.generator
         for start in range(0, len(asked), BATCH):
             mine = asked[start : start + BATCH]
-            full = mine + mine[-1:] * (BATCH - len(mine))  # one shape, so that nothing is compiled twice
+            full = mine + mine[-1:] * (BATCH - len(mine))  # one shape, so nothing is compiled twice
             latents_BCFHW = generator.pipeline(
                 prompt=[prompt["prompt"] for prompt, _ in full],
                 negative_prompt=generator.settings["negative_prompt"],
@@ -90,7 +90,7 @@ class Sampler:
                 yield video.encode(frames_THWC, generator.profile.fps)
 
     def _decoded(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
-        """Frames (B, T, H, W, 3), uint8 RGB; those that are not finite end the proof."""
+        """Frames (B, T, H, W, 3), uint8 RGB; values that are not finite end the proof."""
         vae, shape = self.generator.pipeline.vae, (1, -1, 1, 1, 1)
         mean, std = (torch.tensor(v).view(shape) for v in (vae.config.latents_mean, vae.config.latents_std))
         frames_BCTHW = vae.decode(latents_BCFHW * std + mean, return_dict=False)[0]
@@ -101,7 +101,7 @@ class Sampler:
 
 
 class Lab:
-    """What one process keeps between runs."""
+    """What one process keeps between runs: datasets, sampler, judge."""
 
     def __init__(self, work: Path, split: str) -> None:
         self.work = work
@@ -114,7 +114,7 @@ class Lab:
         """Train in the work folder.
 
         Returns:
-            The tuned transformer's folder, and what the plan says of the samples.
+            The tuned transformer's folder, and the facts of the plan.
 
         Raises:
             DatasetError: the run keeps no samples.
@@ -133,7 +133,7 @@ class Lab:
         return tuned / "transformer", planning.facts(plan)
 
     def rewards(self, transformer: Path, asked: list[Asked]) -> list[dict[str, Any]]:
-        """Reward of one video per prompt and seed, None where it cannot be scored."""
+        """Reward of one video per prompt and seed; None if it cannot be scored."""
         (weights,) = transformer.glob("*.safetensors")
         self.sampler.transformer.load_state_dict(load_file(weights))
         found = []
@@ -146,7 +146,7 @@ class Lab:
         return found
 
     def asked(self, run: Run | None) -> list[Asked]:
-        """All prompts of the dimensions trained with all their seeds, and some of the others; for the base, all."""
+        """All prompts of the trained dimensions with all their seeds, and some of the others; for the base, all."""
         every: list[Asked] = []
         seen: dict[str, int] = {}
         for prompt in self.setting.prompts:
@@ -161,7 +161,7 @@ class Lab:
 
 @cache
 def lab(work: Path, split: str) -> Lab:
-    """This process's, made at its first run."""
+    """The lab of this process, created at its first run."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     logging.disable_progress_bar()
@@ -171,7 +171,7 @@ def lab(work: Path, split: str) -> Lab:
 
 
 def do(run: Run | None, work: Path, split: str) -> None:
-    """One run, or the untuned base, from start to its result file."""
+    """Do one run, or evaluate the untuned base, and write the result file."""
     here, facts = lab(work, split), {}
     if run is None:
         transformer = model_folder(here.setting.generator.model) / "transformer"
@@ -188,7 +188,7 @@ def do(run: Run | None, work: Path, split: str) -> None:
 
 
 def do_all(runs: list[Run], work: Path, split: str) -> None:
-    """What has no result yet, on all cores; interrupted, the same call goes on."""
+    """Do the runs that have no result yet, on all cores; after an interruption, the same call continues."""
     wanted = [None, *runs]
     missing = [run for run in wanted if not result_file(work, split, run).exists()]
     cores = len(os.sched_getaffinity(0))
