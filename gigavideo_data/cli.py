@@ -355,7 +355,7 @@ def score(
     _stop_on_sigterm()
     with _progress() as progress:
         facts = rejudge(folder, resolved, written, store, progress)
-    rejected = facts["fell"]
+    rejected = facts["rejected"]
     _message(f"{facts['judged']} of {facts['rows']} rows judged, {rejected} rejected, in {written}")
     if repo:
         facts |= _push(written, repo, tag, verified=True)
@@ -435,7 +435,7 @@ def remake(
     _stop_on_sigterm()
     with _progress() as progress:
         facts = generate_again(folder, out, folders, recipe, store, progress)
-    made, differ, rejected = facts["made"], facts["others"], facts["fell"]
+    made, differ, rejected = facts["made"], facts["others"], facts["rejected"]
     _message(f"{made} videos generated again, {differ} of them differ from the original, {rejected} rejected, in {out}")
     _print_json(facts, as_json)
 
@@ -459,7 +459,7 @@ def merge(
     from gigavideo_data.commands import merge as merging
 
     facts = merging.merge([_existing(dataset) for dataset in datasets], out)
-    rejected = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in facts["fell"].items())
+    rejected = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in facts["rejected"].items())
     _message(f"{facts['rows']} rows in {out}; rejected: {rejected or 'none'}")
     _print_json(facts, as_json)
 

@@ -171,10 +171,10 @@ def bundle(python: str, out: Path, have: Path | None, *, trainer_only: bool) -> 
     download(found, python, out)
     wheels = list(out.glob("*.whl"))
     replaced = [f"{name} {here[name]} by {version}" for name, version in found.items() if here and name in here]
-    told = f"{len(wheels)} wheels, {sum(wheel.stat().st_size for wheel in wheels) / 1e6:.1f} MB, in {out}\n"
-    told += f"replaces on the node: {', '.join(replaced)}\n" if replaced else ""
+    report = f"{len(wheels)} wheels, {sum(wheel.stat().st_size for wheel in wheels) / 1e6:.1f} MB, in {out}\n"
+    report += f"replaces on the node: {', '.join(replaced)}\n" if replaced else ""
     install = f"python{python} -m pip install --no-index --no-deps --find-links {out} -r {out}/requirements.txt"
-    return f"{told}on the node: {install}"
+    return f"{report}on the node: {install}"
 
 
 def main() -> None:
@@ -183,8 +183,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder of the wheels")
     parser.add_argument("--have", type=Path, help="a pip freeze of the node")
     parser.add_argument("--trainer-only", action="store_true", help="what gv-train takes beside torch")
-    told = parser.parse_args()
-    print(bundle(told.python, told.out, told.have, trainer_only=told.trainer_only))
+    arguments = parser.parse_args()
+    print(bundle(arguments.python, arguments.out, arguments.have, trainer_only=arguments.trainer_only))
 
 
 if __name__ == "__main__":

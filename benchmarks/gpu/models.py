@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gigavideo_data.models.generators.profiles import SIGN, model_folder
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, model_folder
 from gigavideo_train.data.samples import Sample
 from gigavideo_train.losses.flow import interpolate
 from gigavideo_train.losses.inputs import Inputs, Noised
@@ -76,7 +76,7 @@ def save_wan_pipeline(folder: Path, transformer: Any, vae: Any, profile: str) ->
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     parts = (tokenizer, encoder, vae.cpu(), scheduler, transformer.to("cpu", torch.bfloat16))
     WanPipeline(*parts).save_pretrained(folder)
-    (folder / SIGN).write_text(json.dumps({"profile": profile}))
+    (folder / MODEL_INFO_FILE).write_text(json.dumps({"profile": profile}))
     return folder
 
 

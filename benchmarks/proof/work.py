@@ -34,7 +34,7 @@ from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
 from gigavideo_data.models.generators.profiles import model_folder
-from gigavideo_data.models.registry import generator_engine, judge_engine, load_engine
+from gigavideo_data.models.registry import generator_spec, judge_spec, load_engine
 from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset as training_set
 from gigavideo_train.distributed.world import World
@@ -51,7 +51,7 @@ class Sampler:
     """The miniature's pipeline, in batches. The transformer is compiled once; each run replaces its weights."""
 
     def __init__(self, setting: Setting) -> None:
-        self.generator = DiffusersGenerator(generator_engine(setting.generator).settings)
+        self.generator = DiffusersGenerator(generator_spec(setting.generator).settings)
         for module in self.generator.pipeline.vae.modules():
             if isinstance(module, torch.nn.Conv3d):  # channels last: a batch decodes in half the time
                 module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
@@ -108,7 +108,7 @@ class Lab:
         self.datasets = {name: training_set.read(work / name) for name in SETS}
         self.setting = read_setting(work / "all", split)
         self.sampler = Sampler(self.setting)
-        self.judge = load_engine("judge", judge_engine(self.setting.judge)[0])
+        self.judge = load_engine("judge", judge_spec(self.setting.judge)[0])
 
     def train(self, run: Run) -> tuple[Path, dict[str, Any]]:
         """Train in the work folder.

@@ -18,7 +18,7 @@ from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import vae_of
-from gigavideo_data.models.registry import check_subjects, generator_engine
+from gigavideo_data.models.registry import check_subjects, generator_spec
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.row_counts import check_rejected
@@ -106,7 +106,7 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
 def _latents(context: RunContext, generated: list[Row], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The final latents of the videos that this recipe's generators made; imported videos have none."""
     vaes = {
-        canonical(generator_engine(generator).identity): vae_of(generator)
+        canonical(generator_spec(generator).identity): vae_of(generator)
         for generator in context.recipe.generators
         if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
     }

@@ -20,7 +20,7 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import model_folder, trained_on
-from gigavideo_data.models.registry import generator_engine
+from gigavideo_data.models.registry import generator_spec
 from gigavideo_data.pipeline.execution.runner import Runner, grouped_records, store_runner
 from gigavideo_data.pipeline.run_context import endpoint_hosts
 from gigavideo_data.pipeline.stages import Item, Record, synthesis
@@ -74,7 +74,7 @@ def _results(candidate: Candidate, setting: Setting, runner: Runner) -> list[Res
     adapter = str(candidate.adapter) if candidate.adapter else None
     changes = {"model": candidate.model, "revision": candidate.commit, "adapter": adapter}
     generator = pinned_part(setting.generator.model_copy(update=changes))
-    spec = generator_engine(generator)
+    spec = generator_spec(generator)
     drafts = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     videos = runner.records([synthesis(spec, prompt["prompt"], seed) for prompt, seed in drafts], candidate.name[:11])
     panel = setting.panel

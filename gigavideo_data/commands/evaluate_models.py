@@ -8,7 +8,7 @@ from pathlib import Path
 from gigavideo_data.commands.evaluate_setting import Setting
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.models.generators.profiles import (
-    SIGN,
+    MODEL_INFO_FILE,
     Profile,
     base_of,
     has_public_name,
@@ -97,7 +97,7 @@ def _default_base(tuned: Candidate, setting: Setting) -> tuple[str, str]:
         return _at(tuned.model, tuned.commit), " (the model without its adapter)"
     recorded = recorded_base(Path(tuned.model))
     if recorded and has_public_name(recorded.model):
-        return _at(recorded.model, recorded.commit), f" (the base that {SIGN} of {tuned.name} names)"
+        return _at(recorded.model, recorded.commit), f" (the base that {MODEL_INFO_FILE} of {tuned.name} names)"
     raise RecipeError(
         f"--base is missing: nothing names the model that {tuned.name} was tuned from. Give its Hub id or folder"
     )

@@ -60,7 +60,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     )
     return {
         "sets": {str(each.folder): sum(each.manifest["rows"].values()) for each in sets},
-        "fell": dict(sorted(Counter(each["reason"] for each in rejects).items())),
+        "rejected": dict(sorted(Counter(each["reason"] for each in rejects).items())),
         "rows": len(rows),
         "out": str(out),
     }

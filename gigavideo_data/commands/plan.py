@@ -20,7 +20,7 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.registry import check_subjects
 from gigavideo_data.pipeline import steps
 from gigavideo_data.pipeline.row import Row
-from gigavideo_data.pipeline.sources.intake import remarks
+from gigavideo_data.pipeline.sources.intake import intake_warnings
 from gigavideo_data.pipeline.stages import Item, Record
 from gigavideo_data.pipeline.steps import Context
 from gigavideo_data.pipeline.store import Store
@@ -110,7 +110,7 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         "recipe_hash": recipe.hash,
         "stages": lines,
         "video_bytes": (round(num_missing * sum(sizes) / len(sizes)) if sizes else None) if num_missing else 0,
-        "warnings": warnings + remarks(recipe),
+        "warnings": warnings + intake_warnings(recipe),
     }
 
 

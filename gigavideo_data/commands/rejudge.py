@@ -103,7 +103,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
         )
         check_rejected(counts.rejects, result.judged, context.recipe.limits.max_rejected, out)
     num_rejected = len(before) - len(after)
-    return {"rows": len(after), "judged": result.judged, "fell": num_rejected, "recipe": hash_of(resolved)}
+    return {"rows": len(after), "judged": result.judged, "rejected": num_rejected, "recipe": hash_of(resolved)}
 
 
 def _used(recipe: Recipe, dimensions: list[str]) -> Recipe:

@@ -24,7 +24,7 @@ from gigavideo_data.dataset.writer import write_dataset
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.io.progress import Progress
-from gigavideo_data.models.registry import generator_engine
+from gigavideo_data.models.registry import generator_spec
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline import assemble
 from gigavideo_data.pipeline.row_counts import Reject, check_rejected, reject
@@ -108,7 +108,7 @@ def remake(
         num_made = sum("rejected" not in record for record in records.values())
         check_rejected(rejects, num_made, recipe.limits.max_rejected, out)
     others = sum(row["reason"] == OTHER for row in after)
-    return {"rows": len(after), "made": num_made, "others": others, "fell": len(rejects)}
+    return {"rows": len(after), "made": num_made, "others": others, "rejected": len(rejects)}
 
 
 def _with_videos(
@@ -166,7 +166,7 @@ def _engines(manifest: Manifest, folders: Mapping[str, str], selected: Recipe) -
         if generator.adapter and not Path(generator.adapter).expanduser().is_dir():
             raise RecipeError(f"adapter {generator.adapter}: give its folder with --model {generator.adapter}=FOLDER")
         generators.append(generator)
-    return {_float32_key(spec.identity): spec for spec in map(generator_engine, generators)}
+    return {_float32_key(spec.identity): spec for spec in map(generator_spec, generators)}
 
 
 def _item(row: Columns, engines: Mapping[str, EngineSpec]) -> Item:

@@ -35,7 +35,7 @@ from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import NUMBERS, describe, parse, sample_scene
 from gigavideo_data.miniature.mixture import PHASES
 from gigavideo_data.miniature.pretrain_vae import CONFIG
-from gigavideo_data.models.generators.profiles import SIGN
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE
 
 MAX_TOKENS = 24
 # A thing's latents are four times as strong as the ground's: where it is and how it moves is settled above sigma 0.9.
@@ -228,7 +228,7 @@ def assemble(vae_dir: Path, latents_dir: Path, model_dir: Path, out: Path) -> No
         vae=vae.bfloat16(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
     ).save_pretrained(out)
-    (out / SIGN).write_text('{"profile": "miniature"}\n')
+    (out / MODEL_INFO_FILE).write_text('{"profile": "miniature"}\n')
 
 
 def _ranks() -> tuple[int, int]:

@@ -23,7 +23,7 @@ from gigavideo_data.miniature.judge import READINGS
 from gigavideo_data.miniature.perception import CHROMA_EDGE, Blob, Sight
 from gigavideo_data.miniature.world import COLORS
 from gigavideo_data.models.judges.base import negated_of
-from gigavideo_data.models.judges.soft import sloped
+from gigavideo_data.models.judges.soft import with_gradient
 
 MEASURES = ("x", "y", "area", "width", "height")
 STEP = 1e-6  # of the finite differences, px; readings are float64
@@ -78,7 +78,7 @@ def _read(sight: Sight, alpha: dict[str, torch.Tensor], look: Callable[[], float
         return p
     slopes_N5 = [[_slope(look, found, sight.blobs[color][t], name) for name in MEASURES] for color, t in seen]
     measures_N5 = torch.stack([_measured(alpha[color][t]) for color, t in seen])
-    return sloped(p, torch.tensor(slopes_N5).to(measures_N5), measures_N5)
+    return with_gradient(p, torch.tensor(slopes_N5).to(measures_N5), measures_N5)
 
 
 def _slope(look: Callable[[], float], here: float, blobs: list[Blob], name: str) -> float:

@@ -1,6 +1,6 @@
 """Which class stands behind each backend that a recipe can name: one literal table, imported only where needed.
 
-    spec = judge_engine(recipe.judge)
+    spec = judge_spec(recipe.judge)
     judge = load_engine("judge", spec.settings)
 
 A backend that is not in the table is a plug-in of another package (see `plugins`).
@@ -102,12 +102,12 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
 }
 
 
-def writer_engine(writer: Writer) -> EngineSpec:
+def writer_spec(writer: Writer) -> EngineSpec:
     """A recipe's writer."""
     return _spec("writer", writer)
 
 
-def generator_engine(generator: Generator) -> EngineSpec:
+def generator_spec(generator: Generator) -> EngineSpec:
     """A recipe's generator; its identity holds the `generator` column of the contract, less the seed and the prompt.
 
     Raises:
@@ -117,7 +117,7 @@ def generator_engine(generator: Generator) -> EngineSpec:
     return _spec("generator", generator)
 
 
-def judge_engine(judge: AnyJudge) -> EngineSpec:
+def judge_spec(judge: AnyJudge) -> EngineSpec:
     """A recipe's judge.
 
     Raises:

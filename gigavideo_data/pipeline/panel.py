@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gigavideo_data.models.registry import judge_engine
+from gigavideo_data.models.registry import judge_spec
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.assemble import judge_id
 from gigavideo_data.pipeline.stages import Item
@@ -28,7 +28,7 @@ class Panel:
 
     @cached_property
     def _engines(self) -> dict[AnyJudge, EngineSpec]:
-        return {judge: judge_engine(judge) for judge in map(self.judge_of, self.dimensions)}
+        return {judge: judge_spec(judge) for judge in map(self.judge_of, self.dimensions)}
 
     @property
     def settings(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gigavideo_data.io.hashing import fraction_of, seed_of
 from gigavideo_data.models.generators.profiles import family_of
-from gigavideo_data.models.registry import generator_engine, writer_engine
+from gigavideo_data.models.registry import generator_spec, writer_spec
 from gigavideo_data.pipeline import judge_check
 from gigavideo_data.pipeline.assemble import judge_id
 from gigavideo_data.pipeline.execution.runner import Runner, grouped_records
@@ -139,7 +139,7 @@ def _question_item(context: Context, row: Row, dimension: str) -> Item:
 
 
 def _writer_item(context: Context, stage: str, inputs: dict[str, Any], row: Row) -> Item:
-    settings, location = writer_engine(context.recipe.writer)
+    settings, location = writer_spec(context.recipe.writer)
     return Item(stage, settings, inputs, location, row_id=row.id)
 
 
@@ -154,7 +154,7 @@ def synthesize(context: Context, rows: list[Row]) -> list[Row]:
         for sample in range(recipe.samples_per_prompt if row.source == "synthetic" else 1):
             generator = _choose_generator(recipe, row.prompt, sample)
             seed = seed_of([recipe.seed, row.prompt, sample])
-            spec = generator_engine(generator)
+            spec = generator_spec(generator)
             draft = replace(row, sample=sample, seed=seed, generator=spec.identity)
             drafts.append(draft)
             items.append(synthesis(spec, row.prompt, seed, draft.id))
@@ -179,7 +179,7 @@ def _with_clip(row: Row, record: Record, recipe: Recipe) -> Row | Record:
     """A row with its video, or why there is none."""
     flaw = pixels.flaw(pixels.levels(record))
     if flaw and flaw in recipe.reject_videos:
-        return rejection(flaw, pixels.told(record))
+        return rejection(flaw, pixels.describe(record))
     return record if "rejected" in record else replace(row, clip=record)
 
 

@@ -46,7 +46,7 @@ def load(
     if path_or_name is not None:
         path = _find(path_or_name)
         document = read(path)
-        catalogue.look_beside(path)
+        catalogue.use_dimensions_beside(path)
     extends = [text for text in overrides if text.partition("=")[0].strip() == "extends"]
     for text in extends:
         document = override(document, text)

@@ -39,7 +39,7 @@ RENAMED_KEYS = {("prompts", "likeness"): "dedup_threshold", ("prompts", "sift"):
 
 def _known_dimension(name: str) -> str:
     if name not in catalogue.names():
-        raise ValueError(f"unknown dimension {name!r}; {catalogue.hint(name)}")
+        raise ValueError(f"unknown dimension {name!r}; {catalogue.suggest_dimension(name)}")
     return name
 
 
@@ -329,7 +329,7 @@ class EvalPrompts(_Part):
     seeds: Count = 2
 
 
-class Place(_Part):
+class Placement(_Part):
     """Where one kind of model runs: `replicas` workers, each with `gpus` GPUs.
 
     Null means one GPU per worker if the machine has GPUs, and as many workers as GPUs or cores allow. With 0.5, two
@@ -341,7 +341,7 @@ class Place(_Part):
     gpus: Annotated[float, Field(gt=0.0, le=64.0)] | None = None
 
     @model_validator(mode="after")
-    def _can_be_given(self) -> Place:
+    def _can_be_given(self) -> Placement:
         if self.gpus and self.gpus > 1 and self.gpus % 1:
             raise ValueError("gpus: must be a whole number if it is above one")
         return self
@@ -353,9 +353,9 @@ class Scale(_Part):
     No row depends on these, so the recipe's hash leaves them out.
     """
 
-    writer: Place = Place()
-    generator: Place = Place()
-    judge: Place = Place()
+    writer: Placement = Placement()
+    generator: Placement = Placement()
+    judge: Placement = Placement()
     compile: bool = False
 
 

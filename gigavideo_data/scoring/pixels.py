@@ -39,7 +39,7 @@ def levels(record: Mapping[str, Any]) -> dict[str, float]:
     return stored
 
 
-def told(record: Mapping[str, Any]) -> str:
+def describe(record: Mapping[str, Any]) -> str:
     """The measurements of a record in words."""
     return ", ".join(f"{name} {value:g} of 255" for name, value in levels(record).items())
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gigavideo_data.errors import DatasetError, RecipeError
-from gigavideo_data.recipe.dimensions.catalogue import hint
+from gigavideo_data.recipe.dimensions.catalogue import suggest_dimension
 from gigavideo_data.recipe.yaml_config import suggest
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train.config import TrainConfig
@@ -131,7 +131,7 @@ def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dic
             raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, trained)}")
     for name in config.dimensions or ():
         if name not in present:
-            known = hint(name, present) if present else "there are no rewards in the dataset"
+            known = suggest_dimension(name, present) if present else "there are no rewards in the dataset"
             raise DatasetError(f"no row was written for {name!r}, and no twin scored on it; {known}")
     return _weights_of(trained, config)
 

@@ -15,7 +15,7 @@ from gigavideo_data.dataset.manifest import Manifest
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.models.generators.profiles import named
-from gigavideo_data.models.registry import judge_engine
+from gigavideo_data.models.registry import judge_spec
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.recipe.recipe import AnyJudge, Camera, Judge, Specialists, judge_of, on_the_hub
@@ -81,7 +81,7 @@ def scoring(rows: list[Row], manifest: Manifest, config: TrainConfig) -> Scoring
     """
     trained = config.dimensions or manifest["dimensions"]
     dimensions = {name: config.dimension_weights.get(name, 1.0) for name in trained}
-    judge, location = judge_engine(pinned_part(_online_judge(rows, manifest, config, set(dimensions))))
+    judge, location = judge_spec(pinned_part(_online_judge(rows, manifest, config, set(dimensions))))
     rules = manifest.get("rescored", {})
     return Scoring(
         judge,
@@ -112,7 +112,7 @@ def sample_judges(manifest: Manifest, config: TrainConfig) -> dict[str, SampleJu
         judges = {name: judge_of(name, general, specialists) for name in trained}
         for name, judge in judges.items():
             _check_in_process(name, judge)
-    engines = {id(judge): judge_engine(judge) for judge in {id(judge): judge for judge in judges.values()}.values()}
+    engines = {id(judge): judge_spec(judge) for judge in {id(judge): judge for judge in judges.values()}.values()}
     sample_judges = {}
     for name, judge in judges.items():
         settings, location = engines[id(judge)]  # a judge of the dataset has a commit already

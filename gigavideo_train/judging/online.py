@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gigavideo_data.models.judges.soft import SoftJudge, sloped
+from gigavideo_data.models.judges.soft import SoftJudge, with_gradient
 from gigavideo_data.models.registry import load_engine
 from gigavideo_data.scoring import rewards
 from gigavideo_train.judging.judges import Row, Scoring
@@ -65,7 +65,7 @@ class Scorer:
             return rewards
         (latent_grads_BCFHW,) = torch.autograd.grad(frames_BTHWC, leaf_BCFHW, frame_grads_BTHWC)
         return [
-            reward if reward is None else sloped(reward, latent_grad_CFHW, latents_CFHW)
+            reward if reward is None else with_gradient(reward, latent_grad_CFHW, latents_CFHW)
             for reward, latent_grad_CFHW, latents_CFHW in zip(rewards, latent_grads_BCFHW, latents_BCFHW, strict=True)
         ]
 

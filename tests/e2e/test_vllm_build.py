@@ -8,7 +8,7 @@ import pytest
 
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.io import video
-from gigavideo_data.models.registry import judge_engine, load_engine
+from gigavideo_data.models.registry import judge_spec, load_engine
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Judge
 from gigavideo_data.scoring.rewards import score
@@ -51,8 +51,8 @@ def test_vllm_writes_and_judges_a_whole_set_as_transformers_would_judge_it(tmp_p
     assert {answer["question"] for row in rows for answer in row["answers"]} == {q["question"] for q in parrot.ASKED}
 
     named = Judge(backend="transformers", model=str(judge), frames=4, min_mass=0.0)
-    settings, found_at = judge_engine(named)
-    reference = load_engine("judge", settings | found_at)
+    settings, location = judge_spec(named)
+    reference = load_engine("judge", settings | location)
     store = Store(workspace.folder / "store")
     for row in rows:
         clip = video.decode(store.blob(f"{row['video_sha256']}.mp4"))

@@ -86,7 +86,8 @@ TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
     "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
 }
-SIGN = "gigavideo.json"  # in a pipeline's folder: the profile, and what it was tuned from and on; tuned copies keep it
+# In the folder of a pipeline: its profile, and what it was tuned from and on. Tuned copies keep it.
+MODEL_INFO_FILE = "gigavideo.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -158,7 +159,8 @@ def profile_of(model: str) -> Profile:
     if name not in PROFILES:
         raise RecipeError(
             f"generators: model {published_name(model)!r} is not known. Known are {', '.join(PROFILES)}; "
-            f'a folder with a copy of one of them names it in a file {SIGN}: {{"profile": "{list(PROFILES)[1]}"}}'
+            f"a folder with a copy of one of them names it in a file {MODEL_INFO_FILE}: "
+            f'{{"profile": "{list(PROFILES)[1]}"}}'
         )
     return PROFILES[name]
 
@@ -219,7 +221,7 @@ def trained_on(folder: Path) -> list[str]:
 
 
 def _info(folder: Path) -> dict[str, Any]:
-    path = folder / SIGN
+    path = folder / MODEL_INFO_FILE
     info: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return info
 

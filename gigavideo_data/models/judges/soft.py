@@ -21,6 +21,6 @@ class SoftJudge(Protocol):
         ...
 
 
-def sloped(value: torch.Tensor, slope: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def with_gradient(value: torch.Tensor, slope: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """The value (0-d) with the gradient `slope` in `at`; both may come from another graph or from no graph."""
     return value.detach() + (slope.detach() * (at - at.detach())).sum()

@@ -27,7 +27,15 @@ MODELS = {
     "vllm": ("gigavideo_data.models.llm.vllm_model", "VllmModel"),
 }
 TEMPLATES = content_key(
-    [prompts.WRITE, prompts.MORE, prompts.USED, prompts.SIFT, extension.EXTEND, extension.VARIANTS, questions.ASK]
+    [
+        prompts.WRITE,
+        prompts.MORE,
+        prompts.USED,
+        prompts.FILTER,
+        extension.EXTEND,
+        extension.VARIANTS,
+        questions.ASK,
+    ]
 )[:8]
 FILTER_BATCH = 50  # prompts in one call that asks which are impossible
 EMPTY_CALLS = 3  # calls in a row without a new prompt, after which no more are asked for

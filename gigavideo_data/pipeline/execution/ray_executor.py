@@ -25,7 +25,7 @@ from gigavideo_data.pipeline.execution.ray_session import RaySession, log
 from gigavideo_data.pipeline.execution.worker import Worker, in_task
 from gigavideo_data.pipeline.stages import STAGES, Item
 from gigavideo_data.pipeline.store import Store
-from gigavideo_data.recipe.recipe import Limits, Place, Scale
+from gigavideo_data.recipe.recipe import Limits, Placement, Scale
 
 STALL_S = 1800  # a run in which no row finishes for so long is ended: something hangs
 SLOTS_PER_WORKER = 0.1  # of a CPU, as Ray counts them
@@ -72,7 +72,7 @@ class RayExecutor:
         # A worker of a pool gets as many rows as its engine answers together: it may be the only worker.
         together = max(rows_at_once(stage.engine, backend) for backend in backends) if in_pool else 1
         rows_per_task = max(stage.rows_per_task, together)
-        place = getattr(self.scale, stage.engine, Place())
+        place = getattr(self.scale, stage.engine, Placement())
         # vLLM takes all the memory: on a machine without a GPU there is none left for a second worker.
         cores = 1 if "vllm" in backends else self.session.replicas
         available = ray.cluster_resources().get("GPU", 0.0)
@@ -102,7 +102,7 @@ class RayExecutor:
         return source.map_batches(in_task, fn_args=worker, compute=tasks, max_retries=retries, **shared)
 
 
-def placed(place: Place, available: float, cores: int, key: str) -> tuple[float, int]:
+def placed(place: Placement, available: float, cores: int, key: str) -> tuple[float, int]:
     """GPUs of each worker that holds a model, and the number of workers.
 
     Args:

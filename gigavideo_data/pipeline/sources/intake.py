@@ -17,7 +17,7 @@ from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.generators.profiles import profile_of, warnings_for
 from gigavideo_data.models.llm.templates.prompts import Seen
-from gigavideo_data.models.registry import writer_engine
+from gigavideo_data.models.registry import writer_spec
 from gigavideo_data.pipeline.execution.runner import Runner
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.sources import caption_table, decontamination
@@ -85,7 +85,7 @@ def intake(recipe: Recipe, runner: Runner) -> list[SourceRow]:
     return [*checked, *((row, reject) for row, reject in sources if reject)]
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def intake_warnings(recipe: Recipe) -> list[str]:
     """Warnings about a recipe before it is built: the terms of its models, and table rows that will be rejected.
 
     Raises:
@@ -163,7 +163,7 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
     requests = [(split, d, recipe.eval_prompts.per_dimension) for split in EVAL_SPLITS for d in recipe.dimensions]
     if recipe.synthetic:
         requests += [("train", dimension, recipe.prompts.per_dimension) for dimension in recipe.dimensions]
-    settings, found_at = writer_engine(recipe.writer)
+    settings, location = writer_spec(recipe.writer)
     prompts = original_keys({"prompts": recipe.prompts.model_dump()})["prompts"]  # they are part of the store's keys
     rules = {name: prompts[name] for name in ("per_call", "likeness", "sift")}
     items = [
@@ -171,7 +171,7 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
             "prompt",
             settings,
             {"dimension": d, "count": n, "seed": recipe.seed, "split": split, "rules": rules, **about(d, "seeds")},
-            found_at,
+            location,
         )
         for split, d, n in requests
         if n
@@ -243,7 +243,7 @@ def _imported(part: Imported, table: Table, recipe: Recipe, runner: Runner) -> I
             continue
         flaw = pixels.flaw(pixels.levels(record))
         if flaw and flaw in recipe.reject_videos:
-            yield Row("synthetic", one.caption), rejection(flaw, f"{one.clip}: {pixels.told(record)}")
+            yield Row("synthetic", one.caption), rejection(flaw, f"{one.clip}: {pixels.describe(record)}")
             continue
         yield (
             Row(

@@ -20,7 +20,7 @@ from gigavideo_data.recipe.yaml_config import read, suggest, validate
 FOLDER = Path(__file__).parent
 OWN = "dimensions"  # name of a folder with a user's own dimensions
 
-_own_folders = [Path(OWN)]  # in the working directory, and beside the recipe (`look_beside`)
+_own_folders = [Path(OWN)]  # in the working directory, and beside the recipe (`use_dimensions_beside`)
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
@@ -51,7 +51,7 @@ class Dimension(BaseModel):
         return self
 
 
-def look_beside(recipe: Path) -> None:
+def use_dimensions_beside(recipe: Path) -> None:
     """Use the folder `dimensions` beside this recipe from now on, and no longer that of an earlier recipe."""
     _own_folders[1:] = [recipe.parent / OWN]
     load_dimension.cache_clear()
@@ -62,7 +62,7 @@ def names() -> list[str]:
     return sorted({path.stem for folder in (FOLDER, *_own_folders) for path in folder.glob("*.yaml")})
 
 
-def hint(name: str, options: Iterable[str] | None = None) -> str:
+def suggest_dimension(name: str, options: Iterable[str] | None = None) -> str:
     """Return the end of an "unknown dimension" message: the members of a group, the nearest option, or all options.
 
     Args:
@@ -84,7 +84,7 @@ def load_dimension(name: str) -> Dimension:
         RecipeError: there is no dimension of this name, there are two, or its file is not valid.
     """
     if name not in names():
-        raise RecipeError(f"unknown dimension {name!r}; {hint(name)}")
+        raise RecipeError(f"unknown dimension {name!r}; {suggest_dimension(name)}")
     shipped = FOLDER / f"{name}.yaml"
     own = [path for folder in _own_folders if (path := folder / f"{name}.yaml").exists()]
     path, *others = [shipped, *own] if shipped.exists() else own

@@ -6,7 +6,7 @@ import pytest
 from gigavideo_data.commands import evaluate, evaluate_models, evaluate_output, evaluate_setting
 from gigavideo_data.dataset.writer import write_dataset
 from gigavideo_data.errors import DatasetError, RecipeError
-from gigavideo_data.models.generators.profiles import SIGN
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE
 from gigavideo_data.scoring import bootstrap
 from tests.support.rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows, write_set
 
@@ -126,7 +126,7 @@ def tuned_model(folder: Path, profile: str, **recorded: object) -> str:
     """A folder that is signed as gv-train signs a tuned model."""
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
-    (folder / SIGN).write_text(json.dumps({"profile": profile, "dimensions": [], **recorded}))
+    (folder / MODEL_INFO_FILE).write_text(json.dumps({"profile": profile, "dimensions": [], **recorded}))
     return str(folder)
 
 

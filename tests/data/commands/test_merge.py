@@ -24,7 +24,7 @@ def test_two_sets_become_one_that_verifies_and_equal_rows_are_there_once(tmp_pat
     shared, more = make_rows(), [make_row(seed) for seed in range(700, 705)]
     first, second = write_set(tmp_path / "a", shared), write_set(tmp_path / "b", [*shared[:3], *more])
     told = merge([first, second], tmp_path / "joined")
-    assert told["fell"] == {"duplicate": 3}
+    assert told["rejected"] == {"duplicate": 3}
     assert told["rows"] == len(shared) + len(more)
     assert set(ids(tmp_path / "joined")) == {row["id"] for row in (*shared, *more)}
     verify_folder(tmp_path / "joined")
@@ -64,10 +64,10 @@ def test_what_one_set_holds_back_the_other_may_not_train_on(tmp_path):
     first = write_set(tmp_path / "a", [*make_rows(), row])
     write_dataset(tmp_path / "b", rows, prompts, rejects, make_manifest(rows, rejects), COST)
     told = merge([first, tmp_path / "b"], tmp_path / "joined")
-    assert told["fell"] == {"duplicate": len(rows), "held_out": 1}
+    assert told["rejected"] == {"duplicate": len(rows), "held_out": 1}
     assert row["id"] not in ids(tmp_path / "joined")
     fell = pq.read_table(tmp_path / "joined" / "rejects").to_pylist()
-    assert Counter(one["reason"] for one in fell if one["stage"] == "merge") == told["fell"]
+    assert Counter(one["reason"] for one in fell if one["stage"] == "merge") == told["rejected"]
     assert next(one for one in fell if one["reason"] == "held_out")["id"] == row["id"]
 
 

@@ -37,7 +37,7 @@ def test_it_is_the_set_that_a_build_with_that_judge_makes(built):
     facts = score(built, "soft", "--recipe", "judge.yaml", "--out", "again")
     rows = built.rows("hard")
     made = sum(row["source"] != "real" for row in rows)
-    assert (facts["rows"], facts["judged"], facts["fell"]) == (len(rows), made, 0)
+    assert (facts["rows"], facts["judged"], facts["rejected"]) == (len(rows), made, 0)
     verify_folder(built.folder / "again")
     for part in ("data", "eval_prompts", "preview"):
         tables = [pq.read_table(built.folder / name / part) for name in ("again", "hard")]

@@ -63,7 +63,7 @@ def test_made_again_it_is_the_same_set(built, elsewhere):
     assert code == 0, said
     generated = [row for row in built.rows("whole") if row["source"] != "real"]
     assert elsewhere.calls() == len(generated)
-    assert (facts["made"], facts["others"], facts["fell"]) == (len(generated), 0, 0)
+    assert (facts["made"], facts["others"], facts["rejected"]) == (len(generated), 0, 0)
     assert data_sums(elsewhere, "remade") == data_sums(built, "whole")
     verify_folder(elsewhere.folder / "remade")
 

@@ -31,7 +31,7 @@ from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.profiles import model_folder, vae_of
-from gigavideo_data.models.registry import generator_engine, load_engine
+from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import folder_revision
 from gigavideo_data.recipe.recipe import Generator
 from gigavideo_train import plan as planning
@@ -223,7 +223,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if name == "miniature":
         return name, model_folder(name)
     made = tiny_pipelines.build(name, tmp_path_factory.mktemp("pipelines") / name)
-    (made / profiles.SIGN).write_text(json.dumps({"profile": name}))
+    (made / profiles.MODEL_INFO_FILE).write_text(json.dumps({"profile": name}))
     return name, made
 
 
@@ -232,7 +232,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
     for each, profile in tiny_pipelines.PROFILES.items():
         monkeypatch.setitem(profiles.PROFILES, each, profile)
     generator = Generator(model=name if name == "miniature" else str(place), steps=3)
-    made = load_engine("generator", generator_engine(generator).settings).generate("a red circle", 7)
+    made = load_engine("generator", generator_spec(generator).settings).generate("a red circle", 7)
     family, its_pipeline = load_family(place), load_pipeline(place)
     with torch.inference_mode():
         frames_THWC = family.decode(its_pipeline, made.latents_CFHW[None])[0] * 255

@@ -8,7 +8,7 @@ import pytest
 
 from gigavideo_data.dataset import writer
 from gigavideo_data.io import video
-from gigavideo_data.models.generators.profiles import SIGN, model_folder
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, model_folder
 from tests.data.hub.test_hub_read import put
 from tests.support.hub_clients import environment, gv_data, gv_train, python
 from tests.support.hub_server import WRITES, serving
@@ -111,7 +111,7 @@ def test_two_processes_train_the_commit_of_a_model_that_the_first_one_found(hub,
     training_set(tmp_path / "set")
     name, base = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", model_folder("miniature")
     hub.create("models", name, private=False)
-    files = {p.relative_to(base).as_posix(): p for p in base.rglob("*") if p.is_file() and p.name != SIGN}
+    files = {p.relative_to(base).as_posix(): p for p in base.rglob("*") if p.is_file() and p.name != MODEL_INFO_FILE}
     held = {path: File(file.read_bytes(), lfs=path.endswith(".safetensors")) for path, file in files.items()}
     sha = hub.commit(hub.repo(name, "models"), "weights", "", held).sha
     train_with_two(hub, tmp_path, "--dataset", "set", "--model", name)

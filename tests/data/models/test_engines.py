@@ -11,10 +11,10 @@ import pytest
 from gigavideo_data.models.registry import (
     ENGINES,
     Engine,
-    judge_engine,
+    judge_spec,
     needs_actor_pool,
     rows_at_once,
-    writer_engine,
+    writer_spec,
 )
 from gigavideo_data.recipe.recipe import Camera, Counting, Judge, Writer
 
@@ -67,12 +67,12 @@ def test_every_line_names_what_exists(kind: str, backend: str, engine: Engine):
 def test_specs_import_no_model():
     code = """
 import sys
-from gigavideo_data.models.registry import judge_engine, writer_engine
+from gigavideo_data.models.registry import judge_spec, writer_spec
 from gigavideo_data.recipe.recipe import Camera, Counting, Judge, Writer
 for judge in (Judge(), Camera(), Counting(revision="a"), Judge(backend="vllm", model="a/b"),
               Judge(backend="http", model="a", endpoint="http://h/v1")):
-    judge_engine(judge)
-writer_engine(Writer()), writer_engine(Writer(backend="http", endpoint="http://h/v1"))
+    judge_spec(judge)
+writer_spec(Writer()), writer_spec(Writer(backend="http", endpoint="http://h/v1"))
 print(sorted({"torch", "transformers", "diffusers", "vllm", "ray", "openai"} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -81,10 +81,10 @@ print(sorted({"torch", "transformers", "diffusers", "vllm", "ray", "openai"} & s
 
 def test_identity_and_location_share_no_key():
     for spec in (
-        judge_engine(Camera()),
-        judge_engine(Counting(revision="abc")),
-        judge_engine(Judge(backend="vllm", model="a/b")),
-        writer_engine(Writer(backend="http", endpoint="http://secret-host/v1")),
+        judge_spec(Camera()),
+        judge_spec(Counting(revision="abc")),
+        judge_spec(Judge(backend="vllm", model="a/b")),
+        writer_spec(Writer(backend="http", endpoint="http://secret-host/v1")),
     ):
         assert not spec.identity.keys() & spec.location.keys()
         assert "secret-host" not in json.dumps(spec.identity)

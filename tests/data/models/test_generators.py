@@ -14,7 +14,7 @@ from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
-from gigavideo_data.models.registry import generator_engine, load_engine
+from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.stages import run_row, synthesis
 from gigavideo_data.pipeline.store import Store
@@ -28,7 +28,7 @@ PROMPT, SEED = "a red circle moves to the left", 7
 def tiny(request, tmp_path_factory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("pipelines") / request.param
     tiny_pipelines.build(request.param, folder)
-    (folder / profiles.SIGN).write_text(json.dumps({"profile": request.param}))
+    (folder / profiles.MODEL_INFO_FILE).write_text(json.dumps({"profile": request.param}))
     return request.param, folder
 
 
@@ -40,7 +40,7 @@ def small_profiles(monkeypatch):
 
 def load(folder, **settings):
     generator = Generator(model=str(folder), negative_prompt="blurred", **settings)
-    return load_engine("generator", generator_engine(generator).settings)
+    return load_engine("generator", generator_spec(generator).settings)
 
 
 def called_plainly(name, folder, **extra):
@@ -133,7 +133,7 @@ def test_the_first_block_cache_changes_videos_and_is_part_of_the_identity(tiny, 
         "gigavideo_data.models.generators.diffusers_generator.FIRST_BLOCK_THRESHOLD", 10.0
     )  # noise changes a lot
     generator = Generator(model=str(folder), profile="first_block_cache", steps=8)
-    assert generator_engine(generator).identity["profile"] == "first_block_cache"
+    assert generator_spec(generator).identity["profile"] == "first_block_cache"
     cached, plain = load(folder, profile="first_block_cache", steps=8), load(folder, steps=8)
     first = cached.generate(PROMPT, SEED)
     assert not torch.equal(first.latents_CFHW, plain.generate(PROMPT, SEED).latents_CFHW)
@@ -144,7 +144,7 @@ def test_the_first_block_cache_changes_videos_and_is_part_of_the_identity(tiny, 
 
 def test_a_pipeline_of_another_family_is_refused_with_those_that_are_known(tmp_path):
     (tmp_path / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
-    (tmp_path / profiles.SIGN).write_text('{"profile": "miniature"}')
+    (tmp_path / profiles.MODEL_INFO_FILE).write_text('{"profile": "miniature"}')
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "EulerDiscreteScheduler"}')
     with pytest.raises(RunError, match=r"OtherPipeline is not one of WanPipeline"):
@@ -169,7 +169,7 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
 
 
 def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
-    spec, store = generator_engine(Generator(steps=2)), Store(tmp_path)
+    spec, store = generator_spec(Generator(steps=2)), Store(tmp_path)
     engine = load_engine("generator", spec.settings)
     item = synthesis(spec, PROMPT, SEED)
     assert run_row("synthesize", "key", engine, item.inputs | item.implied, store, "run", 3) == "done"
@@ -195,7 +195,7 @@ def lora(folder: Path, prefix: str = "transformer.", extra: tuple[str, ...] = ()
 
 
 def described(generator: Generator) -> dict[str, Any]:
-    return generator_engine(generator).settings
+    return generator_spec(generator).settings
 
 
 def test_an_adapter_changes_the_videos(tmp_path):

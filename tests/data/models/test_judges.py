@@ -14,7 +14,7 @@ from PIL import Image
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.base import Answer, checked
-from gigavideo_data.models.registry import judge_engine, load_engine, writer_engine
+from gigavideo_data.models.registry import judge_spec, load_engine, writer_spec
 from gigavideo_data.pipeline.assemble import judge_id
 from gigavideo_data.recipe.recipe import Camera, Counting, Judge, Writer
 from tests.support.openai_server import serving
@@ -75,9 +75,9 @@ def likely(p_yes, p_no):
 
 def judge(server, **settings):
     named = Judge(backend="http", model="tiny", endpoint=server.endpoint, **settings)
-    decides, found_at = judge_engine(named)
+    decides, location = judge_spec(named)
     assert server.endpoint not in json.dumps(decides)
-    return load_engine("judge", decides | found_at)
+    return load_engine("judge", decides | location)
 
 
 @pytest.mark.parametrize("media", ["video", "images"])
@@ -111,10 +111,10 @@ def test_an_endpoint_without_probabilities_serves_hard_answers_only():
 @pytest.mark.parametrize(
     ("named", "engine_of"),
     [
-        (partial(Judge, backend="transformers"), judge_engine),
-        (partial(Judge, backend="vllm"), judge_engine),
-        (partial(Writer, backend="vllm"), writer_engine),
-        (Counting, judge_engine),
+        (partial(Judge, backend="transformers"), judge_spec),
+        (partial(Judge, backend="vllm"), judge_spec),
+        (partial(Writer, backend="vllm"), writer_spec),
+        (Counting, judge_spec),
     ],
 )
 def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named, engine_of):
@@ -122,19 +122,19 @@ def test_a_folder_is_what_it_holds_and_a_hub_id_its_revision(tmp_path, named, en
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(folder.parent.name)
-    (here, found_at), (there, _) = (engine_of(named(model=str(folder))) for folder in folders)
+    (here, location), (there, _) = (engine_of(named(model=str(folder))) for folder in folders)
     assert here["model"] == there["model"] == "judge"
     assert here["revision"] != there["revision"]
     assert str(tmp_path) not in json.dumps(here)
-    assert (found_at["load"], found_at["load_revision"]) == (str(folders[0]), None)
+    assert (location["load"], location["load_revision"]) == (str(folders[0]), None)
 
     for folder, words in zip(folders, ("Look.", "Think."), strict=True):
         (folder / "config.json").write_text("{}")
         (folder / "chat_template.jinja").write_text(words)
     (here, _), (there, _) = (engine_of(named(model=str(folder))) for folder in folders)
     assert here["revision"] != there["revision"]  # the chat template is part of the model
-    decides, found_at = engine_of(named(model="org/judge", revision="abc"))
-    assert (decides["revision"], found_at["load"], found_at["load_revision"]) == ("abc", "org/judge", "abc")
+    decides, location = engine_of(named(model="org/judge", revision="abc"))
+    assert (decides["revision"], location["load"], location["load_revision"]) == ("abc", "org/judge", "abc")
 
 
 def with_logprob(logprob):
@@ -191,7 +191,7 @@ def test_an_endpoint_is_sent_the_times_of_the_frames_and_the_row_says_where(medi
         for fps in (8.0, 64.0):
             judge(server, media=media, frames=4).answer(FRAMES_THWC, fps, ["Is it grey?"])
         slow, fast = server.requests
-    decides, _ = judge_engine(Judge(backend="http", model="tiny", endpoint=server.endpoint, media=media))
+    decides, _ = judge_spec(Judge(backend="http", model="tiny", endpoint=server.endpoint, media=media))
     texts = [request["messages"][0]["content"][-1]["text"] for request in (slow, fast)]
     if media == "video":
         facts = {"num_frames": 4, "frames_indices": [0, 3, 5, 8], "total_num_frames": 9}
@@ -208,10 +208,10 @@ def test_an_endpoint_is_sent_the_times_of_the_frames_and_the_row_says_where(medi
 
 
 def test_a_specialist_is_known_by_the_version_of_its_rule_and_not_by_its_source():
-    camera, _ = judge_engine(Camera())
+    camera, _ = judge_spec(Camera())
     assert camera["revision"] == "camera-2"
     assert judge_id(camera) == "opencv@camera-2"
-    counting, found_at = judge_engine(Counting(model="org/owl", revision="abc"))
-    assert (counting["revision"], found_at["load_revision"]) == ("abc", "abc")
+    counting, location = judge_spec(Counting(model="org/owl", revision="abc"))
+    assert (counting["revision"], location["load_revision"]) == ("abc", "abc")
     assert judge_id(counting) == "org/owl@abc+counting-2"
     assert judge_id({"model": "org/owl", "revision": "abc"}) == "org/owl@abc"  # as in sets of before, which keep it

@@ -13,7 +13,7 @@ from gigavideo_data.commands.evaluate_setting import read_setting
 from gigavideo_data.commands.remake import withhold
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.errors import RecipeError, RunError
-from gigavideo_data.models.registry import generator_engine, judge_engine, load_engine
+from gigavideo_data.models.registry import generator_spec, judge_spec, load_engine
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.loading import load
 from gigavideo_data.recipe.recipe import Generator, Judge, PluginSettings
@@ -164,18 +164,18 @@ def test_a_set_cannot_select_the_judge_of_a_training_run(built):
     with pytest.raises(RecipeError, match="--set judge="):
         scoring(built.rows("out"), manifest, online)
     selected = scoring(built.rows("out"), manifest, online.model_copy(update={"judge": "loaded"}))
-    assert selected.judge == judge_engine(Judge(backend="loaded")).identity
+    assert selected.judge == judge_spec(Judge(backend="loaded")).identity
 
 
 @pytest.mark.usefixtures("acme")
 def test_version_and_settings_are_the_identity(tmp_path, monkeypatch):
-    one = judge_engine(Judge(backend="brightness", settings=PluginSettings(gain=1.5))).identity
-    assert one != judge_engine(Judge(backend="brightness", settings=PluginSettings(gain=2.0))).identity
-    assert judge_engine(Judge(backend="brightness")).identity["revision"] == "acme-video==1.2.0"
+    one = judge_spec(Judge(backend="brightness", settings=PluginSettings(gain=1.5))).identity
+    assert one != judge_spec(Judge(backend="brightness", settings=PluginSettings(gain=2.0))).identity
+    assert judge_spec(Judge(backend="brightness")).identity["revision"] == "acme-video==1.2.0"
     generator = Generator(backend="painter", model="acme/painter-2", settings=PluginSettings(size=48))
-    assert generator_engine(generator).identity["model"] == "acme/painter-2"
+    assert generator_spec(generator).identity["model"] == "acme/painter-2"
     monkeypatch.setattr(sys, "path", [str(package(tmp_path / "newer", "1.3.0")), *sys.path[1:]])
-    newer = judge_engine(Judge(backend="brightness", settings=PluginSettings(gain=1.5))).identity
+    newer = judge_spec(Judge(backend="brightness", settings=PluginSettings(gain=1.5))).identity
     assert newer["revision"] == one["revision"].replace("1.2.0", "1.3.0")
 
 
@@ -185,14 +185,14 @@ def test_a_class_is_made_with_the_settings():
 
     frames_THWC = np.full((2, 8, 8, 3), 51, np.uint8)
     engines = [
-        load_engine("judge", judge_engine(Judge(backend=name, settings=PluginSettings(gain=2.0))).settings)
+        load_engine("judge", judge_spec(Judge(backend=name, settings=PluginSettings(gain=2.0))).settings)
         for name in ("brightness", "loaded")
     ]
     function, made = (engine.answer(frames_THWC, 8.0, ["Is it dark?"]) for engine in engines)
     assert function == made
     assert made[0].p_yes == pytest.approx(0.4)
     with pytest.raises(RunError, match="probabilities"):
-        load_engine("soft judge", judge_engine(Judge(backend="loaded")).settings)
+        load_engine("soft judge", judge_spec(Judge(backend="loaded")).settings)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from transformers.video_utils import VideoMetadata
 
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.transformers_judge import END, PAD, START
-from gigavideo_data.models.registry import judge_engine, load_engine
+from gigavideo_data.models.registry import judge_spec, load_engine
 from gigavideo_data.recipe.recipe import Judge
 from tests.support import qwen_vl
 
@@ -22,8 +22,8 @@ QUESTION = "Is there a cat?"
 def test_inputs_are_those_of_the_models_own_processor(tmp_path, kind, size_px):
     frames_THWC = np.random.default_rng(0).integers(0, 255, (NUM_FRAMES, *size_px, 3), dtype=np.uint8)
     folder = qwen_vl.build(kind, tmp_path)
-    decides, found_at = judge_engine(Judge(backend="transformers", model=str(folder), frames=SHOWN))
-    judge = load_engine("judge", decides | found_at)
+    decides, location = judge_spec(Judge(backend="transformers", model=str(folder), frames=SHOWN))
+    judge = load_engine("judge", decides | location)
     given = {}
     judge.network.register_forward_pre_hook(lambda _, __, inputs: given.update(inputs), with_kwargs=True)
     judge.answer(frames_THWC, FPS, [QUESTION])

@@ -13,7 +13,7 @@ from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.transformers_judge import FAMILIES, TransformersJudge, shrink, to_patches
-from gigavideo_data.models.registry import judge_engine, load_engine
+from gigavideo_data.models.registry import judge_spec, load_engine
 from gigavideo_data.pipeline.stages import run_row
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Judge
@@ -29,8 +29,8 @@ def model(request, tmp_path_factory):
 
 
 def judge(folder, **settings) -> TransformersJudge:
-    settings_of, found_at = judge_engine(Judge(backend="transformers", model=str(folder), frames=4, **settings))
-    made: TransformersJudge = load_engine("judge", settings_of | found_at)
+    settings_of, location = judge_spec(Judge(backend="transformers", model=str(folder), frames=4, **settings))
+    made: TransformersJudge = load_engine("judge", settings_of | location)
     return made
 
 

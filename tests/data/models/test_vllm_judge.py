@@ -7,7 +7,7 @@ import pytest
 
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.models.registry import judge_engine, load_engine
+from gigavideo_data.models.registry import judge_spec, load_engine
 from gigavideo_data.recipe.recipe import Judge, Vllm
 from tests.support import qwen_vl
 from tests.support.vllm_here import ENVIRONMENT, SETTINGS
@@ -28,8 +28,8 @@ def _small():
 
 def load(folder, backend, **settings):
     named = Judge(backend=backend, model=str(folder), frames=8, max_side_px=200, **settings)
-    decides, found_at = judge_engine(named)
-    return load_engine("judge", decides | found_at)
+    decides, location = judge_spec(named)
+    return load_engine("judge", decides | location)
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])

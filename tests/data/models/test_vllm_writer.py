@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gigavideo_data.errors import RowError
 from gigavideo_data.models.llm.templates import extension, prompts, questions
-from gigavideo_data.models.registry import load_engine, writer_engine
+from gigavideo_data.models.registry import load_engine, writer_spec
 from gigavideo_data.recipe.recipe import Vllm, Writer
 from tests.support import qwen_vl
 from tests.support.vllm_here import ENVIRONMENT, SETTINGS
@@ -31,11 +31,11 @@ class Title(BaseModel):
 def model(tmp_path_factory):
     folder = qwen_vl.build_text(tmp_path_factory.mktemp("text"))
     named = Writer(backend="vllm", model=str(folder), temperature=1.0, max_tokens=200, vllm=Vllm(**SETTINGS))
-    decides, found_at = writer_engine(named)
+    decides, location = writer_spec(named)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        yield load_engine("writer", decides | found_at).model
+        yield load_engine("writer", decides | location).model
 
 
 def complete(model, seed, shape=Title, messages=ASKED):

@@ -11,7 +11,7 @@ from gigavideo_data.io import video
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.base import Answer
 from gigavideo_data.models.judges.watched import CONTROL, WatchedJudge
-from gigavideo_data.models.registry import judge_engine
+from gigavideo_data.models.registry import judge_spec
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Judge
@@ -73,8 +73,8 @@ def test_an_endpoint_that_thinks_stops_the_stage_unless_written_answers_are_read
     name = store.keep(video.encode(FRAMES_THWC, 8.0), ".mp4").removesuffix(".mp4")
     inputs = {"video_sha256": name, "questions": ["Is it red?"]}
     with serving(thinking) as server:
-        settings, found_at = judge_engine(Judge(backend="http", model="m", endpoint=server.endpoint, readout=readout))
-        work = json.dumps({"engine": settings | found_at, "inputs": inputs})
+        settings, location = judge_spec(Judge(backend="http", model="m", endpoint=server.endpoint, readout=readout))
+        work = json.dumps({"engine": settings | location, "inputs": inputs})
         batch = {"key": np.array(["one", "two"]), "work": np.array([work, work])}
         outcomes = Worker("judge", str(tmp_path), "run", 3)(batch)
     if readout == "text":

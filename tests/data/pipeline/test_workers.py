@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.models.registry import ENGINES, judge_engine, writer_engine
+from gigavideo_data.models.registry import ENGINES, judge_spec, writer_spec
 from gigavideo_data.pipeline.execution import ray_session
 from gigavideo_data.pipeline.execution.ray_executor import placed
 from gigavideo_data.pipeline.execution.ray_session import socket_folders
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.store import Store
-from gigavideo_data.recipe.recipe import Judge, Place, Writer
+from gigavideo_data.recipe.recipe import Judge, Placement, Writer
 
 
 @pytest.mark.parametrize(
     ("place", "there", "workers"),
     [
-        (Place(), 0, (0, 4)),  # as many as cores
-        (Place(replicas=2), 0, (0, 2)),
-        (Place(), 8, (1, 8)),
-        (Place(gpus=2), 8, (2, 4)),
-        (Place(gpus=3), 8, (3, 2)),
-        (Place(gpus=0.5), 2, (0.5, 4)),
-        (Place(gpus=4, replicas=1), 8, (4, 1)),
+        (Placement(), 0, (0, 4)),  # as many as cores
+        (Placement(replicas=2), 0, (0, 2)),
+        (Placement(), 8, (1, 8)),
+        (Placement(gpus=2), 8, (2, 4)),
+        (Placement(gpus=3), 8, (3, 2)),
+        (Placement(gpus=0.5), 2, (0.5, 4)),
+        (Placement(gpus=4, replicas=1), 8, (4, 1)),
     ],
 )
 def test_workers_share_out_the_gpus_or_else_the_cores(place, there, workers):
@@ -40,14 +40,14 @@ def test_workers_share_out_the_gpus_or_else_the_cores(place, there, workers):
 
 def test_fewer_gpus_than_one_worker_is_to_have_are_told_with_the_key_to_change():
     with pytest.raises(RunError, match=r"scale\.judge\.gpus: 4 requested, 2 available"):
-        placed(Place(gpus=4), 2, 4, "scale.judge.gpus")
+        placed(Placement(gpus=4), 2, 4, "scale.judge.gpus")
 
 
 @pytest.mark.parametrize(
     ("stage", "engine"),
     [
-        ("judge", judge_engine(Judge(backend="vllm", model="org/judge"))),
-        ("extend", writer_engine(Writer(backend="vllm"))),
+        ("judge", judge_spec(Judge(backend="vllm", model="org/judge"))),
+        ("extend", writer_spec(Writer(backend="vllm"))),
     ],
 )
 def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, stage, engine):

@@ -6,7 +6,7 @@ import pytest
 
 from gigavideo_data.dataset.reader import read_manifest
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.models.registry import judge_engine, writer_engine
+from gigavideo_data.models.registry import judge_spec, writer_spec
 from gigavideo_data.recipe.loading import load
 from gigavideo_data.recipe.recipe import Recipe, hash_of
 
@@ -187,10 +187,10 @@ def test_options_of_vllm_change_no_row(tmp_path: Path) -> None:
     here = load(path, ["judge.vllm.enforce_eager=true", "writer.vllm.max_model_len=4096"])
     assert here.hash == recipe.hash
     assert load(path, ["writer.revision=abc"]).hash != recipe.hash
-    (settings, location), (same, _) = judge_engine(here.judge), judge_engine(recipe.judge)
+    (settings, location), (same, _) = judge_spec(here.judge), judge_spec(recipe.judge)
     assert settings == same
     assert location["vllm"]["enforce_eager"]
-    (settings, location), (same, _) = writer_engine(here.writer), writer_engine(recipe.writer)
+    (settings, location), (same, _) = writer_spec(here.writer), writer_spec(recipe.writer)
     assert settings == same
     assert location["vllm"]["max_model_len"] == 4096
 

@@ -66,7 +66,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if name == "miniature":
         return name, model_folder(name)
     folder = tiny_pipelines.build(name, tmp_path_factory.mktemp("pipelines") / name)
-    (folder / profiles.SIGN).write_text(json.dumps({"profile": name}))
+    (folder / profiles.MODEL_INFO_FILE).write_text(json.dumps({"profile": name}))
     return name, folder
 
 

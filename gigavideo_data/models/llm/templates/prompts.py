@@ -62,7 +62,7 @@ Rules:
 """
 MORE = "Write {count} new prompts."
 USED = "These exist already; write nothing near them:\n{used}"
-SIFT = """A camera has to film each of these prompts, or an animator has to draw it, in three to five seconds without
+FILTER = """A camera has to film each of these prompts, or an animator has to draw it, in three to five seconds without
 sound. The ability that they test:
 
 {definition}
@@ -94,7 +94,7 @@ def ask(about: dict[str, Any], count: int, used: Sequence[str]) -> list[dict[str
 def ask_possible(about: dict[str, Any], prompts: Sequence[str]) -> list[dict[str, str]]:
     """Return messages that ask which of the prompts cannot be filmed, by number from 1."""
     numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(prompts, 1))
-    return [{"role": "user", "content": SIFT.format(definition=about["definition"].strip(), numbered=numbered)}]
+    return [{"role": "user", "content": FILTER.format(definition=about["definition"].strip(), numbered=numbered)}]
 
 
 def flaw(draft: Draft) -> Reason | None:
