@@ -21,7 +21,7 @@ WAIT_S = 120
 
 
 def start(size: int, *command: str) -> subprocess.Popen:
-    code = f"import sys; from gigavideo_train import launch; sys.exit(launch.run_processes({size}, sys.argv[1:]))"
+    code = f"import sys; from gigavideo_train.distributed import launch; sys.exit(launch.run_processes({size}, sys.argv[1:]))"
     whole = [sys.executable, "-c", code, sys.executable, *command]
     return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
