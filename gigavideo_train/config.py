@@ -34,9 +34,10 @@ MODEL_PRESETS: dict[str, Settings] = {
         "decode_batch": 16,
     },
 }
-# By the memory of one GPU in GB (10^9 bytes), for a model of the size of Wan 2.1 1.3B at 832x480x81. Calculated, not
-# measured: float32 weights, gradients and AdamW's state take 23 GB. Per clip, `full` checkpointing keeps 3 GB of block
-# inputs, and `selective` 6 GB more of attention outputs.
+# By the memory of one GPU in GB (10^9 bytes), for a model of the size of Wan 2.1 1.3B at 832x480x81. Calculated:
+# float32 weights, gradients and AdamW's state take 23 GB. Per clip, `full` checkpointing keeps 3 GB of block inputs,
+# and `selective` 6 GB more of attention outputs. Measured on an H100 (`benchmarks/gpu.md`): a sample takes 12 GB with
+# preset 24, and 29 GB with preset 80; a paired sample 39 GB with preset 80.
 MEMORY_PRESETS: dict[int, Settings] = {
     24: {"tune": "lora", "checkpointing": "full", "micro_batch": 1},
     48: {"tune": "full", "checkpointing": "full", "micro_batch": 1, "offload": True},

@@ -1,14 +1,15 @@
 """Everything that a GPU can say about this project, in a few minutes, on one H100 or H200 without a network.
 
-    python -m benchmarks.gpu --minutes 9 --out DIR [--latents runs/quickstart]
+    python -m benchmarks.gpu --minutes 11 --out DIR [--latents runs/quickstart]
     python -m benchmarks.gpu --list
     python -m benchmarks.gpu --only training,trainer --minutes 6 --out DIR
     python -m benchmarks.gpu --device cpu --tiny --minutes 3 --out DIR      # tries the benchmark itself
 
 Models have the genuine sizes and random weights. Each section is a process of its own with a time limit: one that runs
 out of memory, crashes or hangs costs only itself. Every figure is printed, and appended to DIR/results.jsonl, as soon
-as it is measured; DIR/gpu.md and DIR/gpu_rates.json are written after every section. `--latents` names a small set
-whose clips all have latents, so that none has to be decoded; section 5 trains the miniature on it:
+as it is measured; DIR/gpu.md and DIR/gpu_rates.json are written after every section. Results of earlier runs in DIR
+stay; a section that runs again replaces its own. `--latents` names a small set whose clips all have latents, so that
+none has to be decoded; section 5 trains the miniature on it:
 
     gv-data build --recipe quickstart --latents --set captions.count=0
 """
@@ -52,7 +53,7 @@ def main() -> None:
     if args.device == "cpu" and not args.tiny:
         _refuse("--device cpu runs the smallest models only: add --tiny")
     results = args.out / "results.jsonl"
-    results.unlink(missing_ok=True)
+    report.begin(results, machine, datetime.now(UTC).date().isoformat(), _command(args), trial=args.tiny)
     place = machine["gpu"] if args.device == "cuda" else "CPU"
     print(f"{place}, torch {machine['versions']['torch']}; {args.minutes:g} minutes, results in {results}")
     fitting = _fitting(args.only, 60 * args.minutes)
@@ -62,7 +63,7 @@ def main() -> None:
     ended = {}
     for section in sorted(args.only, key=lambda one: one not in fitting):
         ended[section.name] = _section(section, args, machine, deadline, results)
-        _write(args, machine, results)
+        report.write(args.out)
     failed = [name for name, reason in ended.items() if reason]
     print(f"{len(ended) - len(failed)} of {len(ended)} sections ran, {time.monotonic() - began:.0f} s")
     for name in failed:
@@ -74,7 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="the whole never takes longer")
+    parser.add_argument("--minutes", type=float, default=11.0, help="the whole never takes longer")
     parser.add_argument("--out", type=Path, help="folder for results.jsonl, gpu.md and gpu_rates.json")
     parser.add_argument("--only", default="", help="sections by number or name, with commas")
     parser.add_argument("--list", action="store_true", help="print the sections and end")
@@ -149,10 +150,11 @@ def _section(
     seconds = min(section.limit_s + START_S, left_s)
     if reason is None:
         print(f"\n{section.number}. {section.title} (limit {seconds:.0f} s)", flush=True)
+        began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="gpu-benchmark-") as scratch:
             reason = _run(section, args, results, Path(scratch), seconds)
-    if reason:
-        print(f"{section.name}: {reason}", flush=True)
+        Recorder(results, section.name).note("section", reason or f"took {time.monotonic() - began:.0f} s")
+    else:
         Recorder(results, section.name).note("section", reason)
     return reason or ""
 
@@ -170,32 +172,29 @@ def _run(section: Section, args: argparse.Namespace, results: Path, scratch: Pat
     with errors.open("w") as stderr:
         process = subprocess.Popen(command, stderr=stderr, env=environment, start_new_session=True)
         try:
-            code = process.wait(seconds)
+            code: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return f"ended after {seconds:.0f} s, its time limit"
+            code = None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    if code == 0:
-        return None
     lines = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
-    (results.parent / f"{section.name}.stderr.txt").write_text("\n".join(lines[-200:]) + "\n")
+    if lines:
+        (results.parent / f"{section.name}.stderr.txt").write_text("\n".join(lines[-200:]) + "\n")
+    if code is None:
+        return f"ended after {seconds:.0f} s, its time limit"
     last = lines[-1][:300] if lines else f"exit code {code}, nothing on stderr"
-    return f"failed: {last}"
+    return f"failed: {last}" if code else None
 
 
-def _write(args: argparse.Namespace, machine: dict[str, Any], results: Path) -> None:
-    date = datetime.now(UTC).date().isoformat()
-    entries = report.read(results)
+def _command(args: argparse.Namespace) -> str:
     command = f"python -m benchmarks.gpu --minutes {args.minutes:g}"
     command += " --only " + ",".join(one.name for one in args.only) if len(args.only) < len(SECTIONS) else ""
-    command += " --device cpu --tiny" if args.tiny else ""
+    command += f" --device {args.device}" if args.device != "cuda" else ""
+    command += " --tiny" if args.tiny else ""
     command += " --latents DIR" if args.latents else ""
-    page = report.markdown(entries, machine, date, command, tiny=args.tiny)
-    (args.out / "gpu.md").write_text(page, "utf-8")
-    rates = report.rates(entries, machine, date, tiny=args.tiny)
-    (args.out / "gpu_rates.json").write_text(json.dumps(rates, indent=2) + "\n", "utf-8")
+    return command
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import relative_error
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed.world import World
+from gigavideo_train.distributed.world import World, whole
 from gigavideo_train.models import blocks, ltx, wan
 from gigavideo_train.models.base import Condition
-from gigavideo_train.step import prepare, velocity_of
+from gigavideo_train.step import adamw, prepare, velocity_of
 
 STEPS = 10
 TOLERANCE = 0.05  # relative, of one bfloat16 step against float32
@@ -134,10 +134,15 @@ def _wan_case() -> tuple[Any, Any, Any, tuple[int, ...]]:
 def _fsdp(job: Job) -> None:
     reference, *rest = _wan_case()
     plain = _loss_and_gradient(copy.deepcopy(reference).to(job.device), *rest, job.device)
-    sharded = copy.deepcopy(reference)
     world = World(0, 1, job.device)
-    blocks.shard(sharded, list(sharded.blocks), world.mesh(), offload=False)
-    _record(job, "FSDP2 with one rank over a plain step", _loss_and_gradient(sharded, *rest, job.device), plain)
+    for name, offload in (("FSDP2 with one rank", False), ("FSDP2 with one rank, offloaded", True)):
+        sharded = copy.deepcopy(reference)
+        blocks.shard(sharded, list(sharded.blocks), world.mesh(), offload=offload)
+        _record(job, f"{name} over a plain step", _loss_and_gradient(sharded, *rest, job.device), plain)
+        torch.nn.utils.clip_grad_norm_(sharded.parameters(), 1.0)
+        adamw(sharded.parameters(), TrainConfig(), job.device).step()
+        finite = all(bool(whole(p.detach()).isfinite().all()) for p in sharded.parameters())
+        job.record.note(f"{name}, weights after AdamW are finite", str(finite))
     torch.distributed.destroy_process_group()
 
 

@@ -38,14 +38,14 @@ def _autoencoder(job: Job) -> None:
     latents_CFHW = wan.encode_video(pipeline, frames_THWC)
     job.record.note("autoencoder, latents are finite", str(bool(latents_CFHW.isfinite().all())))
     job.free_memory()
-    encode = timed(lambda: wan.encode_video(pipeline, frames_THWC), job.device, 5, 8.0)
+    encode = timed(lambda: wan.encode_video(pipeline, frames_THWC), job.device, 3, 6.0)
     job.record.figure("autoencoder, encode one clip, float32", encode.steady_s, "s", first_s=encode.first_s)
     if (memory := job.peak_gb()) is not None:
         job.record.figure("autoencoder, encode, peak memory", memory, "GB")
     job.free_memory()
     latents_1CFHW = latents_CFHW[None].to(job.device)
     with torch.no_grad():
-        decode = timed(lambda: wan.decode(pipeline, latents_1CFHW), job.device, 5, 8.0)
+        decode = timed(lambda: wan.decode(pipeline, latents_1CFHW), job.device, 3, 6.0)
     job.record.figure("autoencoder, decode one clip, float32", decode.steady_s, "s", first_s=decode.first_s)
     if (memory := job.peak_gb()) is not None:
         job.record.figure("autoencoder, decode, peak memory", memory, "GB")

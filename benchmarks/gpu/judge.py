@@ -85,13 +85,13 @@ def run(job: Job) -> None:
     frames_THWC = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), np.uint8)
     job.free_memory()
     answers = judge.answer(frames_THWC, 16.0, QUESTIONS)
-    whole = timed(lambda: judge.answer(frames_THWC, 16.0, QUESTIONS), job.device, 5, 15.0).steady_s
+    whole = timed(lambda: judge.answer(frames_THWC, 16.0, QUESTIONS), job.device, 3, 10.0).steady_s
     job.record.figure(f"one clip, {len(QUESTIONS)} questions", whole, "s")
     if (memory := job.peak_gb()) is not None:
         job.record.figure("peak memory", memory, "GB")
     shared = _Shared(judge, frames_THWC, 16.0)
     apart = max(abs(ours - answer.p_yes) for ours, answer in zip(shared.p_yes(QUESTIONS), answers, strict=True))
-    seconds = timed(lambda: shared.p_yes(QUESTIONS), job.device, 5, 10.0).steady_s
+    seconds = timed(lambda: shared.p_yes(QUESTIONS), job.device, 3, 5.0).steady_s
     ratio, control = compared(
         lambda: shared.p_yes(QUESTIONS), lambda: judge.answer(frames_THWC, 16.0, QUESTIONS), job.device, 3
     )

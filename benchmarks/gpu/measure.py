@@ -58,21 +58,33 @@ def once(run: Run, device: torch.device) -> float:
 
 
 def timed(run: Run, device: torch.device, rounds: int, budget_s: float) -> Timing:
-    """Time a call that takes no time-dependent input.
+    """Time a call from the first one; the second is not counted.
 
     Args:
         run: the call.
         device: that it uses.
-        rounds: calls that are timed after two that are not; fewer if they would exceed the budget, but at least three.
+        rounds: calls after these two, as in `steady`.
+        budget_s: for them.
+    """
+    first_s = once(run, device)
+    once(run, device)
+    return Timing(first_s, steady(run, device, rounds, budget_s))
+
+
+def steady(run: Run, device: torch.device, rounds: int, budget_s: float) -> Figure:
+    """Time a call that is warm.
+
+    Args:
+        run: the call; it takes no time-dependent input.
+        device: that it uses.
+        rounds: calls that are timed; fewer if they would exceed the budget, but at least three.
         budget_s: for all of them.
     """
     began = time.perf_counter()
-    first_s = once(run, device)
-    once(run, device)
     values: list[float] = []
     while len(values) < rounds and (len(values) < 3 or time.perf_counter() - began < budget_s):
         values.append(once(run, device))
-    return Timing(first_s, Figure.of(values))
+    return Figure.of(values)
 
 
 def compared(run: Run, baseline: Run, device: torch.device, rounds: int) -> tuple[Figure, Figure]:

@@ -30,7 +30,7 @@ from gigavideo_train.models import attention, blocks
 from gigavideo_train.plan import Base, Plan
 from gigavideo_train.training import run_training
 
-STEPS, SKIPPED = 9, 3  # the first steps compile and fill allocators
+STEPS, SKIPPED = 6, 2  # the first steps compile and fill allocators
 GOAL = 1.02
 CLIPS = 4
 PROFILE = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"

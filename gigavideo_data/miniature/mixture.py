@@ -1,4 +1,4 @@
-"""How often the base model's training clips showed each skill. Rarity makes the weak dimensions that the method improves."""
+"""How often the base model's training clips showed each skill. Rare skills are the weak ones."""
 
 # Training had two phases. The first alone left four skills at zero reward, where nothing can be reinforced.
 PHASES = (

@@ -73,8 +73,8 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
 
 
 def test_sections_fit_in_the_order_of_their_value() -> None:
-    assert main._fitting(SECTIONS, 60) == [SECTIONS[0]]
-    assert [section.number for section in main._fitting(SECTIONS, 80)] == [1, 2]
+    assert main._fitting(SECTIONS, 45) == [SECTIONS[0]]
+    assert [section.number for section in main._fitting(SECTIONS, 60)] == [1, 2]
     assert find("3") is find("training")
     assert sorted(section.number for section in SECTIONS) == list(range(1, 10))
 
@@ -106,26 +106,59 @@ def test_a_call_is_timed_by_the_clock_on_a_cpu() -> None:
 
 
 def test_figures_become_a_page_and_rates_and_what_is_not_measured_is_left_out(tmp_path: Path) -> None:
-    record = Recorder(tmp_path / "results.jsonl", "training")
+    results = tmp_path / "results.jsonl"
+    report.begin(results, MACHINE, "2026-11-26", "python -m benchmarks.gpu", trial=False)
+    record = Recorder(results, "training")
     record.figure("full, selective, compiled, synthetic, a pass", Figure(1.9, 1.8, 2.1, 8), "s", goal_s=2.0)
     record.note("lora, full, compiled, pair", "out of memory")
-    Recorder(tmp_path / "results.jsonl", "synthesis").figure("compiled, a clip of 50 steps", 60.0, "s", calculated=True)
-    with (tmp_path / "results.jsonl").open("a") as file:
+    Recorder(results, "synthesis").figure("compiled, a clip of 50 steps", 60.0, "s", calculated=True)
+    with results.open("a") as file:
         file.write('{"section": "judge", "na')  # a section that was ended while it wrote
-    entries = report.read(tmp_path / "results.jsonl")
-    page = report.markdown(entries, MACHINE, "2026-11-26", "python -m benchmarks.gpu", tiny=False)
+    report.write(tmp_path)
+    page = (tmp_path / "gpu.md").read_text()
     assert "| full, selective, compiled, synthetic, a pass | 1.9 s | 1.8 to 2.1 | goal_s 2 |" in page
     assert "- lora, full, compiled, pair: out of memory" in page
     assert "| compiled, a clip of 50 steps | 60 s |  | *calculated* |" in page
     assert "NVIDIA H200 (150 GB), driver 580.1, CUDA 13.0" in page
-    without = MACHINE | dict.fromkeys(("gpu", "memory_gb", "cuda", "driver"))
-    assert "` on a CPU, Python" in report.markdown(
-        entries, without, "2026-11-26", "python -m benchmarks.gpu", tiny=True
-    )
-    rates = report.rates(entries, MACHINE, "2026-11-26", tiny=False)
+    rates = json.loads((tmp_path / "gpu_rates.json").read_text())
     assert rates["rates"].keys() == {"training_pass_s", "synthesis_clip_s"}
     assert rates["rates"]["synthesis_clip_s"]["calculated"]
-    assert json.loads(json.dumps(rates)) == rates
+    assert rates["machine"] == MACHINE
+
+
+def test_of_a_section_that_ran_again_the_last_run_with_figures_counts(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    for number in (1, 2, 3):
+        report.begin(results, MACHINE, "2026-11-26", f"python -m benchmarks.gpu --minutes {number}", trial=False)
+        Recorder(results, "ceilings").figure("matmul, bfloat16", 700.0 + number, "TFLOP/s")
+        if number < 3:
+            Recorder(results, "judge").figure("one clip, 8 questions", float(number), "s")
+        Recorder(results, "judge").note("section", f"ended in run {number}")
+        with results.open("a") as file:
+            file.write('{"section": "judge", "na')  # it was ended while it wrote
+    runs = report.read(results)
+    assert {name: run.number for name, run in report.latest(runs).items()} == {"ceilings": 3, "judge": 2}
+    assert {key: rate["value"] for key, rate in report.rates(runs)["rates"].items()} == {
+        "matmul_tflops": 703.0,
+        "judge_clip_s": 2.0,
+    }
+    page = report.markdown(runs)
+    assert page.count("On NVIDIA H200") == 1
+    assert "3. `python -m benchmarks.gpu --minutes 3`, 2026-11-26" in page
+    assert "## 8. a judge of Qwen2.5-VL-7B's shape on one clip (run 2)" in page
+    assert "- section: ended in run 2" in page
+
+
+def test_rates_of_another_gpu_are_left_out(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    for machine, section in ((MACHINE | {"gpu": "NVIDIA H100"}, "judge"), (MACHINE, "ceilings")):
+        report.begin(results, machine, "2026-11-26", "python -m benchmarks.gpu", trial=False)
+        Recorder(results, section).figure("one clip, 8 questions", 1.0, "s")
+    assert report.rates(report.read(results))["rates"] == {}
+    none = MACHINE | dict.fromkeys(("gpu", "memory_gb", "cuda", "driver"))
+    report.begin(results, none, "2026-11-26", "python -m benchmarks.gpu --device cpu --tiny", trial=True)
+    page = report.markdown(report.read(results))
+    assert page.index("On NVIDIA H100") < page.index("On NVIDIA H200") < page.index("On a CPU, Python 3.12.3")
 
 
 def test_a_section_that_hangs_or_crashes_costs_itself_alone(
@@ -139,6 +172,7 @@ def test_a_section_that_hangs_or_crashes_costs_itself_alone(
     args = Namespace(device="cpu", tiny=True, latents=None)
     machine = MACHINE | {"missing": ["no_such_package"]}
     results, end = tmp_path / "results.jsonl", time.monotonic() + 60
+    report.begin(results, machine, "2026-11-26", "python -m benchmarks.gpu", trial=True)
     assert "failed: ModuleNotFoundError" in main._section(crashes, args, machine, end, results)
     assert "No module named" in (tmp_path / "no_such_module.stderr.txt").read_text()
     assert main._section(hangs, args, machine, end, results) == "ended after 1 s, its time limit"
@@ -146,7 +180,7 @@ def test_a_section_that_hangs_or_crashes_costs_itself_alone(
     assert main._section(crashes, args, machine, time.monotonic(), results) == "skipped: no time is left"
     gpu = Namespace(**vars(args) | {"device": "cuda"})
     assert main._section(pair, gpu, machine, end, results) == "skipped: needs 2 GPUs, 1 found"
-    assert [entry["name"] for entry in report.read(results)].count("section") == 5
+    assert [entry["name"] for entry in report.read(results)[0].entries].count("section") == 5
     capsys.readouterr()
 
 

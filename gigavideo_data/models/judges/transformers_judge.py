@@ -167,8 +167,11 @@ def to_patches(frames_THWC: torch.Tensor, vision: Any, family: Family) -> tuple[
     frames_TCHW = frames_THWC.permute(0, 3, 1, 2)
     unit = size * merge
     height, width = (max(1, round(side / unit)) * unit for side in frames_TCHW.shape[2:])
-    if (height, width) != tuple(frames_TCHW.shape[2:]):  # else levels stay whole, as in the models' processors
-        frames_TCHW = functional.interpolate(frames_TCHW, (height, width), mode="bicubic", antialias=True)
+    if (height, width) != tuple(frames_TCHW.shape[2:]):  # whole levels stay whole, as in the models' own processors
+        if frames_TCHW.dtype == torch.uint8 and frames_TCHW.device.type != "cpu":
+            frames_TCHW = resize_bytes(frames_TCHW, height, width)
+        else:
+            frames_TCHW = functional.interpolate(frames_TCHW, (height, width), mode="bicubic", antialias=True)
     mean, std = (
         torch.tensor(values, device=frames_TCHW.device).view(1, 3, 1, 1) for values in (family.mean, family.std)
     )
@@ -177,3 +180,20 @@ def to_patches(frames_THWC: torch.Tensor, vision: Any, family: Family) -> tuple[
     split = frames_TCHW.view(steps, pair, 3, rows // merge, merge, size, columns // merge, merge, size)
     patches_ND = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(steps * rows * columns, 3 * pair * size * size)
     return patches_ND, (steps, rows, columns)
+
+
+def resize_bytes(frames_TCHW: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Frames of another size, bicubic, by float arithmetic: torch's kernel for uint8 is there for CPUs only.
+
+    Args:
+        frames_TCHW: uint8, on any device.
+        height: px.
+        width: px.
+
+    Returns:
+        Whole levels from 0 to 255 as float32, within one level of that kernel, which rounds after each direction too.
+    """
+    for size in ((frames_TCHW.shape[2], width), (height, width)):
+        resized_TCHW = functional.interpolate(frames_TCHW.float(), size, mode="bicubic", antialias=True)
+        frames_TCHW = resized_TCHW.round().clamp(0, 255)
+    return frames_TCHW

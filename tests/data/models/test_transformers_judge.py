@@ -12,7 +12,13 @@ import torch
 from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.judges import asking
-from gigavideo_data.models.judges.transformers_judge import FAMILIES, TransformersJudge, shrink, to_patches
+from gigavideo_data.models.judges.transformers_judge import (
+    FAMILIES,
+    TransformersJudge,
+    resize_bytes,
+    shrink,
+    to_patches,
+)
 from gigavideo_data.models.registry import judge_spec, load_engine
 from gigavideo_data.pipeline.stages import run_row
 from gigavideo_data.pipeline.store import Store
@@ -90,6 +96,15 @@ def test_other_sizes_are_rounded_to_whole_merged_patches():
     vision = SimpleNamespace(patch_size=14, spatial_merge_size=2, temporal_patch_size=2)
     _, grid = to_patches(torch.from_numpy(FRAMES_THWC[:2, :50, :70]), vision, FAMILIES["qwen2_5_vl"])
     assert grid == (1, 4, 4)  # 50 px are nearest to two squares of 28, and so are 70
+
+
+def test_bytes_are_resized_as_torchs_kernel_for_cpus_does():
+    frames_TCHW = torch.from_numpy(FRAMES_THWC[:2, :50, :70]).permute(0, 3, 1, 2)
+    for height, width in ((28, 56), (56, 84)):
+        expected_TCHW = torch.nn.functional.interpolate(frames_TCHW, (height, width), mode="bicubic", antialias=True)
+        resized_TCHW = resize_bytes(frames_TCHW, height, width)
+        assert (resized_TCHW - expected_TCHW.float()).abs().max() <= 1
+        assert resized_TCHW.equal(resized_TCHW.round())
 
 
 def test_gradients_reach_the_frames():

@@ -161,7 +161,7 @@ def test_a_clip_whose_frames_differ_from_what_its_row_says_is_refused(
     pipeline: Any, tmp_path: Path, columns: dict
 ) -> None:
     folder = training_set(tmp_path / "set", [row(1)])
-    with pytest.raises(DatasetError, match=rf"row {row(1)['id']}: the clip .* the row says"):
+    with pytest.raises(DatasetError, match=rf"row {row(1)['id']}: the video .* the row says"):
         encoded(planned(relisted(folder, [row(1) | columns])), pipeline, tmp_path / "cache")
     assert not [path for path in files(tmp_path / "cache") if load_file(path)["x"].ndim == 4]
 

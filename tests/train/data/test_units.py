@@ -146,7 +146,7 @@ def test_a_weight_for_a_dimension_that_is_not_trained_is_refused() -> None:
     ("name", "words"),
     [
         ("mechanic", r"did you mean 'mechanics'\?"),
-        ("physics", "a group of dimensions: name mechanics, or some"),
+        ("physics", "it is a group: write mechanics, or some"),
         ("material", "one of: mechanics"),
     ],
 )

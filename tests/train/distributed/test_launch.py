@@ -21,7 +21,8 @@ WAIT_S = 120
 
 
 def start(size: int, *command: str) -> subprocess.Popen:
-    code = f"import sys; from gigavideo_train.distributed import launch; sys.exit(launch.run_processes({size}, sys.argv[1:]))"
+    code = "import sys; from gigavideo_train.distributed.launch import run_processes; "
+    code += f"sys.exit(run_processes({size}, sys.argv[1:]))"
     whole = [sys.executable, "-c", code, sys.executable, *command]
     return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
