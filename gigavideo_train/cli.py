@@ -22,7 +22,7 @@ import typer
 
 from gigavideo_data.errors import run_and_exit
 
-STRATEGIES = "sft, sft-filtered, reweight, reweight-online, backprop-online or dpo"
+STRATEGIES = "sft, sft-filtered, reweight, reweight-online, backprop-online, dpo or nft"
 
 app = typer.Typer(
     name="gv-train",
@@ -31,6 +31,48 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+Dataset = Annotated[str, typer.Option(help="Train on this dataset: a folder, or owner/name[@version] on the Hub.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Start from this model: a name, a folder, or owner/name[@commit] on the Hub.  "
+        "[default: the dataset's target]"
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Write the run to this folder.  [default: runs/train/<dataset>]")]
+Strategy = Annotated[str | None, typer.Option(help=f"Use this training method: {STRATEGIES}.  [default: reweight]")]
+Dimensions = Annotated[
+    str | None,
+    typer.Option(help="Train only these dimensions, separated by commas.  [default: the dataset's targets]"),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="Read settings from this YAML file; docs/training.md lists them.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+]
+ReportTo = Annotated[str | None, typer.Option(help="Send metrics to a tracker too: tensorboard, wandb or trackio.")]
+CacheFolder = Annotated[
+    Path, typer.Option(help="Keep latents and text embeddings in this folder, which runs can share.")
+]
+Preset = Annotated[
+    int | None,
+    typer.Option(help="Use the settings for this GPU memory in GB: 24, 48, 80 or 141.  [default: that of the GPU]"),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Start this number of processes.  [default: one per visible GPU; 1 without a GPU]"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")]
+ResumeChanged = Annotated[
+    bool, typer.Option("--resume-changed", help="Continue even if dataset or settings have changed.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the plan and the result, or the error, as one JSON object on stdout.")
+]
 
 
 def main() -> None:
@@ -46,57 +88,29 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+]
+
+
 @app.command(epilog="Example: gv-train --dataset runs/quickstart --set epochs=2 --set lr=1e-5")
 def train(
-    dataset: Annotated[str, typer.Option(help="Train on this dataset: a folder, or owner/name[@version] on the Hub.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Start from this model: a name, a folder, or owner/name[@commit] on the Hub.  "
-            "[default: the dataset's target]"
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the run to this folder.  [default: runs/train/<dataset>]")
-    ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help=f"Use this training method: {STRATEGIES}.  [default: reweight]")
-    ] = None,
-    dimensions: Annotated[
-        str | None,
-        typer.Option(help="Train only these dimensions, separated by commas.  [default: the dataset's targets]"),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Read settings from this YAML file; docs/training.md lists them.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
-    ] = None,
-    report_to: Annotated[
-        str | None, typer.Option(help="Send metrics to a tracker too: tensorboard, wandb or trackio.")
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Keep latents and text embeddings in this folder, which runs can share.")
-    ] = Path("runs/latents"),
-    preset: Annotated[
-        int | None,
-        typer.Option(help="Use the settings for this GPU memory in GB: 24, 48, 80 or 141.  [default: that of the GPU]"),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Start this number of processes.  [default: one per visible GPU; 1 without a GPU]"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")] = False,
-    resume_changed: Annotated[
-        bool, typer.Option("--resume-changed", help="Continue even if dataset or settings have changed.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan and the result, or the error, as one JSON object on stdout.")
-    ] = False,
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
+    dataset: Dataset,
+    model: Model = None,
+    out: Out = None,
+    strategy: Strategy = None,
+    dimensions: Dimensions = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    report_to: ReportTo = None,
+    cache: CacheFolder = Path("runs/latents"),
+    preset: Preset = None,
+    processes: Processes = None,
+    resume: Resume = False,
+    resume_changed: ResumeChanged = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    _version: Version = False,
 ) -> None:
     """Fine-tune a text-to-video model on a dataset. After an interruption, the same command with --resume continues."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C

@@ -59,7 +59,9 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    strategy: Literal["sft", "sft-filtered", "reweight", "reweight-online", "backprop-online", "dpo"] = "reweight"
+    strategy: Literal["sft", "sft-filtered", "reweight", "reweight-online", "backprop-online", "dpo", "nft"] = (
+        "reweight"
+    )
     dimensions: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # null: the dataset's targets
     reward: Literal["own", "mean"] = "own"
     dimension_weights: dict[str, Positive] = {}
@@ -76,6 +78,9 @@ class TrainConfig(BaseModel):
     temperature: Positive = 1.0  # only for kl=softmax
     dpo_beta: Positive = 100.0
     dpo_margin: Positive = 0.2
+    nft_beta: Annotated[float, Field(ge=0.05, allow_inf_nan=False)] = 0.3  # inverse step size
+    nft_kappa: NotNegative = 0.1  # factor of the squared distance to the first model
+    group_by: Literal["prompt_id", "prompt"] = "prompt_id"  # samples of a base prompt with its variants, or of one text
     judge: Model | None = None  # Hub id or folder of a transformers model
     backprop_eta: NotNegative = 0.1  # factor of the reward in the loss of backprop-online
 
@@ -131,6 +136,11 @@ class TrainConfig(BaseModel):
     def online(self) -> bool:
         """Whether rewards are computed during training, on what the model predicts."""
         return self.strategy in ("reweight-online", "backprop-online")
+
+    @property
+    def compares(self) -> bool:
+        """Whether the samples of a group are compared, so that groups need rewards that differ."""
+        return self.strategy in ("dpo", "nft") or (self.strategy == "reweight" and self.weight_map == "group")
 
     @field_serializer("judge")
     def _published(self, judge: str | None) -> str | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigavideo_data.errors import RecipeError
+from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io import video
 from gigavideo_data.models.generators.profiles import (
     Base,
@@ -19,13 +19,15 @@ from gigavideo_data.models.generators.profiles import (
     profile_of,
     sampler_of,
 )
+from gigavideo_data.recipe.recipe import published_name
 from gigavideo_data.scoring import judge_verdict
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train import config as settings
 from gigavideo_train.config import MEMORY_PRESETS, MODEL_PRESETS, TrainConfig
+from gigavideo_train.data.advantages import Spread
 from gigavideo_train.data.batches import num_steps
 from gigavideo_train.data.dataset import Dataset
-from gigavideo_train.data.samples import Sample, Selection, held_out, select
+from gigavideo_train.data.samples import Sample, Selection, held_out, select, spread
 from gigavideo_train.judging.judges import Row, SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.models.registry import pipeline_class
 
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NUM_BINS = 10
+LOW_BETA, MANY_TIMES = 0.2, 4  # below this nft_beta, few clips that are seen more often than this are memorised
+NOTHING_TO_COMPARE = (
+    "no group of samples has different rewards. Build more samples per prompt (samples_per_prompt), or other prompts."
+)
 RESUMABLE = {  # settings that may change when a run is resumed
     "epochs",
     "max_steps",
@@ -70,6 +76,7 @@ class Plan:
         held_out: samples of the validation split.
         memory: key of `config.MEMORY_PRESETS`, GB; None if no preset is used.
         sample_judges: how sample clips are scored, by dimension.
+        spread: what the groups of each trained dimension offer to learn from.
     """
 
     dataset: Dataset
@@ -83,6 +90,7 @@ class Plan:
     held_out: list[Sample] = field(default_factory=list)
     memory: int | None = None
     sample_judges: dict[str, SampleJudge] = field(default_factory=dict)
+    spread: list[Spread] = field(default_factory=list)
 
     @property
     def samples(self) -> list[Sample]:
@@ -132,7 +140,7 @@ def make(
         gpu_bytes: memory of a GPU; None without one.
 
     Raises:
-        DatasetError: no sample is kept.
+        DatasetError: no sample is kept, or a strategy that compares samples has no group with different rewards.
         RecipeError: a setting or the model is unknown, an online strategy or sample clips have no judge, or a tracker
             is not installed.
         RunError: clips must be written or judged, and the packages for that are not installed.
@@ -152,7 +160,11 @@ def make(
     if config.online:
         video.check_installed(f"{config.strategy}: judging clips")
     targets = dataset.manifest["dimensions"]
-    selection = select(dataset.rows, targets, config)
+    groups = spread(dataset.rows, targets, config)
+    if config.compares and not any(each.with_spread for each in groups):
+        raise DatasetError(f"strategy {config.strategy} compares the samples of a prompt, and {NOTHING_TO_COMPARE}")
+    model_id = (published_name(base.model), base.commit or model_revision(base.model), None)
+    selection = select(dataset.rows, targets, config, model_id)
     return Plan(
         dataset,
         selection,
@@ -162,9 +174,10 @@ def make(
         profile,
         config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0,
         scoring([sample.row for sample in selection.samples], dataset.manifest, config) if config.online else None,
-        held_out(dataset.held_out, targets, config) if config.validate_every else [],
+        held_out(dataset.held_out, targets, config, model_id) if config.validate_every else [],
         memory,
         sample_judges(dataset.manifest, config),
+        groups,
     )
 
 
@@ -185,6 +198,7 @@ def facts(plan: Plan) -> Facts:
         "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
         "samples": _kept_and_dropped(plan.selection),
+        "spread": [asdict(each) for each in plan.spread],
         "unreliable": unreliable(plan),
         "kept": len(plan.samples),
         "weights": {"least": min(weights), "most": max(weights), "histogram": _histogram(weights)},
@@ -230,11 +244,19 @@ def unreliable(plan: Plan) -> dict[str, str]:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """One sentence for each trained dimension whose judge check failed."""
-    return [
+    """One sentence for each trained dimension whose judge check failed, and one for a low nft_beta."""
+    config = facts["config"]
+    found = [
         f"{name}: the judge check failed ({why}), so its rewards may be noise; --dimensions without it leaves it out"
         for name, why in facts["unreliable"].items()
     ]
+    times_seen = facts["steps"] * config["batch_size"] / facts["kept"]
+    if config["strategy"] == "nft" and config["nft_beta"] < LOW_BETA and times_seen > MANY_TIMES:
+        found.append(
+            f"nft_beta {config['nft_beta']:g} is below {LOW_BETA} and each clip is seen {times_seen:.0f} times: few "
+            "clips may be memorised; raise nft_beta, or train fewer steps"
+        )
+    return found
 
 
 def show(facts: Facts, console: Console) -> None:
@@ -256,6 +278,15 @@ def show(facts: Facts, console: Console) -> None:
     for line in facts["samples"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
         table.add_row(*(Text(str(cell)) for cell in (line["source"], line["dimension"], line["kept"], why)))
+    groups = Table(
+        "dimension", "groups", "differ", "samples", "std", "right", "wrong", title="Groups of samples of a prompt"
+    )
+    groups.title_justify = "left"
+    for each in facts["spread"]:
+        total = each["with_spread"] + each["without_spread"]
+        shares = (f"{each['std']:.2f}", f"{each['always_right']:.0%}", f"{each['always_wrong']:.0%}")
+        cells = (each["dimension"], total, each["with_spread"], each["samples"], *shares)
+        groups.add_row(*(Text(str(cell)) for cell in cells))
     reward = "mean over the trained dimensions" if config["reward"] == "mean" else "column `reward` of the dataset"
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
     after = [
@@ -270,5 +301,6 @@ def show(facts: Facts, console: Console) -> None:
     if facts["sample_judges"]:
         judges = ", ".join(sorted(set(facts["sample_judges"].values())))
         after.append(f"sample clips of held-out prompts judged by {judges} every {config['sample_every']} steps")
-    for part in (*map(Text, lines), table, *map(Text, after)):
+    nothing = [f"{each['dimension']}: {NOTHING_TO_COMPARE}" for each in facts["spread"] if not each["with_spread"]]
+    for part in (*map(Text, lines), table, groups, *map(Text, (*nothing, *after))):
         console.print(part)

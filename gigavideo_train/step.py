@@ -53,7 +53,7 @@ def set_up_model(pipeline: Any, family: Family, config: TrainConfig, world: Worl
     transformer = pipeline.transformer.train()
     make_trainable(transformer, config, family)
     frozen = None
-    if config.strategy == "dpo" and config.tune == "full":
+    if config.strategy in ("dpo", "nft") and config.tune == "full":
         frozen = copy.deepcopy(transformer).requires_grad_(False)
         prepare(frozen, config, family, world)
     prepare(transformer, config, family, world)

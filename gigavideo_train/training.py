@@ -10,6 +10,7 @@ same forward passes in the same order, whatever their rows, because each pass ga
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -76,7 +77,7 @@ def run_training(
     if not resume and (out / "checkpoints").is_dir():
         raise RunError(f"{out}: holds a run already. --resume continues it; another --out leaves it as it is.")
     run = _set_up(plan, out, cache_root, world, progress)
-    config, model = plan.config, run.model
+    config = plan.config
     done = _restore(run, allow_changes=resume_changed) if resume else Done()
     total = num_steps(plan.samples, config.epochs, config.batch_size, config.max_steps)
     steps = islice(enumerate(batches(plan.samples, config.epochs, config.batch_size, config.seed)), done.steps, total)
@@ -92,39 +93,30 @@ def run_training(
         began = time.perf_counter()
         for (step, batch), passes in prefetch(steps, lambda numbered: run.make_passes(numbered[1]), threaded=on_gpu):
             lr = learning_rate(step, total, config)
-            for group in model.optimizer.param_groups:
-                group["lr"] = lr
-            sums = backward(passes, run.losses, config, model.flops, world.device)
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters.values(), config.max_grad_norm)
-            # Summed over processes, so that all decide alike. Only here does a step wait for the device.
-            stopping, *sums = world.sum(torch.cat([sums.new_full((1,), stop.requested), sums]))
-            loss, grad_norm = sums[0], float(full_tensor(norm))
-            done = done.after(finite=math.isfinite(loss) and math.isfinite(grad_norm))
-            if not done.in_row:
-                model.optimizer.step()
-                ema.update(model.average, model.parameters, config.ema, done.steps - done.skipped)
-            model.optimizer.zero_grad(set_to_none=True)
+            sums = backward(passes, run.losses, config, run.model.flops, world.device)
+            outcome = _update(run, lr, sums, done, stop_requested=stop.requested)
+            done = outcome.done
             seconds = time.perf_counter() - began
-            validates = plan.held_out and not stopping and _is_due(step, total, config.validate_every)
+            validates = plan.held_out and not outcome.stopping and _is_due(step, total, config.validate_every)
             metrics.write(
                 step=step + 1,
                 epoch=batch.epoch,
-                **tally.step_metrics(sums, len(batch.samples), config.batch_size, seconds, online=config.online),
+                **_loss_metrics(run, batch, outcome, seconds),
                 s_per_step=seconds,
-                **_weight_metrics(batch),
+                **_weight_metrics(batch, config.group_by),
                 lr=lr,
-                grad_norm=grad_norm,
+                grad_norm=outcome.grad_norm,
                 skipped=done.skipped,
                 **({"held_out": _validation_loss(run)} if validates else {}),
             )
             if done.in_row:
-                _report_skipped(run, done, loss, grad_norm, batch)
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or stopping:
+                _report_skipped(run, outcome, batch)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == total or outcome.stopping:
                 _save_checkpoint(run, done)
-            if run.sample_writer and not stopping and _is_due(step, total, config.sample_every):
+            if run.sample_writer and not outcome.stopping and _is_due(step, total, config.sample_every):
                 _write_samples(run, step + 1, metrics)
             progress.advance()
-            if stopping:
+            if outcome.stopping:
                 progress.note(f"stopped after step {done.steps} of {total}; --resume continues from there")
                 raise KeyboardInterrupt
             began = time.perf_counter()
@@ -221,6 +213,44 @@ def _rank_kernels(run: _Run) -> list[str]:
     return kernels
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """The result of one optimizer step, equal on all processes.
+
+    Attributes:
+        sums: of `tally`, over all processes.
+        grad_norm: before clipping.
+        done: the steps so far.
+        stopping: whether any process was asked to stop.
+    """
+
+    sums: list[float]
+    grad_norm: float
+    done: Done
+    stopping: bool
+
+    @property
+    def loss(self) -> float:
+        return self.sums[0]
+
+
+def _update(run: _Run, lr: float, sums: torch.Tensor, done: Done, *, stop_requested: bool) -> _Outcome:
+    """Clip the gradients and update weights and EMA, unless loss or gradient are not finite."""
+    config, model = run.plan.config, run.model
+    for group in model.optimizer.param_groups:
+        group["lr"] = lr
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters.values(), config.max_grad_norm)
+    # Summed over processes, so that all decide alike. Only here does a step wait for the device.
+    stopping, *totals = run.world.sum(torch.cat([sums.new_full((1,), stop_requested), sums]))
+    grad_norm = float(full_tensor(norm))
+    done = done.after(finite=math.isfinite(totals[0]) and math.isfinite(grad_norm))
+    if not done.in_row:
+        model.optimizer.step()
+        ema.update(model.average, model.parameters, config.ema, done.steps - done.skipped)
+    model.optimizer.zero_grad(set_to_none=True)
+    return _Outcome(totals, grad_norm, done, bool(stopping))
+
+
 def _measure_base(run: _Run, metrics: Metrics) -> None:
     """The validation loss and the sample clips before the first step."""
     if run.plan.held_out:
@@ -242,20 +272,41 @@ def _write_samples(run: _Run, step: int, metrics: Metrics) -> None:
         metrics.write(step=step, **rewards)
 
 
-def _weight_metrics(batch: Batch) -> dict[str, float]:
+def _loss_metrics(run: _Run, batch: Batch, outcome: _Outcome, seconds: float) -> dict[str, Any]:
+    config = run.plan.config
+    return tally.step_metrics(
+        outcome.sums,
+        len(batch.samples),
+        config.batch_size,
+        seconds,
+        online=config.online,
+        nft=config.strategy == "nft",
+    )
+
+
+def _weight_metrics(batch: Batch, group_by: str) -> dict[str, float]:
+    """Weights and advantages of a batch."""
     weights = [sample.weight for sample in batch.samples]
-    return {
+    squares = sum(w * w for w in weights)
+    metrics = {
         "mean_weight": sum(weights) / len(weights),
-        "effective_size": sum(weights) ** 2 / sum(w * w for w in weights),
+        "effective_size": sum(weights) ** 2 / squares if squares else 0.0,
     }
+    compared = [(sample.advantage, sample.row[group_by]) for sample in batch.samples if sample.advantage is not None]
+    if compared:
+        advantages = [advantage for advantage, _ in compared]
+        metrics["mean_advantage"] = sum(advantages) / len(advantages)
+        metrics["advantage_std"] = statistics.pstdev(advantages)
+        metrics["groups"] = len({group for _, group in compared})
+    return metrics
 
 
-def _report_skipped(run: _Run, done: Done, loss: float, grad_norm: float, batch: Batch) -> None:
+def _report_skipped(run: _Run, outcome: _Outcome, batch: Batch) -> None:
     """Report a skipped step, or end the run after too many of them."""
-    first = ", ".join(sample.id for sample in batch.samples[:3])
+    done, first = outcome.done, ", ".join(sample.id for sample in batch.samples[:3])
     message = (
-        f"step {done.steps}: loss {loss} and gradient norm {grad_norm} are not both finite; the weights were not "
-        f"changed. First samples: {first}."
+        f"step {done.steps}: loss {outcome.loss} and gradient norm {outcome.grad_norm} are not both finite; the "
+        f"weights were not changed. First samples: {first}."
     )
     if done.in_row >= run.plan.config.max_skips:
         raise RunError(f"{message} This happened {done.in_row} times in a row. Lower lr, or inspect these clips.")

@@ -100,5 +100,13 @@ def inputs(device: torch.device, *, tiny: bool, pair: bool) -> Inputs:
     one = torch.ones(1, device=device)
     source = torch.full((1,), int(pair), device=device)
     return Inputs(
-        [Sample(row, row if pair else None)], True, noised(), noised() if pair else None, None, one, one, source
+        [Sample(row, row if pair else None)],
+        True,
+        noised(),
+        noised() if pair else None,
+        None,
+        one,
+        one,
+        source,
+        torch.zeros_like(one),
     )

@@ -44,9 +44,9 @@ def main() -> None:
     with world() as here:
         record = Recorder(args.results, "two_gpus")
 
-        def figure(name: str, value: Figure | float, sample: str) -> None:
+        def figure(name: str, value: Figure | float, unit: str) -> None:
             if here.is_first:
-                record.figure(name, value, sample)
+                record.figure(name, value, unit)
 
         num_bytes = TINY_BYTES if args.tiny else BYTES
         tensor = torch.ones(num_bytes // 4, device=here.device)

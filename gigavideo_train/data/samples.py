@@ -19,8 +19,11 @@ from gigavideo_data.recipe.dimensions.catalogue import suggest_dimension
 from gigavideo_data.recipe.yaml_config import suggest
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train.config import TrainConfig
+from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
 
 Row = dict[str, Any]
+ModelId = tuple[str | None, str | None, str | None]  # name, revision and adapter, as in the column `generator`
+NO_SPREAD = "no spread"  # all rewards of the group are equal, or it has a single sample
 Branch = Literal["ps", "pr"]  # Eq. 3: prompts written for a dimension; Eq. 4: captions of real clips
 
 
@@ -36,6 +39,7 @@ class Sample:
         weight: w, the factor of the matching term.
         scale: the factor of all terms: the share of the branch's lambda over the branch's share of the samples.
         loser: for `dpo`, the row with the lower reward.
+        advantage: for `nft`, in [-1, 1]; None for a pair that has only its realism term, whose weight is 0.
     """
 
     row: Row
@@ -44,6 +48,7 @@ class Sample:
     weight: float = 1.0
     scale: float = 1.0
     loser: Row | None = None
+    advantage: float | None = None
 
     @property
     def id(self) -> str:
@@ -74,20 +79,21 @@ class Selection:
         return sum(weights) ** 2 / sum(w * w for w in weights)
 
 
-def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> Selection:
+def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None) -> Selection:
     """Select and weight the training samples.
 
     Args:
         rows: of one split, without their clips.
         targets: the dataset's dimensions, trained where the config names none.
         config: of the run.
+        model: the model to start from. `nft` keeps only samples that it generated; None keeps those of all models.
 
     Raises:
         DatasetError: no sample is kept, or a dimension is not in the dataset.
         RecipeError: a dimension with a weight is not trained.
     """
     rows = list(rows)
-    kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config)
+    kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config, model)
     if not kept:
         reasons = [f"{n} {reason} ({source})" for (source, reason), n in _by_reason(dropped).items()]
         raise DatasetError(
@@ -97,27 +103,33 @@ def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> 
     return Selection(_with_scales(kept, config), dropped)
 
 
-def held_out(rows: list[Row], targets: Iterable[str], config: TrainConfig) -> list[Sample]:
+def held_out(
+    rows: list[Row], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None
+) -> list[Sample]:
     """Select and weight samples of the validation split; at most `validate_samples`, the first by id."""
     dimensions = _weights_of(list(config.dimensions or targets), config)
-    kept, _ = _kept(rows, dimensions, config)
+    kept, _ = _kept(rows, dimensions, config, model)
     return _with_scales(kept[: config.validate_samples], config)
 
 
 def _kept(
-    rows: list[Row], dimensions: dict[str, float], config: TrainConfig
+    rows: list[Row], dimensions: dict[str, float], config: TrainConfig, model: ModelId | None
 ) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
     """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
     tau = _threshold(rows) if config.tau is None else config.tau
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
     for sample in (replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)):
-        reason = _why_dropped(sample, dimensions, tau, config)
+        reason = _why_dropped(sample, dimensions, tau, config, model)
         if reason is None:
             kept.append(sample)
         else:
             dropped[sample.row["source"], sample.row["dimension"] or CAPTIONS, reason] += 1
-    return _preferences(kept, config.dpo_margin) if config.strategy == "dpo" else _weighted(kept, config), dropped
+    if config.strategy == "dpo":
+        return _preferences(kept, config.dpo_margin), dropped
+    if config.strategy == "nft":
+        return _with_advantages(kept, dropped, config), dropped
+    return _weighted(kept, config), dropped
 
 
 def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dict[str, float]:
@@ -162,16 +174,64 @@ def _threshold(rows: list[Row]) -> float:
     return 0.0 if readouts == {"text"} else 0.5
 
 
-def _why_dropped(sample: Sample, dimensions: Mapping[str, float], tau: float, config: TrainConfig) -> str | None:
+def spread(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> list[Spread]:
+    """What the groups of samples of each trained dimension offer to learn from, whatever the strategy keeps."""
+    rows = list(rows)
+    dimensions = _dimensions(rows, list(targets), config)
+    tau = _threshold(rows) if config.tau is None else config.tau
+    samples = [replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)]
+    trained = [sample for sample in samples if sample.row["dimension"] in {None, *dimensions}]
+    return spreads(_scored(trained, config), tau)
+
+
+def _scored(samples: Iterable[Sample], config: TrainConfig) -> list[Scored]:
+    """The samples with a reward, in their groups; twins are a dimension of their own."""
+    return [
+        Scored(sample.row[config.group_by], sample.row["dimension"] or CAPTIONS, sample.reward)
+        for sample in samples
+        if sample.reward is not None
+    ]
+
+
+def _with_advantages(
+    samples: list[Sample], dropped: Counter[tuple[str, str, str]], config: TrainConfig
+) -> list[Sample]:
+    """Set advantages. A sample without one is dropped; a pair without one keeps only its realism term."""
+    known = [sample for sample in samples if sample.reward is not None]
+    found = {sample.id: a for sample, a in zip(known, advantages(_scored(known, config)), strict=True)}
+    kept = []
+    for sample in samples:
+        advantage = found.get(sample.id)
+        if advantage is not None:
+            kept.append(replace(sample, advantage=advantage))
+        elif sample.real is not None:
+            kept.append(replace(sample, weight=0.0))
+        else:
+            reason = "unscorable" if sample.reward is None else NO_SPREAD
+            dropped[sample.row["source"], sample.row["dimension"] or CAPTIONS, reason] += 1
+    return kept
+
+
+def _why_dropped(
+    sample: Sample, dimensions: Mapping[str, float], tau: float, config: TrainConfig, model: ModelId | None
+) -> str | None:
     if sample.row["dimension"] is not None and sample.row["dimension"] not in dimensions:
         return "other_dimension"
     if config.strategy == "sft" or config.online:
         return None
+    if config.strategy == "nft":
+        return None if model is None or _model_of(sample.row) == model else "other_model"
     if sample.reward is None:
         return "unscorable"
     if config.strategy == "dpo":  # a sample with a low reward can be the loser
         return None if sample.branch == "ps" else "no second sample"
     return None if sample.reward > tau else f"reward at most {tau:g}"
+
+
+def _model_of(row: Row) -> ModelId:
+    """The model that generated a row."""
+    generator = row["generator"] or {}
+    return generator.get("model"), generator.get("revision"), generator.get("adapter")
 
 
 def _preferences(samples: list[Sample], margin: float) -> list[Sample]:

@@ -59,6 +59,7 @@ class Inputs:
         weight_B: w of each sample, see `units`.
         scale_B: factor of the branch of each sample, see `units`; 0 for a pass that does not count.
         source_B: index of each row's source in `SOURCES`.
+        advantage_B: for `nft`; 0 elsewhere.
     """
 
     samples: list[Sample]
@@ -69,6 +70,7 @@ class Inputs:
     weight_B: torch.Tensor
     scale_B: torch.Tensor
     source_B: torch.Tensor
+    advantage_B: torch.Tensor
 
     @classmethod
     def of(
@@ -101,6 +103,7 @@ class Inputs:
             torch.tensor([sample.weight for sample in samples]),
             torch.tensor([counts * sample.scale for sample in samples]),
             torch.tensor([SOURCES.index(sample.row["source"]) for sample in samples]),
+            torch.tensor([sample.advantage or 0.0 for sample in samples]),
         )
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
@@ -113,6 +116,7 @@ class Inputs:
             weight_B=change(self.weight_B),
             scale_B=change(self.scale_B),
             source_B=change(self.source_B),
+            advantage_B=change(self.advantage_B),
         )
 
 

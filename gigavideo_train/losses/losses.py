@@ -9,7 +9,7 @@ import torch
 
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.judging.online import Scorer
-from gigavideo_train.losses import flow, objectives
+from gigavideo_train.losses import flow, nft, objectives
 from gigavideo_train.losses.inputs import Inputs, Noised
 from gigavideo_train.models.base import Velocity
 
@@ -20,10 +20,11 @@ class Losses:
 
     Attributes:
         loss_B: each sample's part of Eq. 5, weighted and scaled.
-        match_B: the matching term, or the preference loss for `dpo`; for online strategies it includes the reward.
+        match_B: the matching term, or the loss of `dpo` or `nft`; for online strategies it includes the reward.
         kl_B: the realism term; 0 where there is no real clip.
         reward_B: computed online; 0 for a clip that could not be scored.
         known_B: whether a clip could be scored; False without an online strategy.
+        change_B: for `nft`, |v_theta - v_old| / |v - v_old|; 0 elsewhere.
         forwards: number of samples passed forward with a backward pass, by the shape of their latents.
     """
 
@@ -32,6 +33,7 @@ class Losses:
     kl_B: torch.Tensor
     reward_B: torch.Tensor
     known_B: torch.Tensor
+    change_B: torch.Tensor
     forwards: Counter[torch.Size]
 
 
@@ -43,20 +45,28 @@ def losses(
     Args:
         inputs: on the device of the model.
         velocity: of the model.
-        reference: of the model before training; used by `dpo`.
+        reference: of the model before training; used by `dpo` and `nft`.
         scorer: of the online strategies.
         config: of the run.
     """
     clip = inputs.clip
     predicted = velocity(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
-    match_B = objectives.matching(predicted, flow.target(clip.clean_BCFHW, clip.noise_BCFHW))
+    target = flow.target(clip.clean_BCFHW, clip.noise_BCFHW)
+    match_B = objectives.matching(predicted, target)
     forwards = Counter({clip.clean_BCFHW.shape[1:]: len(inputs.samples)})
-    kl_B = reward_B = torch.zeros_like(match_B)
+    kl_B = reward_B = change_B = torch.zeros_like(match_B)
     known_B = torch.zeros_like(match_B, dtype=torch.bool)
     if inputs.loser:
         assert reference
         match_B = _preference(match_B, clip, inputs.loser, velocity, reference, config)
         forwards[inputs.loser.clean_BCFHW.shape[1:]] += len(inputs.samples)
+    if config.strategy == "nft":
+        assert reference
+        with torch.no_grad():
+            old = reference(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
+            change_B = nft.relative_change(predicted, old, target)
+        match_B = nft.loss(predicted, old, target, inputs.advantage_B, config.nft_beta)
+        match_B = match_B + nft.anchor(predicted, old, config.nft_kappa)  # the first model generated the clips
     if scorer:
         reward_B, known_B = _online_rewards(inputs, velocity, scorer, config)
         if config.strategy == "backprop-online":
@@ -71,7 +81,7 @@ def losses(
         kl_B = _realism(inputs.real, velocity, config)
         forwards[inputs.real.clean_BCFHW.shape[1:]] += len(inputs.samples)
     loss_B = inputs.scale_B * (inputs.weight_B * match_B + config.lambda_kl * kl_B)
-    return Losses(loss_B, match_B.detach(), kl_B.detach(), reward_B.detach(), known_B, forwards)
+    return Losses(loss_B, match_B.detach(), kl_B.detach(), reward_B.detach(), known_B, change_B, forwards)
 
 
 def _preference(

@@ -23,9 +23,11 @@ def passed(match: list[float], sigma: list[float], sources: list[str]) -> tuple[
     match_B, nothing_B = torch.tensor(match), torch.zeros(len(match))
     clip = Noised(nothing_B, nothing_B, nothing_B, torch.tensor(sigma), Condition(nothing_B, nothing_B, nothing_B))
     source_B = torch.tensor([SOURCES.index(source) for source in sources])
-    inputs = Inputs([], True, clip, None, None, nothing_B + 1, nothing_B + 1, source_B)
+    inputs = Inputs([], True, clip, None, None, nothing_B + 1, nothing_B + 1, source_B, nothing_B)
     known_B = match_B > 1
-    return Losses(match_B * 10, match_B, nothing_B + 3, nothing_B + 0.5, known_B, Counter({SHAPE: 2})), inputs
+    return Losses(
+        match_B * 10, match_B, nothing_B + 3, nothing_B + 0.5, known_B, nothing_B, Counter({SHAPE: 2})
+    ), inputs
 
 
 def reported(*passes: tuple[Losses, Inputs], online: bool = False) -> dict[str, Any]:
