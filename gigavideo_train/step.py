@@ -54,7 +54,9 @@ def set_up_model(pipeline: Any, family: Family, config: TrainConfig, world: Worl
     make_trainable(transformer, config, family)
     frozen = None
     if config.strategy in ("dpo", "nft") and config.tune == "full":
-        frozen = copy.deepcopy(transformer).requires_grad_(False)
+        # It is called without gradients, but its parameters keep requiring them: torch computes some products of
+        # weights that require none in another way, with other rounding.
+        frozen = copy.deepcopy(transformer)
         prepare(frozen, config, family, world)
     prepare(transformer, config, family, world)
     parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}

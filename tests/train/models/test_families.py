@@ -321,12 +321,12 @@ def test_a_lora_run_leaves_an_adapter_that_its_pipeline_loads(dataset: Path, tin
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_nft_starts_exactly_at_the_model_that_made_the_clips(tiny: Tiny, tmp_path: Path, tune: str) -> None:
-    folder = str(tiny.folder) if tiny.name != "miniature" else tiny.name
+    folder = str(tiny.folder)
     generator = {"model": published_name(folder), "revision": profiles.model_revision(folder)}
     made = [row(1, reward=0.9, num_frames=17, prompt=40), row(2, reward=0.1, num_frames=17, prompt=40)]
     made = [each | {"generator": each["generator"] | generator} for each in made]
     settings = {"strategy": "nft", "tune": tune, "validate_every": "null"}
-    run(training_set(tmp_path / "set", made), tmp_path / "run", "--model", str(tiny.folder), **settings)
+    run(training_set(tmp_path / "set", made), tmp_path / "run", "--model", folder, **settings)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["relative_change"] == 0.0, "bitwise"
     assert lines[-1]["relative_change"] > 0
