@@ -1,6 +1,6 @@
 """What the miniature's base model is good and weak at: mean reward per skill, on prompts of held-out combinations.
 
-    python benchmarks/miniature_base.py [--model DIR] [--clips 96] [--split dev] [--out FILE.md] [--sheets DIR]
+    python -m benchmarks.miniature_base [--model DIR] [--clips 96] [--split dev] [--out FILE.md] [--sheets DIR]
 
 The interval is a 95 % bootstrap over prompts. `--sheets` writes the best and the worst 25 clips of each skill as
 pictures, six frames a row, best first, to compare the judge with one's own eye.
@@ -20,11 +20,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.miniature_trials import judged
 from gigavideo_data.io import video
 from gigavideo_data.miniature.grammar import SKILLS, describe, sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ask, ask_plain
-from gigavideo_data.miniature.trials import judged
 from gigavideo_data.miniature.world import FPS
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
 from gigavideo_data.models.generators.profiles import named, spec
@@ -86,7 +86,7 @@ def main() -> None:
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         made = list(pool.map(one, tasks, chunksize=8))
     lines = [
-        f"Printed by `python benchmarks/miniature_base.py --clips {args.clips}`, on {platform.machine()} CPUs.",
+        f"Printed by `python -m benchmarks.miniature_base --clips {args.clips}`, on {platform.machine()} CPUs.",
         "",
         f"{args.clips} clips per skill on {args.split} prompts, {args.steps} steps, guidance {args.guidance:g}.",
         "",

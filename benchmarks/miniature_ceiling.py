@@ -1,6 +1,6 @@
 """Accuracy of the miniature's judge, measured against the renderer, before and after autoencoder and H.264.
 
-    python benchmarks/miniature_ceiling.py [--cases 200] [--vae DIR] [--out benchmarks/miniature_ceiling.md]
+    python -m benchmarks.miniature_ceiling [--cases 200] [--vae DIR] [--out benchmarks/miniature_ceiling.md]
 
 Right scenes should score above 0.9 and minimally wrong ones below 0.1. After autoencoder and MP4, a case is correct if
 its score is on the same side of 0.5. No generator behind this autoencoder can do better.
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
+from benchmarks.miniature_trials import judged, trial
 from gigavideo_data.io import video
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ASK
-from gigavideo_data.miniature.trials import judged, trial
 from gigavideo_data.miniature.world import FPS
 from gigavideo_data.models.generators.profiles import model_folder
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     lines = [
-        f"Printed by `python benchmarks/miniature_ceiling.py --cases {args.cases}`.",
+        f"Printed by `python -m benchmarks.miniature_ceiling --cases {args.cases}`.",
         "",
         f"Share of {args.cases} right and {args.cases} minimally wrong scenes that the judge scores correctly: "
         "as rendered, and after autoencoder and MP4 (encoded). No generator behind this autoencoder can score higher.",

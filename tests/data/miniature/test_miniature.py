@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.miniature_trials import judged, trial
 from gigavideo_data.io import video
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import SKILLS, SPLITS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.judge import REVISION, MiniatureJudge
 from gigavideo_data.miniature.mixture import MIXTURE
 from gigavideo_data.miniature.questions import ASK, ask_plain
-from gigavideo_data.miniature.trials import judged, trial
 from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.models.judges.base import negate
 

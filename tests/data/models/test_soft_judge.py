@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.miniature_trials import trial
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ASK
-from gigavideo_data.miniature.trials import trial
 from gigavideo_data.miniature.world import FPS
 from gigavideo_data.models.judges.base import negate
 from gigavideo_data.models.registry import load_engine

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from benchmarks.miniature_trials import trial
 from gigavideo_data.errors import GigaVideoError
 from gigavideo_data.io import video
 from gigavideo_data.miniature.grammar import sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
-from gigavideo_data.miniature.trials import trial
 from gigavideo_data.miniature.world import render
 from gigavideo_data.models.generators.profiles import model_folder
 from gigavideo_data.models.registry import ENGINES, Engine

@@ -1,6 +1,6 @@
 """Train the miniature's video autoencoder, from scratch, on rendered clips.
 
-    R="torchrun --nproc-per-node 2 -m gigavideo_data.miniature.pretrain_vae"
+    R="torchrun --nproc-per-node 2 -m scripts.miniature.pretrain_vae"
     $R --out OUT --steps 1500
     $R --out OUT --steps 850 --frames 17 --batch 2 --lr 1e-3 --resume
 

@@ -1,13 +1,13 @@
 """Make the miniature's base model: a genuine `WanPipeline` folder, trained from scratch on rendered clips.
 
     R="torchrun --nproc-per-node 2 -m"
-    $R gigavideo_data.miniature.pretrain_vae --out OUT/vae
-    $R gigavideo_data.miniature.pretrain encode --vae OUT/vae --out OUT/latents
-    TRAIN="$R gigavideo_data.miniature.pretrain train --latents OUT/latents"
+    $R scripts.miniature.pretrain_vae --out OUT/vae
+    $R scripts.miniature.pretrain encode --vae OUT/vae --out OUT/latents
+    TRAIN="$R scripts.miniature.pretrain train --latents OUT/latents"
     $TRAIN --out OUT/model1 --lr 1.3e-3
     $TRAIN --out OUT/model2 --lr 1e-3 --phase 2 --after OUT/model1
     MADE="--vae OUT/vae --latents OUT/latents --model OUT/model2"
-    python -m gigavideo_data.miniature.pretrain assemble $MADE --out DIR
+    python -m scripts.miniature.pretrain assemble $MADE --out DIR
 
 What the base is good and weak at is decided by `mixture.py`: how often its training clips showed a skill. Text encoder
 and transformer learn together; the flow-matching target is diffusers' (noise - clean at sigma, 1 is pure noise).
@@ -34,8 +34,8 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import NUMBERS, describe, parse, sample_scene
 from gigavideo_data.miniature.mixture import PHASES
-from gigavideo_data.miniature.pretrain_vae import CONFIG
 from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE
+from scripts.miniature.pretrain_vae import CONFIG
 
 MAX_TOKENS = 24
 # A thing's latents are four times as strong as the ground's: where it is and how it moves is settled above sigma 0.9.
