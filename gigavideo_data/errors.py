@@ -57,7 +57,7 @@ class RowError(Exception):
 
 
 class RejectedError(GigaVideoError):
-    """More rows were rejected than the recipe allows."""
+    """More rows failed than the recipe allows."""
 
     exit_code = 3
 

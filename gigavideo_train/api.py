@@ -28,14 +28,14 @@ def train(
     dataset: str | Path,
     *,
     model: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    config: Path | None = None,
+    config: str | Path | None = None,
     preset: int | None = None,
-    cache: Path = CACHE,
+    cache: str | Path = CACHE,
     resume: bool = False,
     resume_changed: bool = False,
-    quiet: bool = True,
+    show_progress: bool = False,
 ) -> Path:
     """Fine-tune a text-to-video model on a dataset, in this process; under torchrun, in all its processes.
 
@@ -50,7 +50,7 @@ def train(
         cache: folder for latents and text embeddings, shared by runs.
         resume: continue from the newest checkpoint in `out`, if there is one.
         resume_changed: also if dataset or settings have changed.
-        quiet: write no plan and no progress to stderr.
+        show_progress: show the plan and the progress on stderr.
 
     Returns:
         The folder of the tuned model, which diffusers loads, or of its LoRA adapter.
@@ -64,14 +64,14 @@ def train(
         KeyboardInterrupt: the run was stopped, after a checkpoint of its last step.
     """
     overrides = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
-    console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=quiet)
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not show_progress)
     with world() as joined, Progress(console) as progress:
-        plan = make_plan(str(dataset), joined, model, config, overrides, preset)
+        plan = make_plan(str(dataset), joined, model, Path(config) if config else None, overrides, preset)
         planning.show(planning.facts(plan), console)
         for warning in planning.warnings(planning.facts(plan)):
             progress.note(f"warning: {warning}")
-        out = out or default_out(str(dataset))
-        return run_plan(plan, out, cache, joined, progress, resume=resume, resume_changed=resume_changed)
+        folder = Path(out) if out else default_out(str(dataset))
+        return run_plan(plan, folder, Path(cache), joined, progress, resume=resume, resume_changed=resume_changed)
 
 
 def default_out(dataset: str) -> Path:

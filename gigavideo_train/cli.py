@@ -48,7 +48,7 @@ Dimensions = Annotated[
     typer.Option(help="Train only these dimensions, separated by commas.  [default: the dataset's targets]"),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option(help="Read settings from this YAML file; docs/training.md lists them.")
+    Path | None, typer.Option(help="Read settings from this YAML file; gigavideo_train/config.py lists them.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")

@@ -240,7 +240,7 @@ def unreliable(plan: Plan) -> dict[str, str]:
     """The trained dimensions whose judge check failed, each with the reason."""
     checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in plan.dimensions]
     verdicts = [(check["dimension"], *judge_verdict.verdict(check)) for check in checks]
-    return {name: why for name, verdict, why in verdicts if verdict == "cannot tell"}
+    return {name: why for name, verdict, why in verdicts if verdict == "failed"}
 
 
 def warnings(facts: Facts) -> list[str]:

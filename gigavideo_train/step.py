@@ -170,7 +170,7 @@ def backward(
         device: of the sums.
 
     Returns:
-        The sums of `tally`, float64.
+        The sums of `metrics.sums_of`, float64.
     """
     sums = metrics.zero_sums(device)
     for inputs in passes:

@@ -1,4 +1,4 @@
-"""Everything that a GPU can say about this project, in a few minutes, on one H100 or H200 without a network.
+"""Measure this project on one GPU, in a few minutes, on one H100 or H200 without a network.
 
     python -m benchmarks.gpu --minutes 11 --out DIR [--latents runs/quickstart]
     python -m benchmarks.gpu --list

@@ -18,7 +18,7 @@ from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import relative_error
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed.world import World, whole
+from gigavideo_train.distributed.world import World, full_tensor
 from gigavideo_train.models import blocks, ltx, wan
 from gigavideo_train.models.base import Condition
 from gigavideo_train.step import adamw, prepare, velocity_of
@@ -141,7 +141,7 @@ def _fsdp(job: Job) -> None:
         _record(job, f"{name} over a plain step", _loss_and_gradient(sharded, *rest, job.device), plain)
         torch.nn.utils.clip_grad_norm_(sharded.parameters(), 1.0)
         adamw(sharded.parameters(), TrainConfig(), job.device).step()
-        finite = all(bool(whole(p.detach()).isfinite().all()) for p in sharded.parameters())
+        finite = all(bool(full_tensor(p.detach()).isfinite().all()) for p in sharded.parameters())
         job.record.note(f"{name}, weights after AdamW are finite", str(finite))
     torch.distributed.destroy_process_group()
 

@@ -19,7 +19,7 @@ from benchmarks.gpu.ceilings import matmul_flops
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import steady
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.distributed.world import World, whole
+from gigavideo_train.distributed.world import World, full_tensor
 from gigavideo_train.losses.inputs import Inputs
 from gigavideo_train.losses.losses import Losses, losses
 from gigavideo_train.models import attention, wan
@@ -108,7 +108,7 @@ class Trained:
 
     def update(self) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        float(whole(norm))  # the trainer too waits for it, once a step
+        float(full_tensor(norm))  # the trainer too waits for it, once a step
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

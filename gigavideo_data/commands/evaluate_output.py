@@ -63,7 +63,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
             line["verdict"],
         )
     console.print(table)
-    console.print("* trained on. both: prompts and seeds whose videos of both models could be scored.")
+    console.print("* trained dimension. both: number of videos scored for both models.")
     console.print(bootstrap.correction_note(facts["comparisons"]))
     for line in facts["comparisons"]:
         if line["base_scorable"] != line["tuned_scorable"]:

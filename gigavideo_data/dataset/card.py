@@ -49,7 +49,7 @@ def card_text(manifest: Manifest, on_hub: OnHub | None = None) -> str:
     recipe = manifest["recipe"]
     generators = sorted({_code(generator["model"]) for generator in recipe.get("generators", ())})
     checks = manifest["judge_check"]
-    weak = [_words(check["dimension"]) for check in checks if verdict(check)[0] == "cannot tell"]
+    weak = [_words(check["dimension"]) for check in checks if verdict(check)[0] == "failed"]
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

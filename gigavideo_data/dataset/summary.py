@@ -152,7 +152,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
     for each in (stages, rewards, prompts, judge):
         console.print(each)
     for check in facts["judge_check"]:
-        if check["verdict"] != "can tell":
+        if check["verdict"] != "passed":
             console.print(plain(f"{words(check['dimension'])}: {check['verdict']}: {check['why']}"))
     for warning in pixels.warnings(facts["pixels"]):
         console.print(plain(f"warning: {warning}; reject_videos in the recipe rejects them"))

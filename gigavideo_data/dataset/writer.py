@@ -51,7 +51,7 @@ TEXT_ROW_BYTES = 4096  # assumed size of a row without its video or latents, for
 
 
 class Uploader(Protocol):
-    """Uploads finished files while others are still written; see `hub_write.BackgroundUploader`."""
+    """Uploads finished files while others are still written; see `hub.upload.BackgroundUploader`."""
 
     def upload(self, name: str, path: Path) -> None:
         """Queue a finished file; `name` is its path in the dataset."""

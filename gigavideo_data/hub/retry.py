@@ -111,7 +111,7 @@ def refusal(error: Exception, *, writes: bool = False) -> str:
     known = {
         401: "the Hub does not accept the token; run `hf auth login`, or set HF_TOKEN",
         403: f"the token may not {access} there; use one with {access} access to this repository",
-        412: "somebody else committed meanwhile; check that commit, then run the same command again",
+        412: "another commit was made in the meantime; check that commit, then run the same command again",
     }
     meaning = known.get(status, f"the Hub answered {status}")
     if isinstance(answer, GatedRepoError):

@@ -101,6 +101,6 @@ def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: flo
     if len(failures) > max_rejected * max(1, total):
         lines = "".join(f"\n  {line}" for line in commonest(dict(each) for each in failures))
         raise RejectedError(
-            f"{len(failures)} of {total} rows were rejected, more than limits.max_rejected = {max_rejected:g} allows. "
+            f"{len(failures)} of {total} rows failed, more than limits.max_rejected = {max_rejected:g} allows. "
             f"The dataset is in {out}. The most frequent reasons:{lines}"
         )

@@ -46,7 +46,7 @@ class Stage:
 
     Attributes:
         version: part of every key; raised when the stage's meaning changes.
-        engine: kind of engine (see `engines.ENGINES`).
+        engine: kind of engine (see `registry.ENGINES`).
         run: the work on one row.
         rows_per_task: rows handed to a worker at once; 1 where one row takes long.
     """

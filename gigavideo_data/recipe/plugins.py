@@ -28,7 +28,7 @@ GROUPS: dict[Kind, str] = {
     "soft judge": "gigavideo.judges",
     "generator": "gigavideo.generators",
 }
-# The method that an engine of each kind must have: see judges.protocol, judges.soft and generators.protocol.
+# The method that an engine of each kind must have: see judges.base, judges.soft and generators.base.
 METHODS: dict[Kind, str] = {"judge": "answer", "soft judge": "probabilities", "generator": "generate"}
 
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 CHANCE_ERRORS = 2.0  # standard errors above 0.5 that an AUC must reach
 REAL_AUC = 0.75  # least AUC on real clips, which show what their captions say
 CONTROL_SCORE = 0.5  # a judge that scores real clips lower is wrong about them
-LEAST_VIDEOS = 12  # for "cannot tell": with fewer, a judge with an AUC of REAL_AUC can fail by chance
+LEAST_VIDEOS = 12  # for "failed": with fewer, a judge with an AUC of REAL_AUC can fail by chance
 
 
 class JudgeCheck(TypedDict):
@@ -34,11 +34,11 @@ class JudgeCheck(TypedDict):
 
 
 def verdict(check: JudgeCheck) -> tuple[str, str]:
-    """Return "can tell", "cannot tell" or "too few videos", and the reason.
+    """Return "passed", "failed" or "too few videos", and the reason.
 
     Real clips decide if there are enough. On generated videos a weak generator lowers the AUC too, because its videos
     fail their own questions, so there the AUC only has to exceed chance. A pass needs no least number of videos;
-    "cannot tell" needs `LEAST_VIDEOS`.
+    "failed" needs `LEAST_VIDEOS`.
     """
     too_few = []
     for kind, least, auc, num in (
@@ -51,11 +51,11 @@ def verdict(check: JudgeCheck) -> tuple[str, str]:
         why = f"{auc:.2f} on {num} {kind} clips, {needed:.2f} needed"
         wrong = kind == "real" and check["real_score"] is not None and check["real_score"] < CONTROL_SCORE
         if auc >= needed and not wrong:
-            return "can tell", why
+            return "passed", why
         if wrong and auc >= needed:
             why = f"{num} real clips score only {check['real_score']:.2f}"
         if num >= LEAST_VIDEOS:
-            return "cannot tell", why
+            return "failed", why
         too_few.append(f"{why}; {LEAST_VIDEOS} clips or more are needed to reject a judge")
     return "too few videos", "; ".join(too_few) or "nothing to compare"
 

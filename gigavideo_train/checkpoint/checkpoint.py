@@ -84,7 +84,7 @@ def save(folder: Path, done: Done, tensors: dict[str, torch.Tensor], facts: dict
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     earlier = [path.name for path in _all(folder) if path.name < final.name]
     after = f"{earlier[-1]} is kept" if earlier else "There is no earlier checkpoint"
-    with writing(final / STATE, num_bytes, f"{after}; make room, and continue with --resume.", part):
+    with writing(final / STATE, num_bytes, f"{after}; free disk space, and continue with --resume.", part):
         if is_first:
             shutil.rmtree(part, ignore_errors=True)
         _barrier()

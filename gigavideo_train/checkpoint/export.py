@@ -48,7 +48,7 @@ def save_model(
     part = to.with_name(f".{to.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
-    with writing(to, num_bytes, "The last checkpoint is kept; make room, and --resume writes the model.", part):
+    with writing(to, num_bytes, "The last checkpoint is kept; free disk space, and --resume writes the model.", part):
         if plan.config.tune == "full":
             shutil.copytree(plan.model_folder, part, ignore=shutil.ignore_patterns("transformer", "README.md", ".*"))
             (part / "transformer").mkdir()

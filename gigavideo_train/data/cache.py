@@ -61,5 +61,5 @@ class Cache:
             RunError: it cannot be written.
         """
         path, data = self._path(source), save({"x": encode().contiguous()})
-        with writing(path, len(data), "Earlier encodings are kept; make room, and run the same command again."):
+        with writing(path, len(data), "Earlier encodings are kept; free disk space, and run the same command again."):
             write_durably(path, data)

@@ -70,7 +70,7 @@ class Scorer:
         ]
 
     def _reward(self, frames_THWC: torch.Tensor, row: Row) -> torch.Tensor | None:
-        """The reward on the row's own dimension, or the mean over several, as `units` computes it of stored rewards."""
+        """The reward on the row's own dimension, or the mean over several; as for stored rewards (`data.samples`)."""
         dimensions = self.scoring.dimensions_of(row)
         questions = [answer for answer in row["answers"] if answer["dimension"] in dimensions]
         if not questions:

@@ -56,8 +56,8 @@ class Inputs:
         clip: the samples' own rows.
         real: their real clips, where the realism term needs a forward pass or a target.
         loser: the worse clips of preferences, with the sigma and noise of the better ones.
-        weight_B: w of each sample, see `units`.
-        scale_B: factor of the branch of each sample, see `units`; 0 for a pass that does not count.
+        weight_B: w of each sample, see `samples`.
+        scale_B: factor of the branch of each sample, see `samples`; 0 for a pass that does not count.
         source_B: index of each row's source in `SOURCES`.
         advantage_B: for `nft`; 0 elsewhere.
     """

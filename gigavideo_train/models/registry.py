@@ -1,4 +1,4 @@
-"""Which module trains which diffusers pipeline: a literal table. The protocol is `Family` in `condition.py`."""
+"""Which module trains which diffusers pipeline: a literal table. The protocol is `Family` in `base.py`."""
 
 from __future__ import annotations
 

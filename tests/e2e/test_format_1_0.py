@@ -21,7 +21,7 @@ from gigavideo_data.hub import download
 from gigavideo_data.hub.download import Version
 from gigavideo_train.cli import app
 from gigavideo_train.data import dataset
-from tests.data.hub.test_hub_read import put
+from tests.data.hub.test_download import put
 from tests.support.hub_clients import gv_data, gv_train
 from tests.support.hub_server import serving
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# tests/vllm_environment.sh PYTHON VENV
+# tests/support/vllm_environment.sh PYTHON VENV
 #
 # An environment in which vLLM runs without an accelerator; about 3 GB. It takes the builds that pip finds for this
 # machine, of which torch must be one for the CPU: where pip finds another, point it to an index of those.

@@ -33,7 +33,7 @@ class VllmJudge:
         """Load it.
 
         Args:
-            engine: model, revision, frames and max_side_px; for the rest see `in_process.load`.
+            engine: model, revision, frames and max_side_px; for the rest see `vllm_engine.load`.
 
         Raises:
             RunError: the model or its chat template takes no video, or yes and no are not single tokens.

@@ -46,7 +46,7 @@ class WatchedJudge:
         return answers
 
     def _is_usable(self, answer: Answer) -> bool:
-        return not answer.p_yes + answer.p_no < self.min_mass  # NaN is refused by `protocol.checked`
+        return not answer.p_yes + answer.p_no < self.min_mass  # NaN is refused by `base.checked`
 
     def _check_control(self, frames_THWC: np.ndarray, fps: float) -> None:
         _, height, width, _ = frames_THWC.shape

@@ -23,7 +23,7 @@ class VllmModel:
         """Load it.
 
         Args:
-            engine: temperature and max_tokens; for the rest see `in_process.load`.
+            engine: temperature and max_tokens; for the rest see `vllm_engine.load`.
         """
         self.settings = engine
         self.batcher: DynamicBatcher[Request, Any] = DynamicBatcher(self._load, MAX_CONVERSATIONS)

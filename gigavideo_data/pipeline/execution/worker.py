@@ -119,7 +119,7 @@ class Worker:
         try:
             engine = self._engine(row["engine"])
             return Outcome(run_row(self.stage, key, engine, row["inputs"], self.store, self.run_id, self.attempts))
-        except RunError as error:  # returned, since Ray is told to ignore exceptions
+        except RunError as error:  # returned, since Ray is configured to ignore exceptions
             lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
             self.fatal = Outcome("fatal", str(error), lines)
             return self.fatal

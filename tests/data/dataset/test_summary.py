@@ -74,24 +74,24 @@ def test_no_scored_row_gives_no_mean():
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        ({}, "can tell"),
-        ({"auc_foreign": 0.60}, "cannot tell"),  # within two standard errors of a coin
+        ({}, "passed"),
+        ({"auc_foreign": 0.60}, "failed"),  # within two standard errors of a coin
         ({"auc_foreign": None}, "too few videos"),
         ({"videos": 2}, "too few videos"),
         ({"videos": 4, "auc_foreign": 0.5}, "too few videos"),
         ({"videos": 11, "auc_foreign": 0.5}, "too few videos"),
-        ({"videos": 12, "auc_foreign": 0.5}, "cannot tell"),
-        ({"videos": 4, "auc_foreign": 1.0}, "can tell"),
+        ({"videos": 12, "auc_foreign": 0.5}, "failed"),
+        ({"videos": 4, "auc_foreign": 1.0}, "passed"),
         ({"videos": 4, "auc_foreign": 0.5, "real_videos": 4, "auc_real": 0.5, "real_score": 0.9}, "too few videos"),
         ({"videos": 0, "auc_foreign": None, "real_videos": 4, "auc_real": 1.0, "real_score": 0.3}, "too few videos"),
-        ({"real_videos": 4, "auc_real": 0.5, "real_score": 0.3}, "can tell"),  # too few real clips to speak against it
+        ({"real_videos": 4, "auc_real": 0.5, "real_score": 0.3}, "passed"),  # too few real clips to speak against it
         (
             {"auc_foreign": 0.55, "real_videos": 30, "auc_real": 0.99, "real_score": 0.97},
-            "can tell",
+            "passed",
         ),  # a weak generator
-        ({"real_videos": 30, "auc_real": 0.70, "real_score": 0.9}, "cannot tell"),
-        ({"real_videos": 30, "auc_real": 0.99, "real_score": 0.3}, "cannot tell"),  # blind to what is there
-        ({"real_videos": 2, "auc_real": 1.0, "real_score": 0.9}, "can tell"),  # too few real clips: the others decide
+        ({"real_videos": 30, "auc_real": 0.70, "real_score": 0.9}, "failed"),
+        ({"real_videos": 30, "auc_real": 0.99, "real_score": 0.3}, "failed"),  # blind to what is there
+        ({"real_videos": 2, "auc_real": 1.0, "real_score": 0.9}, "passed"),  # too few real clips: the others decide
     ],
 )
 def test_verdict_on_the_judge(change, verdict):
@@ -143,4 +143,4 @@ def test_too_few_videos_for_the_judge_check_are_named_with_their_number():
     enough = [
         CHECK | {"auc_foreign": judge_verdict.REAL_AUC, "videos": judge_verdict.LEAST_VIDEOS - less} for less in (0, 1)
     ]
-    assert [judge_verdict.verdict(check)[0] for check in enough] == ["can tell", "too few videos"]
+    assert [judge_verdict.verdict(check)[0] for check in enough] == ["passed", "too few videos"]

@@ -174,12 +174,13 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tests.support.rows import COST, make_eval_prompts, make_manifest, make_rejects, make_rows
-from gigavideo_data import hub_write, publish
-publish.SHARD_BYTES = 1  # a row each
+from gigavideo_data.dataset import writer
+from gigavideo_data.hub import upload
+writer.SHARD_BYTES = 1  # a row each
 rows, rejects = make_rows(), make_rejects()
-uploader = hub_write.BackgroundUploader(hub_write.preflight("org/ds"))
+uploader = upload.BackgroundUploader(upload.preflight("org/ds"))
 manifest = make_manifest(rows, rejects)
-publish.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest, COST, uploader=uploader)
+writer.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest, COST, uploader=uploader)
 """
 
 
@@ -187,7 +188,7 @@ publish.write_dataset(Path("set"), rows, make_eval_prompts(), rejects, manifest,
 @pytest.mark.parametrize("fails", [False, True])
 def test_shards_are_sent_as_they_are_closed_and_once(hub, tmp_path, fails):
     hub.faults = [Fault("PUT", "/lfs/", 400)] * fails  # the uploader stops, and the push sends all
-    code, _, said = run(hub, tmp_path, sys.executable, "-c", WRITTEN, str(Path(__file__).parent), token=WRITES)
+    code, _, said = run(hub, tmp_path, sys.executable, "-c", WRITTEN, str(Path(__file__).parents[3]), token=WRITES)
     assert code == 0, said
     files = json.loads((tmp_path / "set" / "manifest.json").read_text())["files"]
     shards = {facts["sha256"] for name, facts in files.items() if name.startswith("data/")}

@@ -11,7 +11,7 @@ import pytest
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub.models import file_of, folder_of
 from gigavideo_data.io.hashing import is_damaged, sha256_of
-from tests.data.hub.test_hub_read import put
+from tests.data.hub.test_download import put
 from tests.support.hub_clients import gv_train
 from tests.support.hub_server import serving
 from tests.support.train_set import training_set

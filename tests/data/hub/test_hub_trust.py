@@ -9,7 +9,7 @@ import pytest
 from gigavideo_data.dataset import writer
 from gigavideo_data.io import video
 from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, model_folder
-from tests.data.hub.test_hub_read import put
+from tests.data.hub.test_download import put
 from tests.support.hub_clients import environment, gv_data, gv_train, python
 from tests.support.hub_server import WRITES, serving
 from tests.support.hub_state import Fault, File, Hub

@@ -36,9 +36,9 @@ def sees(trial, question: str) -> float:
 
 
 JUDGES = {
-    "sees": (sees, "can tell"),
-    "blind": (lambda _trial, _question: 0.5, "cannot tell"),
-    "agreeable": (lambda _trial, _question: 0.95, "cannot tell"),
+    "sees": (sees, "passed"),
+    "blind": (lambda _trial, _question: 0.5, "failed"),
+    "agreeable": (lambda _trial, _question: 0.95, "failed"),
 }
 
 
