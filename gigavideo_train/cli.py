@@ -117,8 +117,7 @@ def train(
     from gigavideo_data.hub import download
 
     download.local_folder(dataset)  # a wrong name is reported before torch is imported
-    from rich.console import Console
-
+    from gigavideo_data.io import terminal
     from gigavideo_data.io.progress import Progress
     from gigavideo_train import api, plan
     from gigavideo_train.distributed import launch
@@ -131,10 +130,7 @@ def train(
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
     settings += [f"report_to={report_to}"] if report_to else []
     is_first = int(os.environ.get("RANK", "0")) == 0
-    progress_console, results = (
-        Console(stderr=stderr, markup=False, highlight=False, emoji=False, quiet=not is_first)
-        for stderr in (True, as_json)
-    )
+    progress_console, results = (terminal.console(stderr=stderr, quiet=not is_first) for stderr in (True, as_json))
     with world() as joined, Progress(progress_console) as progress:
         planned = api.make_plan(dataset, joined, model, config, [*settings, *(overrides or [])], preset)
         facts = plan.facts(planned)

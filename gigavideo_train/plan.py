@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigavideo_data.errors import DatasetError, RecipeError
-from gigavideo_data.io import video
+from gigavideo_data.io import terminal, video
 from gigavideo_data.models.generators.profiles import (
     Base,
     Profile,
@@ -261,9 +261,6 @@ def warnings(facts: Facts) -> list[str]:
 
 def show(facts: Facts, console: Console) -> None:
     """Print a plan."""
-    from rich.table import Table
-    from rich.text import Text
-
     config, weights = facts["config"], facts["weights"]
     model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
     judge = f", judged by {facts['judge']['model']}" if facts["judge"] else ""
@@ -274,19 +271,16 @@ def show(facts: Facts, console: Console) -> None:
     if facts["memory"]:
         preset = ", ".join(f"{key} {config[key]}" for key in MEMORY_PRESETS[facts["memory"]])
         lines.append(f"preset for {facts['memory']} GB of GPU memory: {preset}")
-    table = Table("source", "dimension", "kept", "dropped", title="Samples", title_justify="left")
+    samples = terminal.table("Samples", "source", "dimension", ">kept", "dropped")
     for line in facts["samples"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
-        table.add_row(*(Text(str(cell)) for cell in (line["source"], line["dimension"], line["kept"], why)))
-    groups = Table(
-        "dimension", "groups", "differ", "samples", "std", "right", "wrong", title="Groups of samples of a prompt"
-    )
-    groups.title_justify = "left"
+        terminal.add(samples, line["source"], terminal.words(line["dimension"]), line["kept"], why)
+    columns = ("dimension", ">groups", ">differ", ">samples", ">std", ">right", ">wrong")
+    groups = terminal.table("Groups of samples of a prompt", *columns)
     for each in facts["spread"]:
         total = each["with_spread"] + each["without_spread"]
         shares = (f"{each['std']:.2f}", f"{each['always_right']:.0%}", f"{each['always_wrong']:.0%}")
-        cells = (each["dimension"], total, each["with_spread"], each["samples"], *shares)
-        groups.add_row(*(Text(str(cell)) for cell in cells))
+        terminal.add(groups, terminal.words(each["dimension"]), total, each["with_spread"], each["samples"], *shares)
     reward = "mean over the trained dimensions" if config["reward"] == "mean" else "column `reward` of the dataset"
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
     after = [
@@ -301,6 +295,10 @@ def show(facts: Facts, console: Console) -> None:
     if facts["sample_judges"]:
         judges = ", ".join(sorted(set(facts["sample_judges"].values())))
         after.append(f"sample clips of held-out prompts judged by {judges} every {config['sample_every']} steps")
-    nothing = [f"{each['dimension']}: {NOTHING_TO_COMPARE}" for each in facts["spread"] if not each["with_spread"]]
-    for part in (*map(Text, lines), table, groups, *map(Text, (*nothing, *after))):
+    nothing = [
+        f"{terminal.words(each['dimension'])}: {NOTHING_TO_COMPARE}"
+        for each in facts["spread"]
+        if not each["with_spread"]
+    ]
+    for part in (*map(terminal.plain, lines), samples, groups, *map(terminal.plain, (*nothing, *after))):
         console.print(part)
