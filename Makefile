@@ -22,7 +22,7 @@ VLLM_DONE := $(VLLM_VENV)/.setup-done
 OLDEST_PYTHON ?= $(shell python3.12 --version >/dev/null 2>&1 && echo python3.12 || echo $(PYTHON))
 OLDEST_VENV := .venv-oldest
 OLDEST_DONE := $(OLDEST_VENV)/.setup-done
-OLDEST_TESTS := train/losses/test_flow train/losses/test_objectives train/models/test_attention train/models/test_families train/data/test_batches train/data/test_samples \
+OLDEST_TESTS := train/losses/test_flow train/losses/test_objectives train/models/test_attention train/models/test_families train/data/test_batches train/data/test_sample_selection \
 	data/models/test_models data/dataset/test_schema data/scoring/test_rewards data/hub/test_hub_edge project/test_imports \
 	e2e/test_trainer_alone
 GPU_VENV := .venv-gpu

@@ -16,7 +16,7 @@ from gigavideo_train.cli import app
 from tests.e2e.test_train import arguments, run
 from tests.support.rows import COST, make_eval_prompts, make_manifest, make_rejects
 from tests.support.train_set import row
-from tests.train.data.test_samples import written_for
+from tests.train.data.test_sample_selection import written_for
 
 DIMENSIONS = ["camera_motion", "composition"]
 ROWS = [

@@ -212,7 +212,7 @@ def test_somebody_elses_commit_in_between_is_refused_and_then_built_upon(hub, tm
     hub.faults = [Fault("POST", "/commit/", meddle=theirs)]
     code, _, said = gv_data(hub, tmp_path, "push", "set", REPO)
     assert (code, state(hub)) == (4, (2, {"v1.0.0": "commit 1"}))
-    assert "somebody else committed meanwhile" in said
+    assert "another commit was made in the meantime" in said
     assert publish(hub, tmp_path)["tag"] == "v1.1.0"
     assert state(hub) == (3, {"v1.0.0": "commit 1", "v1.1.0": "commit 3"})
     assert hub.repo(REPO).commits[-1].files["notes.txt"].data == b"mine"
