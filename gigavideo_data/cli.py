@@ -424,7 +424,8 @@ def remake(
 
     The same command resumes an interrupted run.
     """
-    folders = dict(_pair(text, "--model", "Wan2.1=models/Wan2.1") for text in models or [])
+    pairs = (_pair(text, "--model", "Wan2.1=models/Wan2.1") for text in models or [])
+    folders = {name: str(Path(given).expanduser().absolute()) for name, given in pairs}  # never the name of a Hub model
     folder = _existing(dataset)
 
     from gigavideo_data.commands.remake import remake as generate_again
