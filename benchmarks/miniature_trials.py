@@ -1,4 +1,4 @@
-"""Trials of the miniature's judge against the renderer: scenes as told, and scenes wrong in one fact alone."""
+"""Trials of the miniature's judge against the renderer: scenes that are right, and scenes wrong in one fact."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def run_log(path: Path, hosts: Iterable[str] = ()) -> Iterator[Path]:
     try:
         yield path
     except GigaVideoError as error:
-        if error.__cause__:  # what lies below the message is for whoever looks for the fault
+        if error.__cause__:  # the cause is logged for debugging
             loggers[0].error("the run ended", exc_info=error)
         raise
     except Exception as error:

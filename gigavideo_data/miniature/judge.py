@@ -151,7 +151,7 @@ def _above_floor(sight: Sight, color: str, shape: str) -> float:
 
 
 def _landing(sight: Sight, color: str) -> tuple[float, np.ndarray]:
-    """P(it fell onto the floor), and its heights above the lowest point from then on."""
+    """P(it landed on the floor), and its heights above the lowest point from then on."""
     y_T, edge_T = sight.track(color)[:, 1], sight.track(color)[:, 3]
     y_T, edge_T = y_T[~np.isnan(y_T)], edge_T[~np.isnan(edge_T)]
     if sight.floor_y is None or len(y_T) < 8:

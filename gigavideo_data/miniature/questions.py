@@ -23,7 +23,7 @@ def ask(scene: Scene, dimension: str) -> list[Question]:
 
 
 def ask_plain(scene: Scene) -> list[Question]:
-    """Questions for everyday scenes, which test no dimension: is the thing there, and does it move as told?"""
+    """Questions for everyday scenes, which test no dimension: is the thing there, and does it move as captioned?"""
     questions = [Question(f"Is there a {_name(thing, sized=True)} in the video?", "yes") for thing in scene.things]
     for thing in scene.things:
         questions += [Question(f"Does the {_name(thing)} move {move}?", "yes") for move in thing.moves]
@@ -126,10 +126,10 @@ def _mechanics(scene: Scene) -> list[Question]:
         return []
     name = _name(scene.things[0])
     bounces, stays = "bounce back up off the floor", "stay on the floor once it has landed"
-    told, other = (bounces, stays) if scene.event == "bounces" else (stays, bounces)
+    right, other = (bounces, stays) if scene.event == "bounces" else (stays, bounces)
     return [
         Question(f"Is there a {name} above the floor at the start?", "yes", gate=True),
-        Question(f"Does the {name} {told}?", "yes"),
+        Question(f"Does the {name} {right}?", "yes"),
         # A thing that hangs in the air does not do the other thing either, and deserves nothing for it.
         Question(f"Does the {name} {other}, or never come down?", "no"),
     ]

@@ -29,7 +29,11 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "blue": (60, 85, 235),
     "magenta": (215, 60, 205),
 }
-SHAPES = ("circle", "bar", "pillar")  # round, lying, standing: still told apart when a small autoencoder softens edges
+SHAPES = (
+    "circle",
+    "bar",
+    "pillar",
+)  # round, lying, standing: still distinguishable when a small autoencoder softens edges
 SIZES = {"small": 4.5, "medium": 6.5, "large": 9.0}  # px, radius
 GROUNDS = {"dark": 55, "grey": 105, "light": 165, "textured": 110}  # grey level
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}

@@ -79,8 +79,8 @@ def test_its_rows_written_again_are_of_todays_format_and_else_the_same(tmp_path)
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_it_is_joined_with_a_set_of_todays_format(tmp_path, order):
-    told = merge([SET, current(tmp_path / "again")][::order], tmp_path / "joined")
-    assert (told["rows"], told["rejected"]) == (NUM_ROWS, {"duplicate": NUM_ROWS})
+    facts = merge([SET, current(tmp_path / "again")][::order], tmp_path / "joined")
+    assert (facts["rows"], facts["rejected"]) == (NUM_ROWS, {"duplicate": NUM_ROWS})
     assert verify_folder(tmp_path / "joined").format == schema.FORMAT_VERSION
 
 

@@ -65,9 +65,17 @@ def test_the_sections_of_the_gpu_benchmark_are_imported_without_them_too():
 
 def test_training_from_shipped_and_cached_latents_needs_no_pyav_no_opencv_and_no_ray(tmp_path):
     cache, out = tmp_path / "latents", tmp_path / "run"
-    told = ["--dataset", str(shipped_set(tmp_path / "set", cache)), "--out", str(out), "--cache", str(cache), "--json"]
+    arguments = [
+        "--dataset",
+        str(shipped_set(tmp_path / "set", cache)),
+        "--out",
+        str(out),
+        "--cache",
+        str(cache),
+        "--json",
+    ]
     settings = ["--set", "batch_size=1", "--set", "max_steps=2", "--set", "validate_every=null"]
-    done = python("from gigavideo_train.cli import main; main()", BUILDING, *told, *settings)
+    done = python("from gigavideo_train.cli import main; main()", BUILDING, *arguments, *settings)
     assert done.returncode == 0, done.stderr
     assert "latents of 1 of 2 clips came with the dataset" in " ".join(done.stderr.split())
     assert json.loads(done.stdout)["steps"] == 2
@@ -86,7 +94,7 @@ def test_a_missing_pyav_is_reported_before_anything_is_written(tmp_path, monkeyp
     dataset = write_set(tmp_path / "set", [row(seed, reward=0.9) for seed in (1, 2)])
     monkeypatch.setitem(sys.modules, "av", None)
     options = [part for one in settings for part in ("--set", one)]
-    told = ["--dataset", str(dataset), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    arguments = ["--dataset", str(dataset), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
     with pytest.raises(RunError, match=message):
-        CliRunner().invoke(app, [*told, *options], catch_exceptions=False)
+        CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert not (tmp_path / "cache").exists()

@@ -82,12 +82,12 @@ def test_the_versions_of_the_node_are_preferred_and_those_that_it_must_change_ar
     monkeypatch.setattr(bundling, "resolve", resolve)
     monkeypatch.setattr(bundling, "download", download)
     (tmp_path / "have.txt").write_text("torch==2.11.0+cu130\nnumpy==2.5.2\npydantic==1.10.0\n")
-    told = bundle("3.12", tmp_path / "out", tmp_path / "have.txt", trainer_only=True)
+    report = bundle("3.12", tmp_path / "out", tmp_path / "have.txt", trainer_only=True)
     assert (asked["wanted"], asked["dropped"], asked["python"]) == (TRAINER, ["torch", "hf-xet"], "3.12")
     tested = versions((bundling.ROOT / "constraints.txt").read_text())
     assert asked["preferred"] == tested | numbers(torch="2.11.0", numpy="2.5.2", pydantic="1.10.0")
-    assert told.startswith("2 wheels, 2.0 MB, in ")
-    assert "replaces on the node: pydantic 1.10.0 by 2.14.3" in told
+    assert report.startswith("2 wheels, 2.0 MB, in ")
+    assert "replaces on the node: pydantic 1.10.0 by 2.14.3" in report
 
 
 @pytest.mark.parametrize(

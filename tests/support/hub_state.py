@@ -95,7 +95,7 @@ class Hub:
         self.given: Counter[str] = Counter()  # bytes that went out, by file
         self.lock = threading.RLock()
         self.endpoint = ""
-        self.role: str | None = "write"  # in the organisation; None, it is not told
+        self.role: str | None = "write"  # in the organisation; None: unknown
         self.org_takes_repos = True
         self.store_endpoint = ""  # of a second host for large files, if there is one
         self.lost_headers: set[str] = set()  # of the answers that send there

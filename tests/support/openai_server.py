@@ -43,7 +43,7 @@ def serving(answer: Callable[[Request], str | bytes | dict[str, Any]]) -> Iterat
                 self.connection.close()
                 return
             if fault is not None:
-                self._send(int(fault), {"error": {"message": f"as told: {fault}"}})
+                self._send(int(fault), {"error": {"message": f"as requested: {fault}"}})
                 return
             said = answer(request)
             if isinstance(said, bytes):
@@ -69,7 +69,7 @@ def serving(answer: Callable[[Request], str | bytes | dict[str, Any]]) -> Iterat
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
-            self.send_header("retry-after-ms", "1")  # the client waits as long as it is told
+            self.send_header("retry-after-ms", "1")  # the client waits as long as the server says
             self.end_headers()
             self.wfile.write(data)
 

@@ -40,8 +40,8 @@ import email, shutil, sys
 from pathlib import Path
 
 def prepare_metadata_for_build_wheel(folder, config_settings=None):
-    told = email.message_from_string(Path("PKG-INFO").read_text("utf-8"))
-    made = Path(folder, f"{told['Name']}-{told['Version']}.dist-info")
+    metadata = email.message_from_string(Path("PKG-INFO").read_text("utf-8"))
+    made = Path(folder, f"{metadata['Name']}-{metadata['Version']}.dist-info")
     made.mkdir()
     shutil.copy("PKG-INFO", made / "METADATA")
     return made.name

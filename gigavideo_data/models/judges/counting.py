@@ -120,7 +120,7 @@ def counts(boxes_T: Sequence[Sequence[Box]], label: str) -> list[int]:
 def accuracy(counts_by_label: dict[str, list[int]], expected: dict[str, int]) -> float:
     """Whether the median count is the expected number, averaged over the labels, in [0, 1].
 
-    The median of an even number of frames lies between two counts, which decide half each.
+    The median of an even number of frames is the mean of two counts.
     """
     return float(np.mean([_has_median(counts_T, expected[label]) for label, counts_T in counts_by_label.items()]))
 

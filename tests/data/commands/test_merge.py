@@ -23,9 +23,9 @@ def ids(folder: Path) -> list[str]:
 def test_two_sets_become_one_that_verifies_and_equal_rows_are_there_once(tmp_path):
     shared, more = make_rows(), [make_row(seed) for seed in range(700, 705)]
     first, second = write_set(tmp_path / "a", shared), write_set(tmp_path / "b", [*shared[:3], *more])
-    told = merge([first, second], tmp_path / "joined")
-    assert told["rejected"] == {"duplicate": 3}
-    assert told["rows"] == len(shared) + len(more)
+    facts = merge([first, second], tmp_path / "joined")
+    assert facts["rejected"] == {"duplicate": 3}
+    assert facts["rows"] == len(shared) + len(more)
     assert set(ids(tmp_path / "joined")) == {row["id"] for row in (*shared, *more)}
     verify_folder(tmp_path / "joined")
     assert (tmp_path / "joined" / "report.html").exists()
@@ -33,7 +33,7 @@ def test_two_sets_become_one_that_verifies_and_equal_rows_are_there_once(tmp_pat
     assert [one["name"] for one in manifest["merged"]] == ["tiny", "tiny"]
     ends = {line["source"]: line for line in manifest["ledger"] if line["stage"] == "merge"}
     assert sum(line["in"] for line in ends.values()) == len(shared) + 3 + len(more)
-    assert sum(line["out"] for line in ends.values()) == told["rows"]
+    assert sum(line["out"] for line in ends.values()) == facts["rows"]
 
 
 def test_the_order_of_the_sets_decides_no_row(tmp_path):
@@ -63,12 +63,12 @@ def test_what_one_set_holds_back_the_other_may_not_train_on(tmp_path):
     rows, rejects = make_rows(), make_rejects()
     first = write_set(tmp_path / "a", [*make_rows(), row])
     write_dataset(tmp_path / "b", rows, prompts, rejects, make_manifest(rows, rejects), COST)
-    told = merge([first, tmp_path / "b"], tmp_path / "joined")
-    assert told["rejected"] == {"duplicate": len(rows), "held_out": 1}
+    facts = merge([first, tmp_path / "b"], tmp_path / "joined")
+    assert facts["rejected"] == {"duplicate": len(rows), "held_out": 1}
     assert row["id"] not in ids(tmp_path / "joined")
-    fell = pq.read_table(tmp_path / "joined" / "rejects").to_pylist()
-    assert Counter(one["reason"] for one in fell if one["stage"] == "merge") == told["rejected"]
-    assert next(one for one in fell if one["reason"] == "held_out")["id"] == row["id"]
+    rejects = pq.read_table(tmp_path / "joined" / "rejects").to_pylist()
+    assert Counter(one["reason"] for one in rejects if one["stage"] == "merge") == facts["rejected"]
+    assert next(one for one in rejects if one["reason"] == "held_out")["id"] == row["id"]
 
 
 def test_what_one_set_withholds_the_other_gives_in_either_order(tmp_path):

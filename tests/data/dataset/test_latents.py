@@ -261,8 +261,8 @@ def test_of_a_model_on_the_hub_only_the_autoencoder_is_fetched_and_its_content_n
         return str(here)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    told = vae_of(Generator(model="org/tiny", revision="c0ffee"))
-    assert told == {"model": "org/tiny", "revision": folder_revision(there / "vae")}
+    identity = vae_of(Generator(model="org/tiny", revision="c0ffee"))
+    assert identity == {"model": "org/tiny", "revision": folder_revision(there / "vae")}
     assert {path.parent.name for path in here.rglob("*.safetensors")} == {"vae"}
     shutil.rmtree(here / "vae")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(here))  # as offline, of a part

@@ -179,9 +179,9 @@ SOURCE_FILE = {"name": "DJI 1.MP4", "path": "day 1/DJI 1.MP4", "sha256": "0" * 6
 def test_a_source_file_is_a_name_a_relative_path_and_a_sum(source_file, generator, message):
     elsewhere = make_row()["generator"] | {"backend": "files"}
     check_table(schema.to_table([changed(source_file=SOURCE_FILE, generator=elsewhere)]), "here")
-    told = message_for(changed(source_file=SOURCE_FILE | source_file, generator=elsewhere | generator))
-    assert "source_file" in told
-    assert message in told
+    report = message_for(changed(source_file=SOURCE_FILE | source_file, generator=elsewhere | generator))
+    assert "source_file" in report
+    assert message in report
 
 
 def test_another_major_format_is_refused_with_what_to_do():

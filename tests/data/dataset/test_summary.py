@@ -75,7 +75,7 @@ def test_no_scored_row_gives_no_mean():
     ("change", "verdict"),
     [
         ({}, "passed"),
-        ({"auc_foreign": 0.60}, "failed"),  # within two standard errors of a coin
+        ({"auc_foreign": 0.60}, "failed"),  # within two standard errors of chance
         ({"auc_foreign": None}, "too few videos"),
         ({"videos": 2}, "too few videos"),
         ({"videos": 4, "auc_foreign": 0.5}, "too few videos"),

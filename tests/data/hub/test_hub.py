@@ -110,8 +110,8 @@ def test_the_next_version_says_what_changed_and_leaves_the_files_of_others(hub, 
     card = repo.commits[-1].files["README.md"].data.decode()
     assert f'load_dataset("{REPO}", revision="v3.0.0"' in card
     assert f"gv-train --dataset {REPO}@v3.0.0" in card
-    told = [line.split(":")[0] for line in card.split("## Versions")[1].split("\n- ")[1:]]
-    assert told == ["`v3.0.0`", "`v2.0.0`", "`v1.1.0`", "`v1.0.0`"]
+    listed = [line.split(":")[0] for line in card.split("## Versions")[1].split("\n- ")[1:]]
+    assert listed == ["`v3.0.0`", "`v2.0.0`", "`v1.1.0`", "`v1.0.0`"]
     assert len(repo.tags) == len(set(repo.tags.values())) == 4
 
 

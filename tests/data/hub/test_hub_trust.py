@@ -66,13 +66,13 @@ def test_hostile_rows_are_refused_by_name_and_nothing_of_this_machine_leaves(hub
 
 def test_the_token_is_written_nowhere(hub, tmp_path):
     write_set(tmp_path / "set")
-    told = list(gv_data(hub, tmp_path, "push", "set", REPO, "--json"))
+    outputs = list(gv_data(hub, tmp_path, "push", "set", REPO, "--json"))
     hub.faults = [Fault("POST", "/commit/", 403), Fault("GET", "/tree/", 400)]
     write_set(tmp_path / "set", [*make_rows(), make_row(901)])
-    told += gv_data(hub, tmp_path, "push", "set", REPO)
-    told += gv_data(hub, tmp_path, "push", "set", REPO)
+    outputs += gv_data(hub, tmp_path, "push", "set", REPO)
+    outputs += gv_data(hub, tmp_path, "push", "set", REPO)
     assert not any(fault.times for fault in hub.faults)
-    assert not any(WRITES in str(text) for text in told), told
+    assert not any(WRITES in str(text) for text in outputs), outputs
     pushed = [file.data for repo in hub.repos.values() for commit in repo.commits for file in commit.files.values()]
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(pushed) > 5 < len(kept)

@@ -52,8 +52,8 @@ def test_fewer_gpus_than_one_worker_is_to_have_are_told_with_the_key_to_change()
 )
 def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, stage, engine):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    for room in ("models.llm.vllm_engine", "models.llm.vllm_model", "models.judges.vllm_judge"):
-        monkeypatch.delitem(sys.modules, f"gigavideo_data.{room}", raising=False)
+    for module in ("models.llm.vllm_engine", "models.llm.vllm_model", "models.judges.vllm_judge"):
+        monkeypatch.delitem(sys.modules, f"gigavideo_data.{module}", raising=False)
     store = Store(tmp_path)
     store.create()
     work = json.dumps({"engine": engine[0] | engine[1] | {"gpus": 0}, "inputs": {}})

@@ -118,18 +118,18 @@ def test_texts_are_cached_without_padding_and_batched_as_the_pipeline_does(
     plan = planned(dataset)
     tensors, _ = encoded(plan, pipeline, tmp_path / "cache")
     rows = [sample.row for sample in plan.samples]
-    told = tensors.condition(rows, CPU)
+    conditioning = tensors.condition(rows, CPU)
     tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")
     lengths = [min(len(tokenizer(each["prompt"]).input_ids), plan.profile.max_tokens) for each in rows]
     assert [len(tensors.prompts.get(each["prompt"])) for each in rows] == lengths
-    assert told.mask_BL.sum(1).tolist() == lengths
+    assert conditioning.mask_BL.sum(1).tolist() == lengths
     with torch.inference_mode():
         text_BLD, _ = pipeline.encode_prompt(
             [each["prompt"] for each in rows],
             do_classifier_free_guidance=False,
             max_sequence_length=plan.profile.max_tokens,
         )
-    torch.testing.assert_close(told.text_BLD, text_BLD)
+    torch.testing.assert_close(conditioning.text_BLD, text_BLD)
     (pair,) = [sample.real for sample in plan.samples if sample.real]
     faster = tensors.condition([rows[0], pair | {"fps": 30.0}], CPU)
     assert faster.fps_B.tolist() == [8.0, 30.0]

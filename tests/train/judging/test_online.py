@@ -123,8 +123,8 @@ def test_a_reward_keeps_the_gradients_of_its_answers(combine: str) -> None:
     expected, gates = ("yes", "no", "yes"), (False, False, True)
 
     def reward(p_Q: Any) -> Any:
-        told = zip(p_Q, expected, gates, strict=True)
-        answers = [{"question": "q", "expected": e, "gate": g, "p_yes": p, "p_no": 0.9 - p / 2} for p, e, g in told]
+        answered = zip(p_Q, expected, gates, strict=True)
+        answers = [{"question": "q", "expected": e, "gate": g, "p_yes": p, "p_no": 0.9 - p / 2} for p, e, g in answered]
         return rewards.score(answers, combine, 0.5).value
 
     assert torch.autograd.gradcheck(reward, p_Q)

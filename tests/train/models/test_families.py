@@ -93,8 +93,8 @@ def sampled(
     """The pipeline's own sampling with the velocities of an oracle: its result, and the oracle's inputs per step."""
     calls: list[dict] = []
 
-    def oracle(**told: Any) -> tuple[torch.Tensor]:
-        calls.append(told)
+    def oracle(**arguments: Any) -> tuple[torch.Tensor]:
+        calls.append(arguments)
         return (packed(tiny, noise_1CFHW - clean_1CFHW),)
 
     profile, transformer = tiny.profile, tiny.pipeline.transformer
@@ -165,11 +165,11 @@ def test_sample_clips_are_sampled_as_the_pipeline_samples(tiny: Tiny) -> None:
 def test_a_transformer_gets_the_same_inputs_in_training_as_from_its_pipeline(tiny: Tiny) -> None:
     clean, noise = encoded(tiny)
     _, calls = sampled(tiny, clean, noise, "latent")
-    sigmas, transformer, told = tiny.pipeline.scheduler.sigmas, tiny.pipeline.transformer, []
+    sigmas, transformer, recorded = tiny.pipeline.scheduler.sigmas, tiny.pipeline.transformer, []
     plain = transformer.forward
 
     def recorder(**kwargs: Any) -> Any:
-        told.append(kwargs)
+        recorded.append(kwargs)
         return plain(**kwargs)
 
     condition = tiny.condition([PROMPT], [tiny.profile.fps])
@@ -179,8 +179,8 @@ def test_a_transformer_gets_the_same_inputs_in_training_as_from_its_pipeline(tin
         with torch.inference_mode():
             predicted = tiny.family.velocity(tiny.pipeline, transformer, noisy, sigma[None].float(), condition)
             transformer.forward = plain
-            expected = unpacked(tiny, transformer(**(call | {"timestep": told[-1]["timestep"]}))[0], clean)
-        ours, theirs = told[-1], {key: value for key, value in call.items() if key != "attention_kwargs"}
+            expected = unpacked(tiny, transformer(**(call | {"timestep": recorded[-1]["timestep"]}))[0], clean)
+        ours, theirs = recorded[-1], {key: value for key, value in call.items() if key != "attention_kwargs"}
         assert ours.keys() == theirs.keys()
         mask_1L = theirs.get("encoder_attention_mask", torch.ones(1, tiny.profile.max_tokens, dtype=torch.bool))
         for key, value in theirs.items():
@@ -196,7 +196,7 @@ def test_a_transformer_gets_the_same_inputs_in_training_as_from_its_pipeline(tin
             else:
                 assert ours[key] == value
         torch.testing.assert_close(predicted, expected)
-    assert len(told) == STEPS
+    assert len(recorded) == STEPS
 
 
 def test_the_pipeline_decodes_an_encoded_video_as_its_autoencoder_alone_does(tiny: Tiny) -> None:
@@ -231,10 +231,10 @@ def test_samples_of_one_batch_do_not_see_each_others_text_time_or_frame_rate(tin
     noisy = flow.interpolate(clean, noise, sigma)
 
     def predicted(which: list[int]) -> torch.Tensor:
-        told = tiny.condition([prompts[i] for i in which], [fps[i] for i in which])
+        conditioning = tiny.condition([prompts[i] for i in which], [fps[i] for i in which])
         with torch.inference_mode():
             return tiny.family.velocity(
-                tiny.pipeline, tiny.pipeline.transformer, noisy[which], sigma[which], told
+                tiny.pipeline, tiny.pipeline.transformer, noisy[which], sigma[which], conditioning
             ).clone()
 
     together = predicted([0, 1])
@@ -308,11 +308,11 @@ def test_a_lora_run_leaves_an_adapter_that_its_pipeline_loads(dataset: Path, tin
     run(dataset, tmp_path / "run", "--model", str(tiny.folder), tune="lora", lora_rank="2")
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
     _, noise = encoded(tiny)
-    told, sigma = tiny.condition([PROMPT], [tiny.profile.fps]), torch.tensor([0.5])
+    conditioning, sigma = tiny.condition([PROMPT], [tiny.profile.fps]), torch.tensor([0.5])
 
     def predicted() -> torch.Tensor:
         with torch.inference_mode():
-            return tiny.family.velocity(tiny.pipeline, tiny.pipeline.transformer, noise, sigma, told).clone()
+            return tiny.family.velocity(tiny.pipeline, tiny.pipeline.transformer, noise, sigma, conditioning).clone()
 
     before = predicted()
     tiny.pipeline.load_lora_weights(tmp_path / "run" / "model")

@@ -84,8 +84,8 @@ def test_the_validation_loss_uses_the_noise_of_each_row(tmp_path: Path) -> None:
     sigma_B, noise = flow.draws([held[0]["id"]], clean.shape[1:], 0, EPOCH, schedule)
     with torch.inference_mode():
         noisy = flow.interpolate(clean, noise, sigma_B)
-        told = tensors.condition(held, torch.device("cpu"))
-        error = wan.velocity(pipeline, pipeline.transformer, noisy, sigma_B, told) - (noise - clean)
+        conditioning = tensors.condition(held, torch.device("cpu"))
+        error = wan.velocity(pipeline, pipeline.transformer, noisy, sigma_B, conditioning) - (noise - clean)
     assert validation_losses(tmp_path / "out")[0] == pytest.approx(float(error.square().mean()), rel=1e-4)
 
 
