@@ -40,7 +40,7 @@ Versions = Mapping[str, Version]
 
 def versions(text: str) -> dict[str, Version]:
     """Exact versions, by normalised name, of a constraints file or a `pip freeze`; what has none is left out."""
-    found = {}
+    found: dict[str, Version] = {}
     for line in text.splitlines():
         name, version = _exact(line)
         if name:

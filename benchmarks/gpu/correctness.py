@@ -132,13 +132,17 @@ def _wan_case() -> tuple[Any, Any, Any, tuple[int, ...]]:
 
 
 def _fsdp(job: Job) -> None:
-    reference, *rest = _wan_case()
-    plain = _loss_and_gradient(copy.deepcopy(reference).to(job.device), *rest, job.device)
+    reference, family, settings, shape_CFHW = _wan_case()
+
+    def measure(transformer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return _loss_and_gradient(transformer, family, settings, shape_CFHW, job.device)
+
+    plain = measure(copy.deepcopy(reference).to(job.device))
     world = World(0, 1, job.device)
     for name, offload in (("FSDP2 with one rank", False), ("FSDP2 with one rank, offloaded", True)):
         sharded = copy.deepcopy(reference)
         blocks.shard(sharded, list(sharded.blocks), world.mesh(), offload=offload)
-        _record(job, f"{name} over a plain step", _loss_and_gradient(sharded, *rest, job.device), plain)
+        _record(job, f"{name} over a plain step", measure(sharded), plain)
         torch.nn.utils.clip_grad_norm_(sharded.parameters(), 1.0)
         adamw(sharded.parameters(), TrainConfig(), job.device).step()
         finite = all(bool(full_tensor(p.detach()).isfinite().all()) for p in sharded.parameters())
@@ -147,11 +151,15 @@ def _fsdp(job: Job) -> None:
 
 
 def _compiled(job: Job) -> None:
-    reference, *rest = _wan_case()
-    plain = _loss_and_gradient(copy.deepcopy(reference).to(job.device), *rest, job.device)
+    reference, family, settings, shape_CFHW = _wan_case()
+
+    def measure(transformer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return _loss_and_gradient(transformer, family, settings, shape_CFHW, job.device)
+
+    plain = measure(copy.deepcopy(reference).to(job.device))
     compiled = copy.deepcopy(reference)
     prepare(compiled, TrainConfig(checkpointing="selective", compile_blocks=True), wan, World(0, 1, job.device))
-    _record(job, "compiled and checkpointed over eager", _loss_and_gradient(compiled, *rest, job.device), plain)
+    _record(job, "compiled and checkpointed over eager", measure(compiled), plain)
 
 
 def _miniature(job: Job) -> None:

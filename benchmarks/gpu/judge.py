@@ -6,8 +6,6 @@ once and shared by the questions, which is what a server's prefix cache does.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,6 +15,7 @@ import torch
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import compared, timed
+from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges import transformers_judge as judges
 
 FRAMES, SIDE_PX = 16, 448
@@ -68,7 +67,6 @@ def _config(tokenizer: Any, *, tiny: bool) -> Any:
 def run(job: Job) -> None:
     from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
 
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from tests.support.qwen_vl import tokenizer as small_tokenizer
 
     tokenizer = small_tokenizer()
@@ -111,8 +109,8 @@ class _Shared:
 
     def __init__(self, judge: judges.TransformersJudge, frames_THWC: np.ndarray, fps: float) -> None:
         self.judge = judge
-        chosen = judges.asking.even_indices(len(frames_THWC), FRAMES)
-        shown = judges.asking.select_frames(frames_THWC, FRAMES, judge.settings["max_side_px"])
+        chosen = asking.even_indices(len(frames_THWC), FRAMES)
+        shown = asking.select_frames(frames_THWC, FRAMES, judge.settings["max_side_px"])
         patches_ND, grid = judges.to_patches(torch.from_numpy(shown).to(judge.device), judge.vision, judge.family)
         per_patch_s = judge.vision.temporal_patch_size * len(frames_THWC) / fps / len(chosen)
         self.media = {

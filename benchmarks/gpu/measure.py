@@ -30,8 +30,8 @@ class Figure:
 
     def scaled(self, change: Callable[[float], float]) -> Figure:
         """The figure in another unit; `change` may reverse the order."""
-        ends = sorted((change(self.low), change(self.high)))
-        return Figure(change(self.median), *ends, self.count)
+        low, high = sorted((change(self.low), change(self.high)))
+        return Figure(change(self.median), low, high, self.count)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ import contextlib
 import json
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.training import kernel_order
-from gigavideo_data.models.generators.profiles import PROFILES
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.profiles import PROFILES, Base
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.batches import batches
 from gigavideo_train.data.dataset import Dataset
@@ -27,7 +29,7 @@ from gigavideo_train.data.samples import Sample, Selection
 from gigavideo_train.distributed.world import world
 from gigavideo_train.losses.flow import Schedule, draws
 from gigavideo_train.models import attention, blocks
-from gigavideo_train.plan import Base, Plan
+from gigavideo_train.plan import Plan
 from gigavideo_train.training import run_training
 
 STEPS, SKIPPED = 6, 2  # the first steps compile and fill allocators
@@ -65,7 +67,7 @@ def plan_of(job: Job, folder: Path) -> Plan:
     """A run on random latents and texts, which are put into the cache under their names."""
     shape_CFHW = models.shape_CFHW(tiny=job.tiny)
     _, frames, height, width = shape_CFHW
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": f"{number:032x}",
             "source": "synthetic",
@@ -79,8 +81,8 @@ def plan_of(job: Job, folder: Path) -> Plan:
         }
         for number in range(CLIPS)
     ]
-    manifest = {"dimensions": ["mechanics"], "target_model": str(folder), "files": {}}
-    selection = Selection([Sample(row) for row in rows], dropped={})
+    manifest: Any = {"dimensions": ["mechanics"], "target_model": str(folder), "files": {}}
+    selection = Selection([Sample(row) for row in rows], dropped=Counter())
     config = TrainConfig(
         strategy="sft", batch_size=1, epochs=1000, checkpointing="selective", micro_batch=1, checkpoint_every=10_000
     )
@@ -143,7 +145,7 @@ def by_trainer(job: Job, plan: Plan, name: str) -> list[float]:
     torch.compiler.reset()
     out = job.scratch / name
     with world() as alone, contextlib.suppress(Enough):
-        run_training(plan, out, job.scratch / "cache", alone, Ends(STEPS), resume=False)
+        run_training(plan, out, job.scratch / "cache", alone, cast("Progress", Ends(STEPS)), resume=False)
     return [json.loads(line)["s_per_step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 

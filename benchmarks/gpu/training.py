@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -50,8 +50,8 @@ class Case:
         offload: whether weights and AdamW's state are in the CPU's memory.
     """
 
-    tune: str
-    checkpointing: str
+    tune: Literal["full", "lora"]
+    checkpointing: Literal["none", "selective", "full"]
     compiled: bool
     kind: str
     expected_s: float

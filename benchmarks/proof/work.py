@@ -172,7 +172,8 @@ def lab(work: Path, split: str) -> Lab:
 
 def do(run: Run | None, work: Path, split: str) -> None:
     """Do one run, or evaluate the untuned base, and write the result file."""
-    here, facts = lab(work, split), {}
+    here = lab(work, split)
+    facts: dict[str, Any] = {}
     if run is None:
         transformer = model_folder(here.setting.generator.model) / "transformer"
     else:
