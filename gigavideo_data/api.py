@@ -55,7 +55,7 @@ class Dataset:
         return read_rows(self.folder)
 
     def summary(self) -> dict[str, Any]:
-        """Counts, rows per stage, rewards and judge check, as `gv-data inspect --json` prints them."""
+        """Counts, rows per stage, rewards and judge sanity check, as `gv-data inspect --json` prints them."""
         return summary.summarize(self.folder)
 
 

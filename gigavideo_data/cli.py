@@ -267,7 +267,7 @@ def doctor(store: StoreFolder = Path("runs/store"), as_json: Json = False) -> No
 
 @app.command(epilog="Example: gv-data inspect runs/quickstart")
 def inspect(dataset: Dataset, as_json: Json = False) -> None:
-    """Show rows per stage, rewards and judge check of a dataset."""
+    """Show rows per stage, rewards and judge sanity check of a dataset."""
     from gigavideo_data.dataset import summary
     from gigavideo_data.io import terminal
 

@@ -17,6 +17,7 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.io.run_log import run_log
 from gigavideo_data.models.generators.profiles import base_of
 from gigavideo_train import plan as planning
+from gigavideo_train import plan_output
 from gigavideo_train.data.dataset import read, read_version
 from gigavideo_train.distributed.world import World, world
 from gigavideo_train.plan import Plan
@@ -67,8 +68,9 @@ def train(
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not show_progress)
     with world() as joined, Progress(console) as progress:
         plan = make_plan(str(dataset), joined, model, Path(config) if config else None, overrides, preset)
-        planning.show(planning.facts(plan), console)
-        for warning in planning.warnings(planning.facts(plan)):
+        facts = planning.facts(plan)
+        plan_output.show(facts, console)
+        for warning in plan_output.warnings(facts):
             progress.note(f"warning: {warning}")
         folder = Path(out) if out else default_out(str(dataset))
         return run_plan(plan, folder, Path(cache), joined, progress, resume=resume, resume_changed=resume_changed)

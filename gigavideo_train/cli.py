@@ -119,7 +119,7 @@ def train(
     download.local_folder(dataset)  # a wrong name is reported before torch is imported
     from gigavideo_data.io import terminal
     from gigavideo_data.io.progress import Progress
-    from gigavideo_train import api, plan
+    from gigavideo_train import api, plan, plan_output
     from gigavideo_train.distributed import launch
     from gigavideo_train.distributed.world import world
 
@@ -134,8 +134,8 @@ def train(
     with world() as joined, Progress(progress_console) as progress:
         planned = api.make_plan(dataset, joined, model, config, [*settings, *(overrides or [])], preset)
         facts = plan.facts(planned)
-        plan.show(facts, results if dry_run else progress_console)
-        for warning in plan.warnings(facts):
+        plan_output.show(facts, results if dry_run else progress_console)
+        for warning in plan_output.warnings(facts):
             progress.note(f"warning: {warning}")
         if not dry_run:
             tuned = api.run_plan(

@@ -6,10 +6,10 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gigavideo_data.errors import DatasetError, RecipeError
-from gigavideo_data.io import terminal, video
+from gigavideo_data.io import video
 from gigavideo_data.models.generators.profiles import (
     Base,
     Profile,
@@ -31,11 +31,7 @@ from gigavideo_train.data.samples import Sample, Selection, held_out, select, sp
 from gigavideo_train.judging.judges import Row, SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.models.registry import pipeline_class
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 NUM_BINS = 10
-LOW_BETA, MANY_TIMES = 0.2, 4  # below this nft_beta, few clips that are seen more often than this are memorised
 NOTHING_TO_COMPARE = (
     "no group of samples has different rewards. Build more samples per prompt (samples_per_prompt), or other prompts."
 )
@@ -237,68 +233,7 @@ def _passes_per_epoch(plan: Plan) -> int:
 
 
 def unreliable(plan: Plan) -> dict[str, str]:
-    """The trained dimensions whose judge check failed, each with the reason."""
+    """The trained dimensions whose judge sanity check failed, each with the reason."""
     checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in plan.dimensions]
     verdicts = [(check["dimension"], *judge_verdict.verdict(check)) for check in checks]
     return {name: why for name, verdict, why in verdicts if verdict == "failed"}
-
-
-def warnings(facts: Facts) -> list[str]:
-    """One sentence for each trained dimension whose judge check failed, and one for a low nft_beta."""
-    config = facts["config"]
-    found = [
-        f"{name}: the judge check failed ({why}), so its rewards may be noise; --dimensions without it leaves it out"
-        for name, why in facts["unreliable"].items()
-    ]
-    times_seen = facts["steps"] * config["batch_size"] / facts["kept"]
-    if config["strategy"] == "nft" and config["nft_beta"] < LOW_BETA and times_seen > MANY_TIMES:
-        found.append(
-            f"nft_beta {config['nft_beta']:g} is below {LOW_BETA} and each clip is seen {times_seen:.0f} times: few "
-            "clips may be memorised; raise nft_beta, or train fewer steps"
-        )
-    return found
-
-
-def show(facts: Facts, console: Console) -> None:
-    """Print a plan."""
-    config, weights = facts["config"], facts["weights"]
-    model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
-    judge = f", judged by {facts['judge']['model']}" if facts["judge"] else ""
-    dataset = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
-    lines = [
-        f"{config['strategy']} of {model} ({config['tune']}){judge} on dataset {dataset}, recipe {facts['recipe']}"
-    ]
-    if facts["memory"]:
-        preset = ", ".join(f"{key} {config[key]}" for key in MEMORY_PRESETS[facts["memory"]])
-        lines.append(f"preset for {facts['memory']} GB of GPU memory: {preset}")
-    samples = terminal.table("Samples", "source", "dimension", ">kept", "dropped")
-    for line in facts["samples"]:
-        why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
-        terminal.add(samples, line["source"], terminal.words(line["dimension"]), line["kept"], why)
-    columns = ("dimension", ">groups", ">differ", ">samples", ">std", ">right", ">wrong")
-    groups = terminal.table("Groups of samples of a prompt", *columns)
-    for each in facts["spread"]:
-        total = each["with_spread"] + each["without_spread"]
-        shares = (f"{each['std']:.2f}", f"{each['always_right']:.0%}", f"{each['always_wrong']:.0%}")
-        terminal.add(groups, terminal.words(each["dimension"]), total, each["with_spread"], each["samples"], *shares)
-    reward = "mean over the trained dimensions" if config["reward"] == "mean" else "column `reward` of the dataset"
-    bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
-    after = [
-        f"reward of a sample: {reward}",
-        f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, effective sample size "
-        f"{facts['effective_size']:.0f} of {facts['kept']}",
-        f"{facts['steps']} steps of {config['batch_size']} samples at learning rate {config['lr']:g}; "
-        f"{facts['passes_per_epoch']} forward passes per epoch",
-    ]
-    if facts["held_out"]:
-        after.append(f"validation loss on {facts['held_out']} samples every {config['validate_every']} steps")
-    if facts["sample_judges"]:
-        judges = ", ".join(sorted(set(facts["sample_judges"].values())))
-        after.append(f"sample clips of held-out prompts judged by {judges} every {config['sample_every']} steps")
-    nothing = [
-        f"{terminal.words(each['dimension'])}: {NOTHING_TO_COMPARE}"
-        for each in facts["spread"]
-        if not each["with_spread"]
-    ]
-    for part in (*map(terminal.plain, lines), samples, groups, *map(terminal.plain, (*nothing, *after))):
-        console.print(part)

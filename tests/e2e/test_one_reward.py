@@ -63,8 +63,9 @@ def test_page_card_and_trainer_count_the_same_rewards(folder: Path, tmp_path: Pa
 
 def test_the_trainer_warns_of_dimensions_whose_judge_check_failed(folder: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments(folder, tmp_path / "out", "--dry-run"), catch_exceptions=False)
-    assert "warning: camera_motion: the judge check failed (0.60 on 30 real clips" in " ".join(result.stderr.split())
-    assert "composition: the judge check" not in result.stderr
+    stderr = " ".join(result.stderr.split())
+    assert "warning: camera_motion: the judge sanity check failed (0.60 on 30 real clips" in stderr
+    assert "composition: the judge sanity check" not in result.stderr
     assert "reward of a sample: column `reward` of the dataset" in result.stderr
     assert list(json.loads(result.stdout)["unreliable"]) == ["camera_motion"]
     assert run(folder, tmp_path / "out", "--dry-run", "--dimensions", "composition")["unreliable"] == {}
