@@ -20,13 +20,14 @@ from gigavideo_data.commands.build import build as build_dataset
 from gigavideo_data.commands.evaluate import evaluate as run_evaluation
 from gigavideo_data.dataset import summary
 from gigavideo_data.dataset.manifest import Manifest
-from gigavideo_data.dataset.reader import Row, read_manifest, read_rows
+from gigavideo_data.dataset.reader import read_manifest, read_rows
 from gigavideo_data.dataset.report.page import write_report
 from gigavideo_data.hub import download
 from gigavideo_data.io import terminal
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.recipe.loading import load as load_recipe
 from gigavideo_data.recipe.recipe import Recipe
+from gigavideo_data.rows import DatasetRow
 
 STORE = Path("runs/store")
 
@@ -46,7 +47,7 @@ class Dataset:
         """
         return read_manifest(self.folder)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DatasetRow]:
         """All rows of train and validation as dicts with the columns of the format, without the column `video`.
 
         Raises:

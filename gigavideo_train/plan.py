@@ -20,6 +20,7 @@ from gigavideo_data.models.generators.profiles import (
     sampler_of,
 )
 from gigavideo_data.recipe.recipe import published_name
+from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import judge_verdict
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train import config as settings
@@ -28,7 +29,7 @@ from gigavideo_train.data.advantages import Spread
 from gigavideo_train.data.batches import num_steps
 from gigavideo_train.data.dataset import Dataset
 from gigavideo_train.data.samples import Sample, Selection, held_out, select, spread
-from gigavideo_train.judging.judges import Row, SampleJudge, Scoring, sample_judges, scoring
+from gigavideo_train.judging.judges import SampleJudge, Scoring, sample_judges, scoring
 from gigavideo_train.models.registry import pipeline_class
 
 NUM_BINS = 10
@@ -93,7 +94,7 @@ class Plan:
         return self.selection.samples
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DatasetRow]:
         """All rows whose clips and prompts are used, of both splits."""
         samples = (*self.samples, *self.held_out)
         return [row for sample in samples for row in (sample.row, sample.real, sample.loser) if row is not None]

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -284,7 +284,7 @@ def _loss_metrics(run: _Run, batch: Batch, outcome: _Outcome, seconds: float) ->
     )
 
 
-def _weight_metrics(batch: Batch, group_by: str) -> dict[str, float]:
+def _weight_metrics(batch: Batch, group_by: Literal["prompt_id", "prompt"]) -> dict[str, float]:
     """Weights and advantages of a batch."""
     weights = [sample.weight for sample in batch.samples]
     squares = sum(w * w for w in weights)

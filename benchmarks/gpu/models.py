@@ -96,7 +96,7 @@ def inputs(device: torch.device, *, tiny: bool, pair: bool) -> Inputs:
         condition = Condition(text, mask, torch.full((1,), 16.0, device=device))
         return Noised(clean, noise, interpolate(clean, noise, sigma), sigma, condition)
 
-    row = {"id": "bench", "source": "twin" if pair else "synthetic", "dimension": None}
+    row: Any = {"id": "bench", "source": "twin" if pair else "synthetic", "dimension": None}
     one = torch.ones(1, device=device)
     source = torch.full((1,), int(pair), device=device)
     return Inputs(

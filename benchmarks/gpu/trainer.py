@@ -67,7 +67,7 @@ def plan_of(job: Job, folder: Path) -> Plan:
     """A run on random latents and texts, which are put into the cache under their names."""
     shape_CFHW = models.shape_CFHW(tiny=job.tiny)
     _, frames, height, width = shape_CFHW
-    rows: list[dict[str, Any]] = [
+    rows: list[Any] = [  # with the columns that training reads
         {
             "id": f"{number:032x}",
             "source": "synthetic",

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.rows import DatasetRow, RewardEntry
 from gigavideo_data.scoring.rewards import row_outcome
-
-Row = dict[str, Any]
 
 SEEDS = (0, 1, 2)
 FOCUS = "motion_order_understanding"  # of tables 2 and 3 and the curves, as human interaction is the paper's
@@ -129,7 +128,7 @@ def choices() -> Iterator[Run]:
             yield Run("choose", name, (dimension,), 0, data, lr=lr, steps=steps)
 
 
-def rows_for(run: Run, rows: list[Row]) -> list[Row]:
+def rows_for(run: Run, rows: list[DatasetRow]) -> list[DatasetRow]:
     """The rows that a run uses, of all rows, changed as it says."""
     if run.own_data:
         return [_worth_one(row, run.dimensions[0]) for row in rows if row["source"] == "real"]
@@ -141,10 +140,10 @@ def rows_for(run: Run, rows: list[Row]) -> list[Row]:
     return corrupt(seen, run.corrupted, run.seed) if run.corrupted else seen
 
 
-def corrupt(rows: list[Row], share: float, seed: int) -> list[Row]:
+def corrupt(rows: list[DatasetRow], share: float, seed: int) -> list[DatasetRow]:
     """Exchange a share of the rewards among each other, in each dimension; the others stay."""
     rng = random.Random(f"{seed} {share}")
-    made = [{**row, "rewards": [dict(reward) for reward in row["rewards"]]} for row in rows]
+    made = [row | {"rewards": [reward.copy() for reward in row["rewards"]]} for row in rows]
     rewards = [reward for row in made for reward in row["rewards"] if reward["value"] is not None]
     for dimension in sorted({reward["dimension"] for reward in rewards}):
         mine = [reward for reward in rewards if reward["dimension"] == dimension]
@@ -156,10 +155,10 @@ def corrupt(rows: list[Row], share: float, seed: int) -> list[Row]:
     return [row | {"reward": row_outcome(row["rewards"], row["dimension"], _scored_on(row)).value} for row in made]
 
 
-def _scored_on(row: Row) -> set[str]:
+def _scored_on(row: DatasetRow) -> set[str]:
     return {reward["dimension"] for reward in row["rewards"]}
 
 
-def _worth_one(row: Row, dimension: str) -> Row:
-    reward = {"dimension": dimension, "value": 1.0, "status": "scored", "reason": None}
+def _worth_one(row: DatasetRow, dimension: str) -> DatasetRow:
+    reward: RewardEntry = {"dimension": dimension, "value": 1.0, "status": "scored", "reason": None}
     return {**row, "source": "synthetic", "pair_id": None, "dimension": dimension, "rewards": [reward], "reward": 1.0}

@@ -35,6 +35,7 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
 from gigavideo_data.models.generators.profiles import model_folder
 from gigavideo_data.models.registry import generator_spec, judge_spec, load_engine
+from gigavideo_data.rows import EvalPrompt
 from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset as training_set
 from gigavideo_train.distributed.world import World
@@ -44,7 +45,7 @@ BATCH = 16
 OTHERS = 8  # prompts of each untrained dimension, one seed each
 ALONE = World(0, 1, torch.device("cpu"))
 
-Asked = tuple[dict[str, Any], int]  # a row of eval_prompts, and a seed
+Asked = tuple[EvalPrompt, int]  # a row of eval_prompts, and a seed
 
 
 class Sampler:

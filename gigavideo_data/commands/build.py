@@ -25,6 +25,7 @@ from gigavideo_data.pipeline.row_counts import check_rejected
 from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.stages import LATENTS_FILE
 from gigavideo_data.recipe.recipe import Generator, Recipe
+from gigavideo_data.rows import LatentsRow, VideoRow
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,13 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     shipped = _latents(context, generated, rows) if with_latents else []
-    rejects = [dict(each) for each in counts.rejects]
-    write_dataset(out, rows, prompts, rejects, manifest, cost, runner.progress, uploader, shipped)
+    write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
     page.write_report(out)
     check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
-    return BuildResult(len(rows), len(rejects), commonest(rejects), out, cost)
+    return BuildResult(len(rows), len(counts.rejects), commonest(counts.rejects), out, cost)
 
 
-def _latents(context: RunContext, generated: list[Row], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _latents(context: RunContext, generated: list[Row], rows: list[VideoRow]) -> list[LatentsRow]:
     """The final latents of the videos that this recipe's generators made; imported videos have none."""
     vaes = {
         canonical(generator_spec(generator).identity): vae_of(generator)

@@ -26,6 +26,7 @@ from gigavideo_data.pipeline.run_context import endpoint_hosts
 from gigavideo_data.pipeline.stages import Item, Record, synthesis
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Limits
+from gigavideo_data.rows import EvalPrompt
 from gigavideo_data.scoring import bootstrap, pixels
 
 CLIPS = 12  # shown per dimension: half of them the largest gains, half the largest losses
@@ -34,7 +35,7 @@ CLIPS = 12  # shown per dimension: half of them the largest gains, half the larg
 class Result(TypedDict):
     """One prompt and seed: the record of the video, and its reward on the prompt's dimension or why there is none."""
 
-    prompt: dict[str, Any]
+    prompt: EvalPrompt
     seed: int
     clip: Record
     reward: float | None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +22,7 @@ from gigavideo_data.pipeline.panel import Panel
 from gigavideo_data.pipeline.stages import Record
 from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists
 from gigavideo_data.recipe.yaml_config import Document, override, validate
+from gigavideo_data.rows import EvalPrompt
 from gigavideo_data.scoring import eval_reward
 from gigavideo_data.scoring.eval_reward import own_questions
 from gigavideo_data.scoring.rewards import rules_of
@@ -34,7 +35,7 @@ class Setting:
     """What both models are compared on.
 
     Attributes:
-        prompts: held-out prompts with the columns of `schema.EVAL_PROMPT_SCHEMA`, and only their own questions.
+        prompts: held-out prompts with only their own questions.
         generator: how videos are sampled; its model is replaced by that of a candidate.
         judge, specialists: who judges the videos.
         judges_of_training: ids of the judges whose rewards the dataset holds.
@@ -43,7 +44,7 @@ class Setting:
         combine: rule per dimension, where the dataset's rewards do not follow the dimension's own.
     """
 
-    prompts: list[dict[str, Any]]
+    prompts: list[EvalPrompt]
     generator: Generator
     judge: Judge
     specialists: Specialists
@@ -62,7 +63,7 @@ class Setting:
         """The judges."""
         return Panel(self.judge, self.specialists, tuple(self.dimensions))
 
-    def reward_of(self, prompt: dict[str, Any], record: Record) -> float | None:
+    def reward_of(self, prompt: EvalPrompt, record: Record) -> float | None:
         """The reward of a judge's record on the dimension of its prompt; None if it cannot be determined."""
         if "rejected" in record:
             return None
@@ -114,14 +115,14 @@ def read_setting(
     )
 
 
-def _read_prompts(source: Path, manifest: Manifest | None, split: str) -> list[dict[str, Any]]:
+def _read_prompts(source: Path, manifest: Manifest | None, split: str) -> list[EvalPrompt]:
     """The evaluation prompts of one split, each with its own questions.
 
     Raises:
         DatasetError: there are none, or they break the contract.
     """
     names = sorted(name for name in manifest["files"] if name.startswith(f"eval_prompts/{split}-")) if manifest else []
-    rows: list[dict[str, Any]] = []
+    rows: list[EvalPrompt] = []
     for file in [source / name for name in names] if manifest else [source]:
         try:
             table = pq.read_table(file)

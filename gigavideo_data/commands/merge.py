@@ -15,13 +15,13 @@ from typing import Any, Literal
 from gigavideo_data.commands.republish import NewStage, Stored, read_stored, republish
 from gigavideo_data.dataset import latents
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest
-from gigavideo_data.dataset.reader import Row, read_all
-from gigavideo_data.dataset.schema import ROW_SCHEMA
+from gigavideo_data.dataset.reader import read_video_rows
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.hub import versions
-from gigavideo_data.pipeline.row_counts import Reject, reject
+from gigavideo_data.pipeline.row_counts import reject
 from gigavideo_data.pipeline.stages import rejection
 from gigavideo_data.reasons import Reason
+from gigavideo_data.rows import DatasetRow, EvalPrompt, Reject, VideoRow
 from gigavideo_data.scoring.rewards import rules_of
 
 SAME_IN_ALL: tuple[Literal["target_model", "license"], ...] = (
@@ -120,16 +120,16 @@ def _summed(lines: Iterable[LedgerLine]) -> list[LedgerLine]:
     return list(totals.values())
 
 
-def _prompts(sets: Iterable[Stored]) -> list[Row]:
+def _prompts(sets: Iterable[Stored]) -> list[EvalPrompt]:
     """The evaluation prompts of all datasets; each prompt once."""
-    found: dict[str, Row] = {}
+    found: dict[str, EvalPrompt] = {}
     for each in sets:
         for prompt in each.eval_prompts:
             found.setdefault(prompt["prompt_id"], prompt)
     return list(found.values())
 
 
-def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[Reject]]:
+def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[VideoRow], list[Reject]]:
     """The rows of all datasets, and those that are rejected.
 
     Args:
@@ -139,11 +139,11 @@ def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[
     Raises:
         DatasetError: they have different values for one row, or put one prompt into different splits.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, VideoRow] = {}
     splits: dict[str, str] = {}
     rejects: list[Reject] = []
     for folder in folders:
-        for row in read_all(folder, ROW_SCHEMA, "data"):
+        for row in read_video_rows(folder):
             if row["prompt_id"] in held_out:
                 rejects.append(_reject(row, Reason.HELD_OUT))
                 continue
@@ -166,9 +166,9 @@ def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[Row], list[
     return list(rows.values()), rejects
 
 
-def _reject(row: Row, reason: Reason) -> Reject:
+def _reject(row: DatasetRow, reason: Reason) -> Reject:
     return reject("merge", row["source"], row["id"], rejection(reason, row["prompt"]))
 
 
-def _values(row: Row) -> Row:
+def _values(row: DatasetRow) -> dict[str, object]:
     return {name: value for name, value in row.items() if name not in versions.PROVENANCE}

@@ -20,7 +20,6 @@ from gigavideo_data.commands.rescore import rescored
 from gigavideo_data.dataset import latents, summary
 from gigavideo_data.dataset.manifest import Manifest
 from gigavideo_data.dataset.reader import WITHHELD, read_data, read_rows
-from gigavideo_data.dataset.reader import Row as Columns
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.atomic import Blob
 from gigavideo_data.io.progress import Progress
@@ -28,10 +27,11 @@ from gigavideo_data.models.judges.base import negate
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.panel import Panel
 from gigavideo_data.pipeline.row import Question, Row
-from gigavideo_data.pipeline.row_counts import Reject, check_rejected
+from gigavideo_data.pipeline.row_counts import check_rejected
 from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Judge, Recipe, Specialists, hash_of, judge_of, readout_of
+from gigavideo_data.rows import DatasetRow, EvalPrompt, LatentsRow, QuestionEntry, Reject, VideoRow
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
 
 OWN_WORDS = {"camera", "counting"}  # backends that understand only their own questions; others understand any language
@@ -45,7 +45,7 @@ class _Judged:
     `rows` are the generated videos by id, with their new columns; `judged` is how many of them a judge was asked about.
     """
 
-    rows: dict[str, Columns]
+    rows: dict[str, DatasetRow]
     judged: int
     held_out: list[Row]
     check: list[JudgeCheck]
@@ -80,8 +80,8 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
         result = _judge(context, stored, before)
         resolved = stored.manifest["recipe"] | {part: context.recipe.resolved()[part] for part in PARTS}
         real = {row["id"]: row for row in before if row["source"] == "real"}
-        after = [
-            row | {"recipe": hash_of(resolved), "video": assemble.video_column(name, _clip(row, store))}
+        after: list[VideoRow] = [
+            {**row, "recipe": hash_of(resolved), "video": assemble.video_column(name, _clip(row, store))}
             for name, row in (result.rows | real).items()
         ]
         rejects: list[Reject] = [{**each, "stage": "rejudge"} for each in counts.rejects]
@@ -130,7 +130,7 @@ def _keep_clips(folder: Path, store: Store, progress: Progress, total: int) -> N
     progress.finish()
 
 
-def _judge(context: RunContext, stored: Stored, before: list[Columns]) -> _Judged:
+def _judge(context: RunContext, stored: Stored, before: list[DatasetRow]) -> _Judged:
     """Ask what is missing: questions first, then answers; then compute rewards and check the judge."""
     rows = [_row(columns, context) for columns in before if columns["source"] != "real"]
     rows = _with_all_questions(context, rows)
@@ -143,19 +143,22 @@ def _judge(context: RunContext, stored: Stored, before: list[Columns]) -> _Judge
     judged = steps.reward(context, judged)
     check = steps.check_judge(context, answered + judged, _real(before, rows))
     targets, min_mass = stored.manifest["dimensions"], context.recipe.judge.min_mass
-    new = {row.id: columns[row.id] | assemble.scores(row, targets, context.panel.settings) for row in judged}
+    settings = context.panel.settings
+    new: dict[str, DatasetRow] = {
+        row.id: {**columns[row.id], **assemble.scores(row, targets, settings)} for row in judged
+    }
     new |= {row.id: rescored(columns[row.id], targets, min_mass, {}) for row in answered}
     return _Judged(new, len(judged), held_out, check)
 
 
-def _row(columns: Columns, context: RunContext) -> Row:
+def _row(columns: DatasetRow, context: RunContext) -> Row:
     """A row of the dataset, with the questions that its new judge understands."""
     backends = {judge["id"]: judge["kind"] for judge in columns["judges"]}
     asked = [(answer, backends[answer["judge"]]) for answer in columns["answers"]]
     return _from_columns(columns, _understood(asked, context))
 
 
-def _held_out(prompt: Columns, manifest: Manifest, context: RunContext) -> Row:
+def _held_out(prompt: EvalPrompt, manifest: Manifest, context: RunContext) -> Row:
     """An evaluation prompt, with the questions that its new judge understands."""
     specialists = Specialists.model_validate(manifest["recipe"].get("specialists", {}))
     backends = [judge_of(question["dimension"], Judge(), specialists).backend for question in prompt["questions"]]
@@ -170,7 +173,7 @@ def _held_out(prompt: Columns, manifest: Manifest, context: RunContext) -> Row:
     )
 
 
-def _understood(asked: Iterable[tuple[Columns, str]], context: RunContext) -> dict[str, list[Question]]:
+def _understood(asked: Iterable[tuple[QuestionEntry, str]], context: RunContext) -> dict[str, list[Question]]:
     """Questions by dimension; without dimensions whose new judge understands only other questions.
 
     Args:
@@ -205,7 +208,7 @@ def _with_all_questions(context: RunContext, rows: list[Row]) -> list[Row]:
     return complete + steps.ask(context, lacking)
 
 
-def _is_answered(row: Row, columns: Columns, panel: Panel) -> bool:
+def _is_answered(row: Row, columns: DatasetRow, panel: Panel) -> bool:
     """Whether the same judge, shown the same frames, has answered the same questions already."""
     asked = Counter((dimension, q["question"]) for dimension, questions in row.asks.items() for q in questions)
     if asked != Counter((answer["dimension"], answer["question"]) for answer in row.answers):
@@ -213,36 +216,49 @@ def _is_answered(row: Row, columns: Columns, panel: Panel) -> bool:
     if any(answer["readout"] != readout_of(panel.judge_of(answer["dimension"])) for answer in row.answers):
         return False
     judges = assemble.judged_by([panel.settings_of(panel.judge_of(dimension)) for dimension in row.asks], row)
-    shown = ("id", "kind", "frames", "template")
-    new, old = ({tuple(judge[name] for name in shown) for judge in each} for each in (judges, columns["judges"]))
+    new, old = (
+        {(judge["id"], judge["kind"], judge["frames"], judge["template"]) for judge in each}
+        for each in (judges, columns["judges"])
+    )
     return new == old
 
 
-def _real(before: list[Columns], rows: list[Row]) -> list[Row]:
+def _real(before: list[DatasetRow], rows: list[Row]) -> list[Row]:
     """The real clips with the questions of their generated counterparts, for the judge check."""
     asks = {row.pair_id: row.asks for row in rows if row.source == "twin"}
     return [_from_columns(row, asks.get(row["pair_id"], {})) for row in before if row["source"] == "real"]
 
 
-def _from_columns(columns: Columns, asks: dict[str, list[Question]]) -> Row:
-    names = ("source", "base_prompt", "dimension", "sample", "pair_id", "prompt", "answers", "measurements")
-    clip = {name: columns[name] for name in assemble.VIDEO_FACTS}
-    return Row(**{name: columns[name] for name in names}, clip=clip, asks=asks, known_id=columns["id"])
+def _from_columns(columns: DatasetRow, asks: dict[str, list[Question]]) -> Row:
+    return Row(
+        columns["source"],
+        columns["base_prompt"],
+        columns["dimension"],
+        sample=columns["sample"],
+        pair_id=columns["pair_id"],
+        prompt=columns["prompt"],
+        asks=asks,
+        clip={**assemble.video_facts(columns)},
+        answers=columns["answers"],
+        measurements=columns["measurements"],
+        known_id=columns["id"],
+    )
 
 
-def _clip(columns: Columns, store: Store) -> Blob:
+def _clip(columns: DatasetRow, store: Store) -> Blob:
     return store.on_disk(f"{columns['video_sha256']}.mp4")
 
 
-def _latents(folder: Path, rows: list[Columns], store: Store) -> list[Columns]:
+def _latents(folder: Path, rows: list[VideoRow], store: Store) -> list[LatentsRow]:
     """The latents of the rows that stay. They are put into the store, as the clips: they are larger than memory."""
-    return [
-        one | {"latents": store.on_disk(store.keep(one["latents"], ".latents"))}
-        for one in latents.carried(folder, rows)
-    ]
+    kept = []
+    for one in latents.carried(folder, rows):
+        assert isinstance(one["latents"], bytes)  # as read from a dataset
+        kept.append(one | {"latents": store.on_disk(store.keep(one["latents"], ".latents"))})
+    return kept
 
 
-def _prompts(prompts: list[Columns], held_out: list[Row]) -> list[Columns]:
+def _prompts(prompts: list[EvalPrompt], held_out: list[Row]) -> list[EvalPrompt]:
     """The evaluation prompts with the questions that they have now."""
     rows = {row.id: row for row in held_out}
     return [
@@ -252,5 +268,5 @@ def _prompts(prompts: list[Columns], held_out: list[Row]) -> list[Columns]:
     ]
 
 
-def _prompt_key(prompt: Columns) -> str:
+def _prompt_key(prompt: EvalPrompt) -> str:
     return f"{prompt['prompt_id']} {prompt['dimension']}"

@@ -17,9 +17,7 @@ from typing import Any
 
 from gigavideo_data.commands.republish import NewStage, read_stored, republish
 from gigavideo_data.dataset.manifest import Manifest
-from gigavideo_data.dataset.reader import Row as Columns
-from gigavideo_data.dataset.reader import read_all, read_data
-from gigavideo_data.dataset.schema import ROW_SCHEMA
+from gigavideo_data.dataset.reader import read_video_rows
 from gigavideo_data.dataset.writer import write_dataset
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.hub.pin import pinned_part
@@ -27,16 +25,17 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.registry import generator_spec
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline import assemble
-from gigavideo_data.pipeline.row_counts import Reject, check_rejected, reject
+from gigavideo_data.pipeline.row_counts import check_rejected, reject
 from gigavideo_data.pipeline.run_context import open_run
 from gigavideo_data.pipeline.stages import Item, Record, rejection, synthesis
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe.recipe import Generator, Recipe
 from gigavideo_data.recipe.yaml_config import Document, validate
+from gigavideo_data.rows import DatasetRow, Reject, Scores, VideoRow
 
 OTHER = "its remade video is another one"  # in the column `reason`
-UNJUDGED: dict[str, Any] = {
+UNJUDGED: Scores = {
     "status": "not_scored",
     "reason": OTHER,
     "reward": None,
@@ -58,8 +57,7 @@ def withhold(folder: Path, out: Path, progress: Progress | None = None) -> None:
     stored = read_stored(folder)
     rows = [
         row if row["source"] == "real" else row | {"video": None}
-        for batch in read_data(folder, ROW_SCHEMA.names)  # a batch at a time: the videos are larger than memory
-        for row in batch.to_pylist()
+        for row in read_video_rows(folder)  # a few at a time: the videos are larger than memory
     ]
     manifest = stored.manifest | {"withheld": True}
     write_dataset(out, rows, stored.eval_prompts, stored.rejects, manifest, stored.cost, progress)
@@ -91,7 +89,7 @@ def remake(
         stored = read_stored(folder)
         if not stored.manifest.get("withheld"):
             raise DatasetError(f"{folder}: no video is withheld; there is nothing to make again.")
-        before = read_all(folder, ROW_SCHEMA, "data")
+        before = list(read_video_rows(folder))
         missing = [row for row in before if row["video"] is None and _is_reproducible(row)]
         engines = _engines(stored.manifest, folders, recipe)
         items = [_item(row, engines) for row in missing]
@@ -112,8 +110,8 @@ def remake(
 
 
 def _with_videos(
-    before: list[Columns], records: Mapping[str, Record], store: Store
-) -> tuple[list[Columns], list[Reject]]:
+    before: list[VideoRow], records: Mapping[str, Record], store: Store
+) -> tuple[list[VideoRow], list[Reject]]:
     """The rows with their videos, and those that get none.
 
     Args:
@@ -121,7 +119,8 @@ def _with_videos(
         records: of the videos that were made again, by row id.
         store: that holds the videos.
     """
-    after, rejects = [], []
+    after: list[VideoRow] = []
+    rejects: list[Reject] = []
     for row in before:
         record = records.get(row["id"], rejection(Reason.MADE_ELSEWHERE, "not made by a model of the recipe"))
         if row["video"] is not None:
@@ -129,14 +128,14 @@ def _with_videos(
         elif "rejected" in record:
             rejects.append(reject("remake", row["source"], row["id"], record))
         else:
-            same = record["video_sha256"] == row["video_sha256"]
-            changed = {} if same else UNJUDGED | {name: record[name] for name in assemble.VIDEO_FACTS}
             video = assemble.video_column(row["id"], store.on_disk(record["blobs"]["video.mp4"]))
-            after.append(row | changed | {"video": video})
+            remade = row | {"video": video}
+            same = record["video_sha256"] == row["video_sha256"]
+            after.append(remade if same else {**remade, **UNJUDGED, **assemble.video_facts(record)})
     return after, rejects
 
 
-def _is_reproducible(row: Columns) -> bool:
+def _is_reproducible(row: DatasetRow) -> bool:
     """Whether a model of a recipe made the video, and no other program."""
     return row["generator"] is not None and row["generator"]["backend"] != "files"
 
@@ -169,12 +168,14 @@ def _engines(manifest: Manifest, folders: Mapping[str, str], selected: Recipe) -
     return {_float32_key(spec.identity): spec for spec in map(generator_spec, generators)}
 
 
-def _item(row: Columns, engines: Mapping[str, EngineSpec]) -> Item:
+def _item(row: DatasetRow, engines: Mapping[str, EngineSpec]) -> Item:
     """The work of making one video again.
 
     Raises:
         RecipeError: the model that made it is not here.
     """
+    assert row["generator"] is not None
+    assert row["generator"]["seed"] is not None
     decides = {name: value for name, value in row["generator"].items() if name not in ("seed", "prompt")}
     if _float32_key(decides) not in engines:
         made_by = f"{decides['model']} (revision {decides['revision']}, adapter {decides['adapter']})"

@@ -15,14 +15,13 @@ from typing import Any
 
 from gigavideo_data.dataset import latents
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest
-from gigavideo_data.dataset.reader import Row as Columns
-from gigavideo_data.dataset.reader import read_all, read_manifest
+from gigavideo_data.dataset.reader import read_eval_prompts, read_manifest, read_rejects
 from gigavideo_data.dataset.report.page import write_report
-from gigavideo_data.dataset.schema import EVAL_PROMPT_SCHEMA, REJECT_SCHEMA
 from gigavideo_data.dataset.writer import write_dataset
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.pipeline.assemble import reward_summaries
-from gigavideo_data.pipeline.row_counts import Reject, stage_counts
+from gigavideo_data.pipeline.row_counts import stage_counts
+from gigavideo_data.rows import EvalPrompt, LatentsRow, Reject, VideoRow
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Stored:
 
     folder: Path
     manifest: Manifest
-    eval_prompts: list[Columns]
-    rejects: list[Columns]
+    eval_prompts: list[EvalPrompt]
+    rejects: list[Reject]
     cost: dict[str, Any]
 
 
@@ -68,8 +67,8 @@ def read_stored(folder: Path) -> Stored:
     return Stored(
         folder,
         read_manifest(folder),
-        read_all(folder, EVAL_PROMPT_SCHEMA, "eval_prompts"),
-        read_all(folder, REJECT_SCHEMA, "rejects"),
+        read_eval_prompts(folder),
+        read_rejects(folder),
         json.loads((folder / "cost.json").read_text("utf-8")),
     )
 
@@ -77,12 +76,12 @@ def read_stored(folder: Path) -> Stored:
 def republish(
     out: Path,
     stored: Stored,
-    rows: list[Columns],
+    rows: list[VideoRow],
     *,
     changes: dict[str, Any] | None = None,
     stage: NewStage | None = None,
-    eval_prompts: list[Columns] | None = None,
-    shipped: Iterable[Columns] | None = None,
+    eval_prompts: list[EvalPrompt] | None = None,
+    shipped: Iterable[LatentsRow] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write a changed dataset and its page.
@@ -90,7 +89,7 @@ def republish(
     Args:
         out: folder of the new dataset; may be the folder of the old one.
         stored: the dataset that it is made from.
-        rows: of the new dataset, with the columns of ROW_SCHEMA; the bytes of a video may be a Blob.
+        rows: of the new dataset, with their videos.
         changes: entries of the manifest that differ; None removes one. The statistics of rewards are computed here.
         stage: what the rows went through, if rows may have been rejected.
         eval_prompts: of the new dataset, if they differ.
@@ -105,7 +104,7 @@ def republish(
     if stage:
         manifest |= {"code_version": version("gigavideo"), "ledger": [*manifest["ledger"], *stage.counts]}
         cost = cost | {"stages": [*cost["stages"], *stage.cost]}
-        rejects = [*rejects, *(dict(each) for each in stage.rejects)]
+        rejects = [*rejects, *stage.rejects]
     manifest["rewards"] = reward_summaries(rows, manifest["dimensions"])
     write_dataset(
         out,

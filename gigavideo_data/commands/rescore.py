@@ -8,24 +8,24 @@ minimum, have changed? With `out` the result becomes a dataset with the same ids
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from rich.console import Console
 
 from gigavideo_data.commands.republish import read_stored, republish
 from gigavideo_data.dataset import reader, summary
-from gigavideo_data.dataset.reader import Row
-from gigavideo_data.dataset.schema import ROW_SCHEMA
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.io import terminal
 from gigavideo_data.recipe.dimensions.catalogue import Dimension, load_dimension
+from gigavideo_data.rows import DatasetRow, RewardEntry, VideoRow
 from gigavideo_data.scoring import rewards
 from gigavideo_data.scoring.rewards import Rules, rules_of
 
 NUM_MOVERS = 5  # rows named per dimension
 SAME = 1e-5  # a smaller difference is rounding of stored float32 numbers, and the stored reward stays
+AnyRow = TypeVar("AnyRow", DatasetRow, VideoRow)
 COMBINE_RULES = get_args(Dimension.model_fields["combine"].annotation)
 
 
@@ -50,13 +50,18 @@ def recompute(
     """
     manifest = reader.read_manifest(folder)
     rules = _new_rules(rules_of(manifest), min_mass, combine or {})
-    names = [name for name in ROW_SCHEMA.names if out or name != "video"]
-    old = [row for batch in reader.read_data(folder, names) for row in batch.to_pylist()]
-    new = [rescored(row, manifest["dimensions"], rules.min_mass, rules.combine) for row in old]
-    if out:
+    old: Sequence[DatasetRow]
+    new: Sequence[DatasetRow]
+    targets = manifest["dimensions"]
+    if out is None:
+        old = reader.read_rows(folder)
+        new = [rescored(row, targets, rules.min_mass, rules.combine) for row in old]
+    else:
+        old = with_videos = list(reader.read_video_rows(folder))
+        new = changed = [rescored(row, targets, rules.min_mass, rules.combine) for row in with_videos]
         by_recipe = not rules.combine and rules.min_mass == manifest["recipe"]["judge"]["min_mass"]
         changes = {"rescored": None if by_recipe else {"min_mass": rules.min_mass, "combine": rules.combine}}
-        republish(out, read_stored(folder), new, changes=changes)
+        republish(out, read_stored(folder), changed, changes=changes)
     dimensions = summary.dimensions(manifest, old)
     return {
         "min_mass": rules.min_mass,
@@ -85,53 +90,62 @@ def _new_rules(used: Rules, min_mass: float | None, combine: Mapping[str, str]) 
     return rules
 
 
-def rescored(row: Row, targets: list[str], min_mass: float, combine: Mapping[str, str]) -> Row:
+def rescored(row: AnyRow, targets: list[str], min_mass: float, combine: Mapping[str, str]) -> AnyRow:
     """One row with new rewards, or the same object if no reward changed."""
     if row["status"] == "not_scored":
         return row
-    entries = []
+    entries: list[RewardEntry] = []
     for entry in row["rewards"]:
         name = entry["dimension"]
         answers = [answer for answer in row["answers"] if answer["dimension"] == name]
         readings = [one["name"] for one in row["measurements"] or () if one["dimension"] == name]
         reward = rewards.score(answers, combine.get(name) or load_dimension(name).combine, min_mass, readings)
-        fresh = {"dimension": name, "value": reward.value, "status": reward.status, "reason": reward.reason}
+        fresh: RewardEntry = {
+            "dimension": name,
+            "value": reward.value,
+            "status": reward.status,
+            "reason": reward.reason,
+        }
         entries.append(fresh if _differs(entry, fresh) else entry)
     if entries == row["rewards"]:
         return row
     outcome = rewards.row_outcome(entries, row["dimension"], targets)
-    summed = {"reward": outcome.value, "status": outcome.status, "reason": outcome.reason}
-    return {**row, "rewards": entries, **summed}
+    return row | {
+        "rewards": entries,
+        "reward": outcome.value,
+        "status": outcome.status,
+        "reason": outcome.reason,
+    }
 
 
-def _differs(before: Row, after: Row) -> bool:
+def _differs(before: RewardEntry, after: RewardEntry) -> bool:
     if before["value"] is None or after["value"] is None:
         return (before["value"], before["reason"]) != (after["value"], after["reason"])
     return abs(before["value"] - after["value"]) > SAME
 
 
-def _summary_on(rows: list[Row], dimension: str) -> dict[str, Any]:
+def _summary_on(rows: Sequence[DatasetRow], dimension: str) -> dict[str, Any]:
     """Statistics of every video that was scored on a dimension, whatever its prompt was written for."""
     mine = [entry["value"] for row in rows if (entry := summary.reward_on(row, dimension))]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **rewards.mean_sem(values)}
 
 
-def _moved(old: list[Row], new: list[Row], dimension: str) -> dict[str, Any]:
+def _moved(old: Sequence[DatasetRow], new: Sequence[DatasetRow], dimension: str) -> dict[str, Any]:
     movers = []
     for before, after in zip(old, new, strict=True):
         first, second = summary.reward_on(before, dimension), summary.reward_on(after, dimension)
         if first is not None and second is not None and first is not second:
-            ends = (first["value"], second["value"])
-            size = 1.0 if None in ends else abs(ends[1] - ends[0])  # gaining or losing a reward is the largest move
-            movers.append((size, {"id": before["id"], "prompt": before["prompt"], "before": ends[0], "after": ends[1]}))
+            one, two = first["value"], second["value"]
+            size = 1.0 if one is None or two is None else abs(two - one)  # gaining or losing one is the largest move
+            movers.append((size, {"id": before["id"], "prompt": before["prompt"], "before": one, "after": two}))
     movers.sort(key=lambda mover: (-mover[0], mover[1]["id"]))
-    before, after = _summary_on(old, dimension), _summary_on(new, dimension)
+    total = _summary_on(old, dimension)
     return {
-        "rows": before["scored"] + before["unscorable"],
+        "rows": total["scored"] + total["unscorable"],
         "changed": len(movers),
-        "before": before,
-        "after": after,
+        "before": total,
+        "after": _summary_on(new, dimension),
         "movers": [mover for _, mover in movers[:NUM_MOVERS]],
     }
 

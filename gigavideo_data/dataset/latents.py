@@ -10,15 +10,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from gigavideo_data.dataset.reader import Row, read_data, read_manifest
-from gigavideo_data.dataset.schema import LATENT_SCHEMA, LATENTS_FOLDER
+from gigavideo_data.dataset.reader import read_latents, read_manifest
+from gigavideo_data.dataset.schema import LATENTS_FOLDER
 from gigavideo_data.io.atomic import Blob
+from gigavideo_data.rows import DatasetRow, LatentsRow, VaeColumn, VideoRow
 
 
-def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
-    """The latents of one video with the columns of `schema.LATENT_SCHEMA`; their bytes are not read into memory.
+def columns(row: DatasetRow, kept: Blob, vae: VaeColumn) -> LatentsRow:
+    """The latents of one video as a row of the table; their bytes are not read into memory.
 
     Args:
         row: of the dataset.
@@ -40,11 +40,10 @@ def columns(row: Row, kept: Blob, vae: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def carried(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def carried(folder: Path, rows: Iterable[VideoRow]) -> Iterator[LatentsRow]:
     """The latents that a dataset has for some rows; none for rows whose video is withheld or was replaced."""
     files = read_manifest(folder)["files"]
     if not any(name.startswith(f"{LATENTS_FOLDER}/") for name in files):
         return
     videos = {row["id"]: row["video_sha256"] for row in rows if row["video"] is not None}
-    for batch in read_data(folder, LATENT_SCHEMA.names, LATENTS_FOLDER):
-        yield from (one for one in batch.to_pylist() if videos.get(one["id"]) == one["video_sha256"])
+    yield from (one for one in read_latents(folder) if videos.get(one["id"]) == one["video_sha256"])

@@ -16,16 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gigavideo_data.dataset.manifest import File, Manifest, parse
-from gigavideo_data.dataset.schema import ROW_SCHEMA, completed
+from gigavideo_data.dataset.schema import (
+    EVAL_PROMPT_SCHEMA,
+    LATENT_SCHEMA,
+    LATENTS_FOLDER,
+    REJECT_SCHEMA,
+    ROW_SCHEMA,
+    completed,
+)
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.hashing import sha256_of
+from gigavideo_data.rows import DatasetRow, EvalPrompt, LatentsRow, Reject, VideoRow
 
 BATCH_ROWS = 64  # few at a time, because videos are large
 MAX_GROUP_BYTES = 1 << 30  # a larger row group is refused before it is read
 BESIDE = ("README.md", "cost.json")  # files of a dataset that its manifest does not list
 WITHHELD = "The generated videos are withheld. `gv-data remake` generates them again with the same models and seeds."
-
-Row = dict[str, Any]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -80,15 +86,35 @@ def check_file(folder: Path, name: str, listed: File) -> None:
         )
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[DatasetRow]:
     """All rows of train and validation, without their videos."""
-    columns = [name for name in ROW_SCHEMA.names if name != "video"]
-    return [row for batch in read_data(folder, columns) for row in batch.to_pylist()]
+    return list(_read(folder, [name for name in ROW_SCHEMA.names if name != "video"], "data"))
 
 
-def read_all(folder: Path, schema: pa.Schema, part: str) -> list[Row]:
-    """All rows of one small part of a dataset, such as `rejects`."""
-    return [row for batch in read_data(folder, schema.names, part) for row in batch.to_pylist()]
+def read_video_rows(folder: Path) -> Iterator[VideoRow]:
+    """All rows of train and validation. Few are in memory at a time, because videos are large."""
+    return _read(folder, ROW_SCHEMA.names, "data")
+
+
+def read_eval_prompts(folder: Path) -> list[EvalPrompt]:
+    """All evaluation prompts."""
+    return list(_read(folder, EVAL_PROMPT_SCHEMA.names, "eval_prompts"))
+
+
+def read_rejects(folder: Path) -> list[Reject]:
+    """All rejected rows."""
+    return list(_read(folder, REJECT_SCHEMA.names, "rejects"))
+
+
+def read_latents(folder: Path) -> Iterator[LatentsRow]:
+    """All latents. Few are in memory at a time, because they are large."""
+    return _read(folder, LATENT_SCHEMA.names, LATENTS_FOLDER)
+
+
+def _read(folder: Path, columns: list[str], part: str) -> Iterator[Any]:
+    """The rows of one part of a dataset as dicts. The functions above give them their types."""
+    for batch in read_data(folder, columns, part):
+        yield from batch.to_pylist()
 
 
 def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[pa.RecordBatch]:

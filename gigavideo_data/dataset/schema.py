@@ -13,7 +13,7 @@ import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ FILE_NAME = re.compile(r"[a-z_]+/[A-Za-z0-9-]+\.parquet")  # the only names that
 MAX_PROBLEMS = 5  # in one message
 
 Read = TypeVar("Read", pa.Table, pa.RecordBatch)
+AnyRow = TypeVar("AnyRow", bound=Mapping[str, Any])
 
 STRING, INT, FLOAT, BOOL = pa.string(), pa.int32(), pa.float32(), pa.bool_()
 VIDEO = pa.struct({"bytes": pa.binary(), "path": STRING})  # the storage type of datasets.Video
@@ -263,7 +264,7 @@ def split_of(key: str, validation_share: float = 0.1) -> str:
     return "validation" if fraction < validation_share else "train"
 
 
-def to_table(rows: list[dict], contract: Contract = ROWS) -> pa.Table:
+def to_table(rows: Sequence[Mapping[str, Any]], contract: Contract = ROWS) -> pa.Table:
     """Convert rows to a sorted, typed table.
 
     Raises:
@@ -276,7 +277,7 @@ def to_table(rows: list[dict], contract: Contract = ROWS) -> pa.Table:
     return pa.Table.from_pylist(in_order(rows, contract), schema=contract.schema)
 
 
-def in_order(rows: list[dict], contract: Contract = ROWS) -> list[dict]:
+def in_order(rows: Iterable[AnyRow], contract: Contract = ROWS) -> list[AnyRow]:
     """Rows in the order of publication, which does not depend on the order of generation."""
     return sorted(rows, key=lambda row: [str(row.get(name) or "") for name in contract.order])
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest
-from gigavideo_data.dataset.reader import WITHHELD, Row, read_manifest, read_rows
+from gigavideo_data.dataset.reader import WITHHELD, read_manifest, read_rows
 from gigavideo_data.io.terminal import add, counted, number, plain, table, words
+from gigavideo_data.rows import DatasetRow, RewardEntry
 from gigavideo_data.scoring import judge_verdict, pixels
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
 from gigavideo_data.scoring.rewards import CAPTIONS, mean_sem, reward_group
@@ -66,25 +67,25 @@ def summarize(folder: Path) -> dict[str, Any]:
     }
 
 
-def dimensions(manifest: Manifest, rows: list[Row]) -> list[str]:
+def dimensions(manifest: Manifest, rows: Sequence[DatasetRow]) -> list[str]:
     """The target dimensions in the recipe's order, then all others that were scored."""
     scored = sorted({reward["dimension"] for row in rows for reward in row["rewards"] or []})
     return [*manifest["dimensions"], *(name for name in scored if name not in manifest["dimensions"])]
 
 
-def reward_groups(manifest: Manifest, rows: list[Row]) -> list[str]:
+def reward_groups(manifest: Manifest, rows: list[DatasetRow]) -> list[str]:
     """The groups of the reward summary: target dimensions, other dimensions that prompts were written for, twins."""
     found = {reward_group(row) for row in rows} - {None, CAPTIONS, *manifest["dimensions"]}
     twins = any(row["source"] == "twin" for row in rows)
     return [*manifest["dimensions"], *sorted(map(str, found)), *([CAPTIONS] if twins else [])]
 
 
-def reward_on(row: Row, dimension: str) -> Row | None:
+def reward_on(row: DatasetRow, dimension: str) -> RewardEntry | None:
     """A row's entry of `rewards` on one dimension; None if it was not scored on it."""
     return next((reward for reward in row["rewards"] or [] if reward["dimension"] == dimension), None)
 
 
-def reward_facts(rows: list[Row], group: str) -> dict[str, Any]:
+def reward_facts(rows: list[DatasetRow], group: str) -> dict[str, Any]:
     """The distribution of `reward` over the rows of one group: a dimension, or the twins."""
     mine = [row for row in rows if reward_group(row) == group]
     scored = sorted((row["reward"], row["id"], row["prompt"]) for row in mine if row["reward"] is not None)

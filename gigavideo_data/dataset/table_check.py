@@ -26,6 +26,7 @@ from gigavideo_data.dataset.schema import (
     later_columns,
 )
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.rows import VideoFacts
 
 ID = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -158,11 +159,11 @@ def _latents_problems(row: dict) -> Iterator[str]:
         yield f"latents are {len(row['latents'])} bytes, {math.prod(shape) * BFLOAT16_BYTES} make the shape {shape}"
 
 
-def check_clip(row: dict, where: str, size_THW: tuple[int, ...], fps: float) -> None:
+def check_clip(row: VideoFacts, where: str, size_THW: tuple[int, ...], fps: float) -> None:
     """Compare the decoded video of a row with the columns of the row.
 
     Args:
-        row: with num_frames, height, width (px) and fps (Hz).
+        row: of the dataset.
         where: name used in messages.
         size_THW: of the decoded video, in frames and px.
         fps: of the decoded video, in Hz.

@@ -27,6 +27,7 @@ from gigavideo_data.dataset.table_check import check_clip, check_table
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.io.video import measure
+from gigavideo_data.rows import DatasetRow
 
 MAX_ROW_GROUP_BYTES = 1 << 27  # a larger one is refused before it is read: a row can be as large as its group
 BUFFER_BYTES = 1 << 20  # read at once from a column
@@ -155,7 +156,7 @@ def _check_once(config: str, table: pa.Table, name: str, seen: _Seen) -> None:
         seen.keys.add(key)
 
 
-def _clips(table: pa.Table) -> Iterator[tuple[dict, pa.Buffer | None]]:
+def _clips(table: pa.Table) -> Iterator[tuple[DatasetRow, pa.Buffer | None]]:
     """Rows without their videos, and each video as a buffer that is not copied."""
     rows = table.drop_columns(["video"]).to_pylist()
     for row, clip in zip(rows, table["video"], strict=True):
@@ -189,7 +190,7 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
         seen.sources[row["source"]] += 1
 
 
-def _check_clip(row: dict, data: pa.Buffer, where: str) -> None:
+def _check_clip(row: DatasetRow, data: pa.Buffer, where: str) -> None:
     if hashlib.sha256(data).hexdigest() != row["video_sha256"]:
         raise DatasetError(f"{where}: the video's bytes do not have the hash in video_sha256. Build the set again.")
     clip = measure(pa.BufferReader(data), where)

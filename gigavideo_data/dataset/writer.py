@@ -10,10 +10,10 @@ import hashlib
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +29,7 @@ from gigavideo_data.dataset.schema import (
     LAYOUT,
     REJECTS,
     ROWS,
+    AnyRow,
     Contract,
     in_order,
     to_table,
@@ -38,6 +39,7 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.atomic import Blob, sync
 from gigavideo_data.io.hashing import pretty_json
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.rows import EvalPrompt, LatentsRow, Reject, VideoRow
 
 SHARD_BYTES = 500_000_000
 ROW_GROUP_BYTES = 64_000_000
@@ -62,29 +64,28 @@ class Uploader(Protocol):
 
 def write_dataset(
     out: Path,
-    rows: list[dict],
-    eval_prompts: list[dict],
-    rejects: list[dict],
+    rows: list[VideoRow],
+    eval_prompts: list[EvalPrompt],
+    rejects: list[Reject],
     manifest: Mapping[str, object],
     cost: dict,
     progress: Progress | None = None,
     uploader: Uploader | None = None,
-    latents: Iterable[dict] = (),
+    latents: Iterable[LatentsRow] = (),
 ) -> None:
     """Write and verify a dataset, then move it into `out`, where it replaces an older one.
 
     Args:
         out: folder of the dataset; created if missing.
-        rows: dicts with the columns of ROW_SCHEMA, video = {"bytes": MP4, "path": "<id>.mp4"}; the bytes may be a Blob,
-            which is read when its row is written.
-        eval_prompts: dicts with the columns of EVAL_PROMPT_SCHEMA.
-        rejects: dicts with the columns of REJECT_SCHEMA, one for each rejection that the manifest's `ledger` counts.
+        rows: of both splits; a video that is a Blob is read when its row is written.
+        eval_prompts: held-out prompts.
+        rejects: one for each rejection that the manifest's `ledger` counts.
         manifest: all fields of `Manifest` except `format`, `rows` and `files`, which are set here.
         cost: calls and seconds per stage; not part of the dataset's identity.
         progress: shows how many rows were written and verified.
         uploader: gets each data shard as soon as it is closed.
-        latents: dicts with the columns of LATENT_SCHEMA, of any of the rows; the bytes may be a Blob. They are written
-            in the order of the rows, so that samples that are trained on together are stored together.
+        latents: of any of the rows. They are written in the order of the rows, so that samples that are trained on
+            together are stored together.
 
     Raises:
         DatasetError: there are no rows, or the input breaks the contract; a dataset in `out` stays as it is. Without
@@ -145,10 +146,10 @@ def check_out(out: Path) -> None:
         raise DatasetError(f"{card}: not the card of a dataset; it would be overwritten. Choose another --out.")
 
 
-def commonest(rejects: Iterable[dict], number: int = 3) -> list[str]:
+def commonest(rejects: Iterable[Reject], number: int = 3) -> list[str]:
     """The most frequent reasons of rejection, one line each: number of rows, reason, stage and one example."""
-    of_reason: dict[tuple[str, str], list[dict]] = defaultdict(list)
-    for reject in in_order(list(rejects), REJECTS):
+    of_reason: dict[tuple[str, str], list[Reject]] = defaultdict(list)
+    for reject in in_order(rejects, REJECTS):
         of_reason[reject["reason"], reject["stage"]].append(reject)
     most = sorted(of_reason.items(), key=lambda item: (-len(item[1]), item[0]))[:number]
     lines = []
@@ -158,7 +159,7 @@ def commonest(rejects: Iterable[dict], number: int = 3) -> list[str]:
     return ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines]
 
 
-def _no_rows(out: Path, rejects: list[dict]) -> str:
+def _no_rows(out: Path, rejects: list[Reject]) -> str:
     """Write only the rejects, and return the message of the error."""
     root = out / ".gv" if (out / "manifest.json").exists() else out
     root.mkdir(exist_ok=True)
@@ -169,8 +170,8 @@ def _no_rows(out: Path, rejects: list[dict]) -> str:
     return f"{out}: no rows to publish, {why}\nChange the recipe, then run the same command again."
 
 
-def _by_split(rows: list[dict], contract: Contract) -> dict[str, list[dict]]:
-    groups: dict[str, list[dict]] = {split: [] for split in contract.words["split"]}
+def _by_split(rows: Iterable[AnyRow], contract: Contract) -> dict[str, list[AnyRow]]:
+    groups: dict[str, list[AnyRow]] = {split: [] for split in contract.words["split"]}
     for row in rows:
         if row.get("split") not in groups:
             name = row.get("id") or row.get("prompt_id")
@@ -179,14 +180,14 @@ def _by_split(rows: list[dict], contract: Contract) -> dict[str, list[dict]]:
     return groups
 
 
-def _shards(root: Path, stem: str, rows: list[dict], contract: Contract) -> Iterator[dict[str, File]]:
+def _shards(root: Path, stem: str, rows: Iterable[AnyRow], contract: Contract) -> Iterator[dict[str, File]]:
     """Write shards one after the other, and yield the manifest's entry of each."""
     shards = list(_grouped(in_order(rows, contract), SHARD_BYTES)) or [[]]  # an empty split keeps a typed file
     for number, shard in enumerate(shards):
         yield _write_file(root, f"{stem}-{number:05d}-of-{len(shards):05d}.parquet", shard, contract)
 
 
-def _write_file(root: Path, name: str, rows: list[dict], contract: Contract) -> dict[str, File]:
+def _write_file(root: Path, name: str, rows: Sequence[Mapping[str, Any]], contract: Contract) -> dict[str, File]:
     """Write one Parquet file and return its entry of the manifest."""
     path = root / name
     path.parent.mkdir(exist_ok=True)
@@ -216,9 +217,9 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [columns.column(number).path for number in range(len(columns))]
 
 
-def _grouped(rows: list[dict], limit: int) -> Iterator[list[dict]]:
+def _grouped(rows: Iterable[AnyRow], limit: int) -> Iterator[list[AnyRow]]:
     """Divide rows into groups of at most `limit` bytes; a larger row gets a group of its own."""
-    group: list[dict] = []
+    group: list[AnyRow] = []
     num_bytes = 0
     for row in rows:
         size = _size(row)
@@ -231,19 +232,19 @@ def _grouped(rows: list[dict], limit: int) -> Iterator[list[dict]]:
         yield group
 
 
-def _size(row: dict) -> int:
+def _size(row: Mapping[str, Any]) -> int:
     video = row.get("video") or {}
     return TEXT_ROW_BYTES + len(video.get("bytes") or b"") + len(row.get("latents") or b"")
 
 
-def _with_bytes(row: dict) -> dict:
+def _with_bytes(row: Mapping[str, Any]) -> Mapping[str, Any]:
     clip, latents = (row.get("video") or {}).get("bytes"), row.get("latents")
     if isinstance(clip, Blob):
-        return row | {"video": row["video"] | {"bytes": clip.read()}}
-    return row | {"latents": latents.read()} if isinstance(latents, Blob) else row
+        return {**row, "video": row["video"] | {"bytes": clip.read()}}
+    return {**row, "latents": latents.read()} if isinstance(latents, Blob) else row
 
 
-def _preview(rows: list[dict]) -> list[dict]:
+def _preview(rows: list[VideoRow]) -> list[VideoRow]:
     """Up to PREVIEW_ROWS small rows, taken in turn from each source and dimension."""
     groups = defaultdict(list)
     for row in in_order(rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gigavideo_data.dataset.manifest import RewardSummary
@@ -12,10 +12,19 @@ from gigavideo_data.io.hashing import seed_of
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Recipe
+from gigavideo_data.rows import (
+    DatasetRow,
+    EvalPrompt,
+    GeneratorColumn,
+    JudgeEntry,
+    QuestionEntry,
+    Scores,
+    VideoColumn,
+    VideoFacts,
+    VideoRow,
+)
 from gigavideo_data.scoring import pixels
 from gigavideo_data.scoring.rewards import CAPTIONS, mean_sem, reward_group, row_outcome
-
-VIDEO_FACTS = ("video_sha256", "num_frames", "height", "width", "fps")
 
 
 def judge_id(engine: dict[str, Any]) -> str:
@@ -24,8 +33,8 @@ def judge_id(engine: dict[str, Any]) -> str:
     return f"{name}+{engine['rule']}" if engine.get("rule") else name
 
 
-def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) -> dict[str, Any]:
-    """One video with the columns of `schema.ROW_SCHEMA`.
+def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) -> VideoRow:
+    """One video as a row of the dataset.
 
     Args:
         row: with its clip, and unless it is real, its answers and rewards.
@@ -46,9 +55,9 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         "base_prompt": row.base_prompt,
         "prompt": row.prompt,
         "video": video_column(row.id, store.on_disk(row.clip["blobs"]["video.mp4"])),
-        **{name: row.clip[name] for name in VIDEO_FACTS},
+        **video_facts(row.clip),
         **scores(row, recipe.dimensions, judges),
-        "generator": None if real else {**(row.generator or {}), "prompt": None, "seed": row.seed},
+        "generator": None if real else _generator(row),
         "origin": row.origin,
         "source_file": row.clip.get("source_file"),
         "recipe": recipe.hash,
@@ -56,12 +65,42 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
     }
 
 
-def video_column(row_id: str, clip: Blob) -> dict[str, Any]:
+def _generator(row: Row) -> GeneratorColumn:
+    """The settings of a row's generator; an imported video has only the name of its model."""
+    used = row.generator or {}
+    return {
+        "backend": used["backend"],
+        "model": used["model"],
+        "revision": used.get("revision"),
+        "adapter": used.get("adapter"),
+        "profile": used.get("profile"),
+        "scheduler": used.get("scheduler"),
+        "shift": used.get("shift"),
+        "steps": used.get("steps"),
+        "guidance": used.get("guidance"),
+        "negative_prompt": used.get("negative_prompt"),
+        "prompt": None,
+        "seed": row.seed,
+    }
+
+
+def video_facts(record: Mapping[str, Any]) -> VideoFacts:
+    """The columns that describe a video, from its record in the store, or from a row."""
+    return {
+        "video_sha256": record["video_sha256"],
+        "num_frames": record["num_frames"],
+        "height": record["height"],
+        "width": record["width"],
+        "fps": record["fps"],
+    }
+
+
+def video_column(row_id: str, clip: Blob) -> VideoColumn:
     """The column `video` of a row; its bytes stay on disk until they are written."""
     return {"bytes": clip, "path": f"{row_id}.mp4"}
 
 
-def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> dict[str, Any]:
+def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> Scores:
     """The columns that follow from a row's answers and rewards; `judges` are the settings of all judges of the run."""
     outcome = None if row.source == "real" else row_outcome(row.rewards, row.dimension, targets)
     return {
@@ -75,13 +114,13 @@ def scores(row: Row, targets: Iterable[str], judges: list[dict[str, Any]]) -> di
     }
 
 
-def judged_by(judges: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
+def judged_by(judges: list[dict[str, Any]], row: Row) -> list[JudgeEntry]:
     """The column `judges` of a row: those of the given judges (settings) that answered about it or measured it."""
     named = {one["judge"] for one in (*row.answers, *row.measurements)}
     return [_judged_by(judge, row) for judge in (*judges, pixels.JUDGE) if judge_id(judge) in named]
 
 
-def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
+def _judged_by(judge: dict[str, Any], row: Row) -> JudgeEntry:
     """A judge and the frames of this video that it was shown, which belong to the score."""
     assert row.clip is not None
     num_frames = row.clip["num_frames"]
@@ -97,8 +136,10 @@ def _judged_by(judge: dict[str, Any], row: Row) -> dict[str, Any]:
     }
 
 
-def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
-    """One held-out prompt with the columns of `schema.EVAL_PROMPT_SCHEMA`; its seeds depend on the prompt alone."""
+def eval_prompt(row: Row, recipe: Recipe) -> EvalPrompt:
+    """One held-out prompt; its seeds depend on the prompt alone."""
+    assert row.dimension is not None
+    assert row.eval_split is not None
     seeds = range(recipe.eval_prompts.seeds)
     return {
         "prompt_id": prompt_id(row.base_prompt),
@@ -111,16 +152,21 @@ def eval_prompt(row: Row, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def questions(row: Row) -> list[dict[str, Any]]:
+def questions(row: Row) -> list[QuestionEntry]:
     """The column `questions` of an evaluation prompt."""
     return [
-        {"dimension": dimension, **{name: question[name] for name in ("question", "expected", "gate")}}
+        {
+            "dimension": dimension,
+            "question": question["question"],
+            "expected": question["expected"],
+            "gate": question["gate"],
+        }
         for dimension, asked in row.asks.items()
         for question in asked
     ]
 
 
-def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
+def reward_summaries(rows: Sequence[DatasetRow], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
     """Statistics of the column `reward`: of the rows written for each dimension, and under CAPTIONS of the twins.
 
     Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
@@ -129,7 +175,7 @@ def reward_summaries(rows: list[dict[str, Any]], dimensions: Iterable[str]) -> d
     return {name: _reward_summary(rows, name) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
 
 
-def _reward_summary(rows: list[dict[str, Any]], group: str) -> RewardSummary:
+def _reward_summary(rows: Sequence[DatasetRow], group: str) -> RewardSummary:
     mine = [row["reward"] for row in rows if reward_group(row) == group]
     values = [value for value in mine if value is not None]
     return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from gigavideo_data.dataset.schema import file_row_id, prompt_id, row_id
+from gigavideo_data.rows import AnswerEntry, MeasurementEntry, Origin, RewardEntry
 
 
 class Question(TypedDict):
@@ -15,37 +16,6 @@ class Question(TypedDict):
     expected: str  # "yes" or "no"
     gate: bool
     negated: str
-
-
-class Answer(TypedDict):
-    """An entry of the column `answers`."""
-
-    dimension: str
-    question: str
-    expected: str
-    gate: bool
-    p_yes: float  # [0, 1]
-    p_no: float  # [0, 1]
-    readout: str
-    judge: str
-
-
-class Measurement(TypedDict):
-    """An entry of the column `measurements`."""
-
-    dimension: str
-    name: str
-    values: list[float]
-    judge: str
-
-
-class RewardEntry(TypedDict):
-    """An entry of the column `rewards`."""
-
-    dimension: str
-    value: float | None  # [0, 1]
-    status: str
-    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -83,9 +53,9 @@ class Row:
     generator: dict[str, Any] | None = None
     seed: int = 0
     clip: dict[str, Any] | None = None
-    origin: dict[str, Any] | None = None
-    answers: list[Answer] = field(default_factory=list)
-    measurements: list[Measurement] = field(default_factory=list)
+    origin: Origin | None = None
+    answers: list[AnswerEntry] = field(default_factory=list)
+    measurements: list[MeasurementEntry] = field(default_factory=list)
     rewards: list[RewardEntry] = field(default_factory=list)
     known_id: str | None = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 from gigavideo_data.dataset.manifest import LedgerLine
 from gigavideo_data.dataset.writer import commonest
@@ -13,17 +12,7 @@ from gigavideo_data.errors import RejectedError
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.stages import Record
 from gigavideo_data.reasons import is_failure
-
-
-class Reject(TypedDict):
-    """A rejected row, with the columns of `schema.REJECT_SCHEMA`."""
-
-    stage: str
-    source: str
-    id: str
-    reason: str
-    detail: str | None
-    attempts: int | None
+from gigavideo_data.rows import Reject
 
 
 def reject(stage: str, source: str, row_id: str, record: Record) -> Reject:
@@ -99,7 +88,7 @@ def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: flo
     failures = [each for each in rejects if is_failure(each["reason"])]
     total = len(failures) + num_passed
     if len(failures) > max_rejected * max(1, total):
-        lines = "".join(f"\n  {line}" for line in commonest(dict(each) for each in failures))
+        lines = "".join(f"\n  {line}" for line in commonest(failures))
         raise RejectedError(
             f"{len(failures)} of {total} rows failed, more than limits.max_rejected = {max_rejected:g} allows. "
             f"The dataset is in {out}. The most frequent reasons:{lines}"

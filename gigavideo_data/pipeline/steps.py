@@ -19,13 +19,14 @@ from gigavideo_data.pipeline import judge_check
 from gigavideo_data.pipeline.assemble import judge_id
 from gigavideo_data.pipeline.execution.runner import Runner, grouped_records
 from gigavideo_data.pipeline.panel import Panel
-from gigavideo_data.pipeline.row import Answer, Measurement, Question, RewardEntry, Row
+from gigavideo_data.pipeline.row import Question, Row
 from gigavideo_data.pipeline.row_counts import RowCounts
 from gigavideo_data.pipeline.sources.intake import about, intake
 from gigavideo_data.pipeline.stages import Item, Record, rejection, synthesis
 from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.recipe.recipe import AnyJudge, Generator, Judge, Recipe, readout_of
+from gigavideo_data.rows import AnswerEntry, MeasurementEntry, RewardEntry
 from gigavideo_data.scoring import pixels
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
 from gigavideo_data.scoring.rewards import as_read, score
@@ -185,12 +186,7 @@ def _with_clip(row: Row, record: Record, recipe: Recipe) -> Row | Record:
 
 def _measured(row: Row) -> Row:
     """A row with what the pixels of its video show."""
-    entries = pixels.measurements(pixels.levels(row.clip or {}), row.asks)
-    measurements: list[Measurement] = [
-        {"dimension": one["dimension"], "name": one["name"], "values": one["values"], "judge": one["judge"]}
-        for one in entries
-    ]
-    return replace(row, measurements=measurements)
+    return replace(row, measurements=pixels.measurements(pixels.levels(row.clip or {}), row.asks))
 
 
 def judge(context: Context, rows: list[Row]) -> list[Row]:
@@ -224,7 +220,7 @@ def _with_answers(
     failed = [record for record in records.values() if "rejected" in record]
     if failed:
         return failed[-1]
-    answers: list[Answer] = []
+    answers: list[AnswerEntry] = []
     measurements = {(one["dimension"], one["name"]): one for one in row.measurements if one["judge"] == pixels.JUDGE_ID}
     for judge, questions in asked.items():
         record = as_read(records[judge], readout_of(judge))
@@ -243,7 +239,7 @@ def _with_answers(
                 }
             )
             for reading, values in answer.get("readings", {}).items():
-                entry: Measurement = {"dimension": dimension, "name": reading, "judge": name, "values": values}
+                entry: MeasurementEntry = {"dimension": dimension, "name": reading, "judge": name, "values": values}
                 measurements[dimension, reading] = entry
     return replace(row, answers=answers, measurements=list(measurements.values()))
 

@@ -7,16 +7,17 @@ from typing import Any
 
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.recipe.recipe import AnyJudge, readout_of
+from gigavideo_data.rows import EvalPrompt, QuestionEntry
 from gigavideo_data.scoring.rewards import Reward, as_read, score
 
 
-def own_questions(prompt: dict[str, Any]) -> list[dict[str, Any]]:
+def own_questions(prompt: EvalPrompt) -> list[QuestionEntry]:
     """The questions on the dimension that a prompt was written for, which alone decide its reward."""
     return [question for question in prompt["questions"] if question["dimension"] == prompt["dimension"]]
 
 
 def reward_of(
-    prompt: dict[str, Any],
+    prompt: EvalPrompt,
     answers: list[dict[str, Any]],
     judge: AnyJudge,
     min_mass: float,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gigavideo_data.reasons import PixelFlaw
+from gigavideo_data.rows import DatasetRow, MeasurementEntry
 
 JUDGE = {"backend": "pixels", "model": "pixels", "revision": "1"}  # settings of an entry of a row's `judges`
 JUDGE_ID = f"{JUDGE['model']}@{JUDGE['revision']}"
@@ -51,7 +52,7 @@ def flaw(levels: Mapping[str, float]) -> PixelFlaw | None:
     return "frozen" if levels.get(CHANGE, 255.0) <= FROZEN_CHANGE else None
 
 
-def measurements(levels: Mapping[str, float], dimensions: Iterable[str]) -> list[dict[str, Any]]:
+def measurements(levels: Mapping[str, float], dimensions: Iterable[str]) -> list[MeasurementEntry]:
     """Entries of the column `measurements` for every dimension that a clip is scored on."""
     return [
         {"dimension": dimension, "name": name, "judge": JUDGE_ID, "values": [value]}
@@ -60,7 +61,7 @@ def measurements(levels: Mapping[str, float], dimensions: Iterable[str]) -> list
     ]
 
 
-def measured(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def measured(row: DatasetRow) -> dict[str, dict[str, float]]:
     """The results of `measure` in the column `measurements` of a row, by dimension."""
     found: dict[str, dict[str, float]] = {}
     for one in row["measurements"] or []:

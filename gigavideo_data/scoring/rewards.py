@@ -14,6 +14,8 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from gigavideo_data.rows import DatasetRow, RewardEntry
+
 GATE_THRESHOLD = 0.5  # a video whose gate question scores less has no reward
 NO_ANSWER = "no answer: "  # begins the name of a judge's reading that says why P(yes) + P(no) is low
 CAPTIONS = "captions"  # instead of a dimension, for rows whose prompts are captions
@@ -94,11 +96,11 @@ def as_read(record: dict[str, Any], readout: str) -> dict[str, Any]:
     return {**record, "answers": [harden(answer) for answer in record["answers"]]}
 
 
-def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, targets: Iterable[str]) -> Reward:
+def row_outcome(rewards: Sequence[RewardEntry], dimension: str | None, targets: Iterable[str]) -> Reward:
     """The reward of a row: that on its own dimension; for a caption, the mean over the target dimensions it has.
 
     Args:
-        rewards: mappings with dimension, value, status, reason.
+        rewards: of the row.
         dimension: what the prompt was written for; None for captions.
         targets: the dimensions of the recipe.
     """
@@ -110,7 +112,7 @@ def row_outcome(rewards: Sequence[Mapping[str, Any]], dimension: str | None, tar
     return _unscorable(mine[0]["reason"] if mine else "no_questions")
 
 
-def reward_group(row: Mapping[str, Any]) -> str | None:
+def reward_group(row: DatasetRow) -> str | None:
     """The group of a row in statistics: the dimension that its prompt was written for, or CAPTIONS.
 
     None for a row without a reward of its own: a real clip, or a video that was not judged.

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gigavideo_train.data.samples import Row, Sample
+from gigavideo_data.rows import DatasetRow
+from gigavideo_train.data.samples import Sample
 
 ClipShape = tuple[int, int, int]  # frames, height and width in px
 
@@ -56,7 +57,7 @@ def _shape(sample: Sample) -> tuple[ClipShape | None, ...]:
     return tuple(_clip_shape(row) for row in (sample.row, sample.real, sample.loser))
 
 
-def _clip_shape(row: Row | None) -> ClipShape | None:
+def _clip_shape(row: DatasetRow | None) -> ClipShape | None:
     return None if row is None else (row["num_frames"], row["height"], row["width"])
 
 

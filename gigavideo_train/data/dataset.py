@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +31,7 @@ from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.hub import download
 from gigavideo_data.hub.download import Version
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.rows import DatasetRow, EvalPrompt, LatentsRow
 
 CLIP = "video"
 CLIP_BYTES = "video.bytes"
@@ -39,8 +39,6 @@ ROW_COLUMNS = [name for name in ROW_SCHEMA.names if name != CLIP]
 LATENT_COLUMNS = [name for name in LATENT_SCHEMA.names if name != "latents"]
 DATA_FOLDER = "data"
 DEV_PROMPTS = "eval_prompts/dev-"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,10 @@ class Dataset:
     folder: Path
     manifest: Manifest
     identity: str
-    rows: list[Row]
+    rows: list[DatasetRow]
     shards: dict[str, str]
     version: Version | None = None
-    held_out: list[Row] = field(default_factory=list)
+    held_out: list[DatasetRow] = field(default_factory=list)
     latents: dict[str, ShippedLatents] = field(default_factory=dict)
 
 
@@ -134,7 +132,7 @@ def _dataset(
     version: Version | None = None,
 ) -> Dataset:
     where = str(version or folder)
-    rows: list[Row] = []
+    rows: list[DatasetRow] = []
     shards: dict[str, str] = {}
     for name, table in tables.items():
         check_table(table, f"{where}: {name}", unread=(CLIP,))
@@ -162,7 +160,7 @@ def _dataset(
     return Dataset(folder, manifest, identity, train, shards, version, held_out, shipped)
 
 
-def _shipped(columns: Row, shard: str) -> ShippedLatents:
+def _shipped(columns: LatentsRow, shard: str) -> ShippedLatents:
     sha256, shape, vae = columns["latents_sha256"], tuple(columns["shape"]), columns["vae"]["revision"]
     return ShippedLatents(shard, columns["id"], sha256, shape, vae)
 
@@ -278,7 +276,7 @@ def clips(dataset: Dataset, ids: set[str]) -> Iterator[tuple[str, bytes]]:
                 yield name, data
 
 
-def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
+def dev_prompts(dataset: Dataset, progress: Progress) -> list[EvalPrompt]:
     """Read the evaluation prompts of the split `dev`, on which settings are chosen. The split `test` is not read.
 
     Raises:
@@ -288,7 +286,7 @@ def dev_prompts(dataset: Dataset, progress: Progress) -> list[Row]:
     names = sorted(name for name in dataset.manifest["files"] if name.startswith(DEV_PROMPTS))
     if dataset.version:
         download.fetch_files(dataset.version, names, progress)
-    rows: list[Row] = []
+    rows: list[EvalPrompt] = []
     for name in names:
         check_file(dataset.folder, name, dataset.manifest["files"][name])
         for batch in read_shard(dataset.folder / name, EVAL_PROMPT_SCHEMA.names):

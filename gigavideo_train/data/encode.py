@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -24,10 +24,18 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.spec import folder_revision
+from gigavideo_data.rows import DatasetRow
 from gigavideo_train.data.cache import Cache
-from gigavideo_train.data.dataset import Dataset, Row, ShippedLatents, clips, fetch, fetch_latents, latents
+from gigavideo_train.data.dataset import Dataset, ShippedLatents, clips, fetch, fetch_latents, latents
 from gigavideo_train.distributed.world import World
 from gigavideo_train.models.base import Condition, Family, make_condition
+
+
+class Conditioning(TypedDict):
+    """The columns of a row that a model is conditioned on."""
+
+    prompt: str
+    fps: float
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,13 @@ class EncodedRows:
         ours = self.usable.get(sha256)
         return (self.shipped, f"{ours.sha256} {ours.shape_CFHW}") if ours else (self.clips, sha256)
 
-    def latents(self, rows: Sequence[Row]) -> torch.Tensor:
+    def latents(self, rows: Sequence[DatasetRow]) -> torch.Tensor:
         """Latents (B, C, F, H, W) float32 on the CPU of clips of one shape."""
         located = [self.location(row["video_sha256"]) for row in rows]
         return torch.stack([cache.get(name) for cache, name in located])
 
-    def condition(self, rows: Sequence[Row], device: torch.device) -> Condition:
-        """The conditioning of clips, from `prompt` and `fps` of each row."""
+    def condition(self, rows: Sequence[Conditioning], device: torch.device) -> Condition:
+        """The conditioning of clips."""
         texts_LD = [self.prompts.get(row["prompt"]) for row in rows]
         condition = make_condition(texts_LD, self.max_tokens, [row["fps"] for row in rows])
         return Condition(*(tensor.to(device) for tensor in condition))
@@ -81,7 +89,7 @@ class EncodedRows:
 def encode(
     encoded: EncodedRows,
     dataset: Dataset,
-    rows: Sequence[Row],
+    rows: Sequence[DatasetRow],
     texts: Sequence[str],
     pipeline: Any,
     family: Family,
@@ -155,7 +163,7 @@ def _encode_prompts(
 def _unpack_shipped(
     encoded: EncodedRows,
     dataset: Dataset,
-    rows: dict[str, Row],
+    rows: dict[str, DatasetRow],
     pipeline: Any,
     family: Family,
     world: World,
@@ -173,7 +181,7 @@ def _unpack_shipped(
 def _encode_clips(
     encoded: EncodedRows,
     dataset: Dataset,
-    rows: dict[str, Row],
+    rows: dict[str, DatasetRow],
     pipeline: Any,
     family: Family,
     world: World,
@@ -191,7 +199,7 @@ def _encode_clips(
     pipeline.vae.cpu()
 
 
-def _decoded(data: bytes, row: Row) -> np.ndarray:
+def _decoded(data: bytes, row: DatasetRow) -> np.ndarray:
     """Frames of a row's clip, uint8 (T, H, W, 3).
 
     Raises:
@@ -207,7 +215,7 @@ def _decoded(data: bytes, row: Row) -> np.ndarray:
     return clip.frames_THWC
 
 
-def _check_shape(shape_CFHW: tuple[int, ...], row: Row, pipeline: Any, family: Family) -> None:
+def _check_shape(shape_CFHW: tuple[int, ...], row: DatasetRow, pipeline: Any, family: Family) -> None:
     """Refuse a row whose clip was encoded for another row or run and does not have the size that this row states."""
     expected_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
     if shape_CFHW != expected_CFHW:
@@ -217,7 +225,7 @@ def _check_shape(shape_CFHW: tuple[int, ...], row: Row, pipeline: Any, family: F
         )
 
 
-def _unpacked(data: bytes, shipped: ShippedLatents, row: Row, pipeline: Any, family: Family) -> torch.Tensor:
+def _unpacked(data: bytes, shipped: ShippedLatents, row: DatasetRow, pipeline: Any, family: Family) -> torch.Tensor:
     """Shipped latents as (C, F, H, W) float32.
 
     Raises:

@@ -12,16 +12,16 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.recipe.dimensions.catalogue import suggest_dimension
 from gigavideo_data.recipe.yaml_config import suggest
+from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
 
-Row = dict[str, Any]
 ModelId = tuple[str | None, str | None, str | None]  # name, revision and adapter, as in the column `generator`
 NO_SPREAD = "no spread"  # all rewards of the group are equal, or it has a single sample
 Branch = Literal["ps", "pr"]  # Eq. 3: prompts written for a dimension; Eq. 4: captions of real clips
@@ -42,12 +42,12 @@ class Sample:
         advantage: for `nft`, in [-1, 1]; None for a pair that has only its realism term, whose weight is 0.
     """
 
-    row: Row
-    real: Row | None = None
+    row: DatasetRow
+    real: DatasetRow | None = None
     reward: float | None = None
     weight: float = 1.0
     scale: float = 1.0
-    loser: Row | None = None
+    loser: DatasetRow | None = None
     advantage: float | None = None
 
     @property
@@ -79,7 +79,9 @@ class Selection:
         return sum(weights) ** 2 / sum(w * w for w in weights)
 
 
-def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None) -> Selection:
+def select(
+    rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None
+) -> Selection:
     """Select and weight the training samples.
 
     Args:
@@ -104,7 +106,7 @@ def select(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig, mod
 
 
 def held_out(
-    rows: list[Row], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None
+    rows: list[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None
 ) -> list[Sample]:
     """Select and weight samples of the validation split; at most `validate_samples`, the first by id."""
     dimensions = _weights_of(list(config.dimensions or targets), config)
@@ -113,7 +115,7 @@ def held_out(
 
 
 def _kept(
-    rows: list[Row], dimensions: dict[str, float], config: TrainConfig, model: ModelId | None
+    rows: list[DatasetRow], dimensions: dict[str, float], config: TrainConfig, model: ModelId | None
 ) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
     """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
     tau = _threshold(rows) if config.tau is None else config.tau
@@ -132,7 +134,7 @@ def _kept(
     return _weighted(kept, config), dropped
 
 
-def _dimensions(rows: list[Row], targets: list[str], config: TrainConfig) -> dict[str, float]:
+def _dimensions(rows: list[DatasetRow], targets: list[str], config: TrainConfig) -> dict[str, float]:
     """The trained dimensions, each with its a_d."""
     with_rewards = [row for row in rows if row["dimension"] is None or config.reward == "mean"]
     present = {row["dimension"] for row in rows if row["dimension"] is not None}
@@ -152,29 +154,28 @@ def _weights_of(dimensions: list[str], config: TrainConfig) -> dict[str, float]:
     return {name: config.dimension_weights.get(name, 1.0) for name in dimensions}
 
 
-def _pair_up(rows: list[Row]) -> list[Sample]:
+def _pair_up(rows: list[DatasetRow]) -> list[Sample]:
     real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
     heads = sorted((row for row in rows if row["source"] != "real"), key=lambda row: row["id"])
     return [Sample(row, real.get(row["pair_id"]) if row["pair_id"] else None) for row in heads]
 
 
-def _reward(row: Row, dimensions: Mapping[str, float], config: TrainConfig) -> float | None:
+def _reward(row: DatasetRow, dimensions: Mapping[str, float], config: TrainConfig) -> float | None:
     """The column `reward`; or sum a_d r_d / sum a_d over the trained dimensions that could be scored."""
     if config.reward == "own":
-        own: float | None = row["reward"]
-        return own
-    known = [(dimensions[r["dimension"]], r["value"]) for r in row["rewards"] if r["dimension"] in dimensions]
-    known = [(a, value) for a, value in known if value is not None]
+        return row["reward"]
+    own = [reward for reward in row["rewards"] if reward["dimension"] in dimensions]
+    known = [(dimensions[r["dimension"]], r["value"]) for r in own if r["value"] is not None]
     return sum(a * value for a, value in known) / sum(a for a, _ in known) if known else None
 
 
-def _threshold(rows: list[Row]) -> float:
+def _threshold(rows: list[DatasetRow]) -> float:
     """0.5 for soft rewards; 0 for hard ones (text readout), which are 0 or 1 already."""
     readouts = {answer["readout"] for row in rows for answer in row["answers"]}
     return 0.0 if readouts == {"text"} else 0.5
 
 
-def spread(rows: Iterable[Row], targets: Iterable[str], config: TrainConfig) -> list[Spread]:
+def spread(rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig) -> list[Spread]:
     """What the groups of samples of each trained dimension offer to learn from, whatever the strategy keeps."""
     rows = list(rows)
     dimensions = _dimensions(rows, list(targets), config)
@@ -228,10 +229,10 @@ def _why_dropped(
     return None if sample.reward > tau else f"reward at most {tau:g}"
 
 
-def _model_of(row: Row) -> ModelId:
+def _model_of(row: DatasetRow) -> ModelId:
     """The model that generated a row."""
-    generator = row["generator"] or {}
-    return generator.get("model"), generator.get("revision"), generator.get("adapter")
+    used = row["generator"]
+    return (used["model"], used["revision"], used["adapter"]) if used else (None, None, None)
 
 
 def _preferences(samples: list[Sample], margin: float) -> list[Sample]:

@@ -19,9 +19,8 @@ from gigavideo_data.models.registry import judge_spec
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.recipe.recipe import AnyJudge, Camera, Judge, Specialists, judge_of, on_the_hub
+from gigavideo_data.rows import DatasetRow
 from gigavideo_train.config import TrainConfig
-
-Row = dict[str, Any]
 
 SELECT = "Name a multimodal model (a Hub id or a folder) or an installed plug-in with --set judge=MODEL"
 
@@ -46,7 +45,7 @@ class Scoring:
     min_mass: float
     mean: bool = False
 
-    def dimensions_of(self, row: Row) -> dict[str, float]:
+    def dimensions_of(self, row: DatasetRow) -> dict[str, float]:
         """The dimensions whose mean is the reward of a row, each with its a_d; a twin has no dimension of its own."""
         own = row["dimension"]
         return self.dimensions if self.mean or own is None else {own: self.dimensions[own]}
@@ -67,7 +66,7 @@ class SampleJudge:
     min_mass: float
 
 
-def scoring(rows: list[Row], manifest: Manifest, config: TrainConfig) -> Scoring:
+def scoring(rows: list[DatasetRow], manifest: Manifest, config: TrainConfig) -> Scoring:
     """Choose the judge of an online strategy.
 
     Args:
@@ -153,7 +152,7 @@ def _judge_settings(manifest: Manifest) -> dict[str, Any]:
     return {name: judge[name] for name in ("frames", "max_side_px", "readout") if name in judge}
 
 
-def _online_judge(rows: list[Row], manifest: Manifest, config: TrainConfig, dimensions: set[str]) -> Judge:
+def _online_judge(rows: list[DatasetRow], manifest: Manifest, config: TrainConfig, dimensions: set[str]) -> Judge:
     """The judge in the settings, else that of the dataset."""
     if config.judge:
         return _configured_judge(config.judge, manifest)

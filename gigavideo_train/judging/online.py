@@ -12,8 +12,9 @@ import torch
 
 from gigavideo_data.models.judges.soft import SoftJudge, with_gradient
 from gigavideo_data.models.registry import load_engine
+from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import rewards
-from gigavideo_train.judging.judges import Row, Scoring
+from gigavideo_train.judging.judges import Scoring
 from gigavideo_train.models.base import Family
 
 
@@ -31,7 +32,7 @@ class Scorer:
                 if isinstance(module, torch.nn.Conv3d):  # with channels last, a batch decodes in half the time
                     module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
 
-    def rewards(self, latents_BCFHW: torch.Tensor, rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    def rewards(self, latents_BCFHW: torch.Tensor, rows: list[DatasetRow]) -> tuple[torch.Tensor, torch.Tensor]:
         """Score clips by the questions of their rows.
 
         Args:
@@ -50,7 +51,7 @@ class Scorer:
         zero = latents_BCFHW.new_zeros(())
         return torch.stack([zero if reward is None else reward for reward in results]), known_B
 
-    def _rewards(self, latents_BCFHW: torch.Tensor, rows: list[Row]) -> list[torch.Tensor | None]:
+    def _rewards(self, latents_BCFHW: torch.Tensor, rows: list[DatasetRow]) -> list[torch.Tensor | None]:
         leaf_BCFHW = latents_BCFHW.detach().requires_grad_(latents_BCFHW.requires_grad)
         frames_BTHWC = self.family.decode(self.pipeline, leaf_BCFHW)
         frame_grads_BTHWC = torch.zeros_like(frames_BTHWC)
@@ -69,7 +70,7 @@ class Scorer:
             for reward, latent_grad_CFHW, latents_CFHW in zip(rewards, latent_grads_BCFHW, latents_BCFHW, strict=True)
         ]
 
-    def _reward(self, frames_THWC: torch.Tensor, row: Row) -> torch.Tensor | None:
+    def _reward(self, frames_THWC: torch.Tensor, row: DatasetRow) -> torch.Tensor | None:
         """The reward on the row's own dimension, or the mean over several; as for stored rewards (`data.samples`)."""
         dimensions = self.scoring.dimensions_of(row)
         questions = [answer for answer in row["answers"] if answer["dimension"] in dimensions]

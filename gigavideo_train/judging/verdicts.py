@@ -19,8 +19,9 @@ import torch
 from gigavideo_data.io import video
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.models.registry import load_engine
+from gigavideo_data.rows import EvalPrompt
 from gigavideo_data.scoring.eval_reward import own_questions, reward_of
-from gigavideo_train.judging.judges import Row, SampleJudge
+from gigavideo_train.judging.judges import SampleJudge
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Verdict:
     reason: str | None = None
 
 
-def judge_clips(clips: dict[Path, Row], judges: dict[str, SampleJudge]) -> None:
+def judge_clips(clips: dict[Path, EvalPrompt], judges: dict[str, SampleJudge]) -> None:
     """Write a verdict beside each clip. One judge at a time is in memory, and none afterwards.
 
     Args:
@@ -63,7 +64,7 @@ def mean_reward(verdicts: Iterable[Verdict]) -> dict[str, float | int | None]:
     return {"sample_reward": sum(rewards) / len(rewards) if rewards else None, "samples_scored": len(rewards)}
 
 
-def _judge(judge: Any, path: Path, prompt: Row, rules: SampleJudge) -> Verdict:
+def _judge(judge: Any, path: Path, prompt: EvalPrompt, rules: SampleJudge) -> Verdict:
     clip = video.decode(path.read_bytes(), path.name)
     answers = judge.answer(clip.frames_THWC, clip.fps, [each["question"] for each in own_questions(prompt)])
     given = [{"p_yes": answer.p_yes, "p_no": answer.p_no, "readings": answer.readings} for answer in answers]

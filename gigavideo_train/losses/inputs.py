@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from gigavideo_data.rows import DatasetRow
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.data.dataset import Row
 from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.data.samples import Sample
 from gigavideo_train.losses import flow
@@ -85,7 +85,7 @@ class Inputs:
     ) -> Inputs:
         """Inputs on the CPU, read from the cache; all randomness is a function of (seed, epoch, id)."""
 
-        def noised(rows: list[Row], names: list[str]) -> Noised | None:
+        def noised(rows: list[DatasetRow], names: list[str]) -> Noised | None:
             return _noised(rows, names, epoch, encoded, schedule, config.seed) if rows else None
 
         uses_real = config.lambda_kl > 0 and config.strategy != "dpo"
@@ -121,7 +121,7 @@ class Inputs:
 
 
 def _noised(
-    rows: list[Row], names: list[str], epoch: int, encoded: EncodedRows, schedule: flow.Schedule, seed: int
+    rows: list[DatasetRow], names: list[str], epoch: int, encoded: EncodedRows, schedule: flow.Schedule, seed: int
 ) -> Noised:
     clean_BCFHW = encoded.latents(rows)
     sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], seed, epoch, schedule)

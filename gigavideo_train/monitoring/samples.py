@@ -18,11 +18,11 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.io import video
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.rows import EvalPrompt
 from gigavideo_train.data import dataset
 from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.distributed.world import World
 from gigavideo_train.judging import verdicts
-from gigavideo_train.judging.judges import Row
 from gigavideo_train.models.base import Condition, Family, Velocity
 from gigavideo_train.monitoring.sample_page import Clip, ClipPair, page
 from gigavideo_train.plan import Plan
@@ -35,7 +35,7 @@ Metrics = dict[str, float | int | None]
 class SamplePrompt:
     """A row of the dataset's evaluation prompts, and the seed of its noise."""
 
-    row: Row
+    row: EvalPrompt
     seed: int
 
     @property

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from gigavideo_data.scoring.bootstrap import Scored, compare
 from tests.support.train_set import row
 
 
-def focus_row(seed: int, reward: float, source: str = "synthetic", dimension: str = FOCUS) -> dict:
+def focus_row(seed: int, reward: float, source: str = "synthetic", dimension: str = FOCUS) -> Any:
     made = row(seed, source, reward=reward)
     entry = {"dimension": dimension, "value": reward, "status": "scored", "reason": None}
     return {**made, "dimension": dimension if source == "synthetic" else None, "rewards": [entry], "reward": reward}
@@ -20,7 +21,7 @@ def focus_row(seed: int, reward: float, source: str = "synthetic", dimension: st
 ROWS = [focus_row(seed, seed / 40) for seed in range(1, 41)]
 
 
-def values(rows: list[dict]) -> list[float]:
+def values(rows: list[Any]) -> list[float]:
     return [reward["value"] for row in rows for reward in row["rewards"]]
 
 
@@ -48,11 +49,11 @@ def test_a_run_sees_the_rows_of_its_dimensions_and_sources_and_no_others() -> No
     assert rows_for(Run("t", "n", (FOCUS,), 0, sources=("synthetic",)), rows) == ROWS
     few = rows_for(Run("t", "n", (FOCUS,), 0, sources=("synthetic",), kept=5), rows)
     assert len({row["id"] for row in few}) == 5
-    assert all(row["reward"] > 0.5 for row in few)
+    assert all((row["reward"] or 0.0) > 0.5 for row in few)
 
 
 def test_the_base_trained_on_its_own_data_sees_real_clips_alone_each_worth_1() -> None:
-    real = {**focus_row(62, 0.0, "real"), "rewards": [], "reward": None}
+    real = focus_row(62, 0.0, "real") | {"rewards": [], "reward": None}
     (seen,) = rows_for(Run("t", "n", (FOCUS,), 0, strategy="sft", own_data=True), [*ROWS, real])
     assert (seen["id"], seen["reward"], seen["pair_id"]) == (real["id"], 1.0, None)
 

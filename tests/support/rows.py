@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def clip(seed: int, num_frames: int = 5, size: int = 32) -> bytes:
     return video.encode(frames_THWC, FPS)
 
 
-def answer(p_yes: float, expected: str = "yes", gate: bool = False) -> dict:
+def answer(p_yes: float, expected: str = "yes", gate: bool = False) -> Any:
     return {
         "dimension": DIMENSION,
         "question": "Does the ball fall?",
@@ -39,7 +40,7 @@ def answer(p_yes: float, expected: str = "yes", gate: bool = False) -> dict:
     }
 
 
-def make_row(seed: int = 0, source: str = "synthetic", reward: float | None = 0.75, split: str | None = None) -> dict:
+def make_row(seed: int = 0, source: str = "synthetic", reward: float | None = 0.75, split: str | None = None) -> Any:
     """One row that keeps every rule; a null reward makes it unscorable, a real row has none."""
     base_prompt = f"a red ball number {seed} falls"
     generator = dict.fromkeys(schema.ROW_SCHEMA.field("generator").type.names)
@@ -94,7 +95,7 @@ def make_row(seed: int = 0, source: str = "synthetic", reward: float | None = 0.
     }
 
 
-def make_rows() -> list[dict]:
+def make_rows() -> list[Any]:
     """Six written prompts, one of them unscorable, and two pairs; both splits occur."""
     rows = [make_row(seed, reward=seed / 8, split="validation" if seed == 2 else "train") for seed in range(5)]
     rows.append(make_row(5, reward=None, split="train"))
@@ -103,7 +104,7 @@ def make_rows() -> list[dict]:
     return rows
 
 
-def make_eval_prompts(asked: str = "Does it fall?") -> list[dict]:
+def make_eval_prompts(asked: str = "Does it fall?") -> list[Any]:
     question = {"dimension": DIMENSION, "question": asked, "expected": "yes", "gate": False}
     prompts = [("dev", "a blue cube falls"), ("test", "a green cube falls"), ("test", "a grey cube falls")]
     return [
@@ -120,7 +121,7 @@ def make_eval_prompts(asked: str = "Does it fall?") -> list[dict]:
     ]
 
 
-def make_rejects() -> list[dict]:
+def make_rejects() -> list[Any]:
     return [
         {
             "stage": "prompt",
@@ -133,7 +134,7 @@ def make_rejects() -> list[dict]:
     ]
 
 
-def make_manifest(rows: list[dict], rejects: list[dict]) -> dict:
+def make_manifest(rows: list[Any], rejects: list[Any]) -> Any:
     """The manifest as the pipeline hands it over: `format`, `rows` and `files` are filled in by write_dataset."""
     ledger = []
     for source, count in sorted(Counter(row["source"] for row in rows).items()):
@@ -173,11 +174,11 @@ COST = {"stages": [{"stage": "judge", "calls": 8, "cached": 0, "seconds": 1.5, "
 
 def write_set(
     out: Path,
-    rows: list[dict] | None = None,
+    rows: list[Any] | None = None,
     *,
-    ledger: list[dict] | None = None,
-    eval_prompts: list[dict] | None = None,
-    latents: list[dict] | None = None,
+    ledger: list[Any] | None = None,
+    eval_prompts: list[Any] | None = None,
+    latents: list[Any] | None = None,
 ) -> Path:
     """Publish a small set into `out` and return the folder."""
     rows = make_rows() if rows is None else rows

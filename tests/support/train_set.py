@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def row(
     num_frames: int = 5,
     prompt: int = 0,
     size: tuple[int, int] = SIZE,
-) -> dict:
+) -> Any:
     """One row; rows of one `prompt` (by default each has its own) are samples of it."""
     text, _ = _rendered(prompt or seed, num_frames)
     _, data = _rendered(seed, num_frames, size)
@@ -54,13 +55,13 @@ def row(
     }
 
 
-def rows() -> list[dict]:
+def rows() -> list[Any]:
     """Seven synthetic rows, four of them above 0.5 by far, and two pairs, one with a shorter real clip."""
     made = [row(seed, reward=reward) for seed, reward in enumerate(REWARDS, start=1)]
     made += [row(20, "twin"), row(20, "real"), row(21, "twin")]
     return [*made, row(21, "real", num_frames=1)]
 
 
-def training_set(out: Path, made: list[dict] | None = None) -> Path:
+def training_set(out: Path, made: list[Any] | None = None) -> Path:
     """Publish it."""
     return write_set(out, rows() if made is None else made)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -75,9 +76,9 @@ class Workspace:
     def manifest(self, out: str = "out") -> dict:
         return json.loads((self.folder / out / "manifest.json").read_text())
 
-    def rows(self, out: str = "out") -> list[dict]:
+    def rows(self, out: str = "out") -> list[Any]:
         """Without the videos."""
         return pq.read_table(self.folder / out / "data").drop_columns("video").to_pylist()
 
-    def rejects(self, out: str = "out") -> list[dict]:
+    def rejects(self, out: str = "out") -> list[Any]:
         return pq.read_table(self.folder / out / "rejects" / "rejects.parquet").to_pylist()

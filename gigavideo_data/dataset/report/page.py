@@ -20,26 +20,26 @@ from collections.abc import Iterator
 from itertools import chain, groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 import pyarrow.compute as pc
 from markupsafe import Markup
 
 from gigavideo_data.dataset import reader, summary
-from gigavideo_data.dataset.reader import Row
 from gigavideo_data.dataset.writer import PAGE
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.terminal import words
+from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import bootstrap as paired
 from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS
 
 FOLDER = Path(__file__).parent  # with the template, style and script
 EMBED_BYTES = 20_000_000  # of videos in base64 and their texts: a limit of mail servers and phones
-CARD_FIELDS = ("id", "split", "dimension", "status", "reward", "prompt")
-CLIP_FIELDS = ("id", "source", "width", "height", "num_frames", "fps")
-GENERATOR_FIELDS = ("model", "adapter", "profile", "steps", "guidance", "seed")
-ANSWER_FIELDS = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "readout")
+CARD_FIELDS: Final = ("id", "split", "dimension", "status", "reward", "prompt")
+CLIP_FIELDS: Final = ("id", "source", "width", "height", "num_frames", "fps")
+GENERATOR_FIELDS: Final = ("model", "adapter", "profile", "steps", "guidance", "seed")
+ANSWER_FIELDS: Final = ("dimension", "question", "expected", "gate", "p_yes", "p_no", "readout")
 CLIP_COLUMNS = ["id", "video.bytes"]
 SIDES = ("base", "tuned")
 
@@ -83,7 +83,9 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
 # --- which clips -----------------------------------------------------------------------------------------------------
 
 
-def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_bytes: int) -> list[list[Row]]:
+def choose(
+    rows: list[DatasetRow], sizes: dict[str, int], dimensions: list[str], max_bytes: int
+) -> list[list[DatasetRow]]:
     """Choose the rows to show: each a generated video, followed by its real clip if it is a twin.
 
     Best, worst and random rows of each dimension take turns, so a limit cuts all of them equally. The random order is
@@ -101,7 +103,7 @@ def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_by
     real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
     paired = {row["pair_id"] for row in rows if row["source"] == "twin"}
     heads = [row for row in rows if row["source"] != "real" or row["pair_id"] not in paired]
-    chosen: dict[str, list[Row]] = {}
+    chosen: dict[str, list[DatasetRow]] = {}
     embedded: set[str] = set()
     for row in _turns(sorted(heads, key=lambda row: row["id"]), dimensions):
         group = [row, real[row["pair_id"]]] if row["source"] == "twin" and row["pair_id"] in real else [row]
@@ -113,12 +115,13 @@ def choose(rows: list[Row], sizes: dict[str, int], dimensions: list[str], max_by
     return list(chosen.values())
 
 
-def _turns(rows: list[Row], dimensions: list[str]) -> Iterator[Row]:
+def _turns(rows: list[DatasetRow], dimensions: list[str]) -> Iterator[DatasetRow]:
     """All rows, some of them repeatedly: one from each queue in turn, until all queues are empty."""
     queues = []
     for name in dimensions:
         entries = [(entry["value"], row) for row in rows if (entry := summary.reward_on(row, name))]
-        worst = [row for _, row in sorted((e for e in entries if e[0] is not None), key=lambda e: e[0])]
+        scored = [(value, row) for value, row in entries if value is not None]
+        worst = [row for _, row in sorted(scored, key=itemgetter(0))]
         queues += [worst[::-1], worst, [row for _, row in entries]]
     queues.append(rows)
     return (row for row in chain.from_iterable(zip_longest(*queues)) if row is not None)
@@ -158,16 +161,17 @@ def _gain(pair: Pair) -> float:
     return pair["tuned"]["reward"] - pair["base"]["reward"]
 
 
-def card(group: list[Row]) -> dict[str, Any]:
+def card(group: list[DatasetRow]) -> dict[str, Any]:
     """The content of one card of the page; the first row is the one that was judged."""
     row = group[0]
-    generator = row["generator"] or {}
+    used = row["generator"]
+    generator = {key: used[key] for key in GENERATOR_FIELDS if used[key] not in (None, "")} if used else {}
     return {
         **{key: row[key] for key in CARD_FIELDS},
         "clips": [{key: clip[key] for key in CLIP_FIELDS} for clip in group],
         "rewards": row["rewards"] or [],
         "answers": [{key: answer[key] for key in ANSWER_FIELDS} for answer in row["answers"] or []],
-        "generator": {key: generator[key] for key in GENERATOR_FIELDS if generator.get(key) not in (None, "")},
+        "generator": generator,
     }
 
 

@@ -17,6 +17,7 @@ from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.models.generators.base import Shape
 from gigavideo_data.models.spec import EngineSpec, folder_revision
 from gigavideo_data.recipe.recipe import Generator, on_the_hub, published_name
+from gigavideo_data.rows import VaeColumn
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def spec(generator: Generator) -> EngineSpec:
     return EngineSpec(identity, location)
 
 
-def vae_of(generator: Generator) -> dict[str, str]:
+def vae_of(generator: Generator) -> VaeColumn:
     """The model whose autoencoder a generator has, and the content hash of the autoencoder's folder.
 
     Of a model of the Hub only that folder is downloaded.

@@ -11,7 +11,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -20,23 +20,7 @@ from gigavideo_data.io import resampling, video
 from gigavideo_data.pipeline.sources.clip_files import ClipFiles
 from gigavideo_data.pipeline.sources.stream_copy import stream_copied
 from gigavideo_data.reasons import Reason
-
-
-class Origin(TypedDict):
-    """Where a real clip comes from; its times in its source are in seconds, None if the table has none."""
-
-    dataset: str
-    clip: str
-    start_s: float | None
-    end_s: float | None
-
-
-class SourceFile(TypedDict):
-    """The file of a clip, as in the column `source_file`: its name, its path in the folder, its sha256."""
-
-    name: str
-    path: str
-    sha256: str
+from gigavideo_data.rows import Origin, SourceFile
 
 
 @dataclass(frozen=True)

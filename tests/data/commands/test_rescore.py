@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,12 +16,12 @@ from gigavideo_data.errors import RecipeError
 from tests.support.rows import DIMENSION, answer, make_row, make_rows, write_set
 
 
-def honest_rows() -> list[dict]:
+def honest_rows() -> list[Any]:
     """Rows whose stored rewards follow from their stored answers."""
     return [rescore.rescored(row, [DIMENSION], 0.5, {}) for row in make_rows()]
 
 
-def wrong(row: dict) -> dict:
+def wrong(row: Any) -> Any:
     """The row with a reward that its answers do not give."""
     return row | {"reward": 1.0, "rewards": [row["rewards"][0] | {"value": 1.0}]}
 

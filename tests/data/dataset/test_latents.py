@@ -24,7 +24,7 @@ from gigavideo_data.commands.merge import merge
 from gigavideo_data.commands.remake import withhold
 from gigavideo_data.commands.rescore import recompute
 from gigavideo_data.dataset import latents, schema, writer
-from gigavideo_data.dataset.reader import read_all
+from gigavideo_data.dataset.reader import read_latents, read_video_rows
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io import video
@@ -94,12 +94,12 @@ def pipeline() -> Any:
     return load_pipeline(model_folder("miniature"))
 
 
-def rows_of(folder: Path) -> list[dict]:
-    return read_all(folder, schema.ROW_SCHEMA, "data")
+def rows_of(folder: Path) -> list[Any]:
+    return list(read_video_rows(folder))
 
 
-def latents_of(folder: Path) -> list[dict]:
-    return read_all(folder, schema.LATENT_SCHEMA, "latents")
+def latents_of(folder: Path) -> list[Any]:
+    return list(read_latents(folder))
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -119,11 +119,11 @@ def listed(folder: Path) -> bool:
     return here
 
 
-def unpacked(one: dict) -> torch.Tensor:
+def unpacked(one: Any) -> torch.Tensor:
     return torch.frombuffer(bytearray(one["latents"]), dtype=torch.bfloat16).reshape(one["shape"]).float()
 
 
-def replaced(folder: Path, rows: list[dict]) -> None:
+def replaced(folder: Path, rows: list[Any]) -> None:
     """Write other latents and make the manifest agree: what a careless or hostile publisher would do."""
     table = schema.to_table(rows, schema.LATENTS)
     pq.write_table(table, folder / SHARD)
@@ -132,11 +132,11 @@ def replaced(folder: Path, rows: list[dict]) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def with_bytes(one: dict, data: bytes) -> dict:
+def with_bytes(one: Any, data: bytes) -> Any:
     return one | {"latents": data, "latents_sha256": hashlib.sha256(data).hexdigest()}
 
 
-def with_vae(one: dict, revision: str | None) -> dict:
+def with_vae(one: Any, revision: str | None) -> Any:
     return one | {"vae": {"model": "other", "revision": revision}}
 
 

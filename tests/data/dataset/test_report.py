@@ -108,9 +108,9 @@ def entry(value):
 
 
 def test_above_the_cap_best_worst_and_random_take_turns():
-    rows = [{**make_row(seed), "rewards": [entry(seed / 100)]} for seed in range(60)]
+    rows = [make_row(seed) | {"rewards": [entry(seed / 100)]} for seed in range(60)]
     sizes = {row["id"]: 1000 for row in rows}
-    chosen = [unit[0] for unit in report.choose(rows, sizes, [DIMENSION], 9_500)]
+    chosen: list[Any] = [unit[0] for unit in report.choose(rows, sizes, [DIMENSION], 9_500)]
     seeds = [row["generator"]["seed"] for row in chosen]
     assert len(seeds) == 9
     assert {59, 58, 0, 1} <= set(seeds)

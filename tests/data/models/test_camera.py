@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +12,11 @@ from gigavideo_data.commands.plan import DryRunRunner
 from gigavideo_data.io import video
 from gigavideo_data.miniature.world import CAMERAS, Scene, Thing, render
 from gigavideo_data.models.judges.camera import LABELS, RULE, CameraJudge, CameraQuestions, Motion, Unknown, motion
-from gigavideo_data.pipeline.row import Measurement, Row
+from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.steps import Context, reward
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Camera, Recipe
+from gigavideo_data.rows import MeasurementEntry
 from gigavideo_data.scoring.eval_reward import reward_of
 
 H, W, T = 120, 208, 17
@@ -192,10 +194,10 @@ def test_an_unknown_label_is_no_score():
 def test_the_reason_reaches_the_reward_of_a_row_and_of_an_evaluation(tmp_path):
     (asked,) = CameraQuestions({}).questions(prompt="The camera pans left over a harbour.")["questions"]
     (silent,) = CameraJudge({"revision": RULE}).answer(cut(), 8.0, [asked["question"]])
-    prompt = {"dimension": "camera_motion", "questions": [asked | {"dimension": "camera_motion"}]}
+    prompt: Any = {"dimension": "camera_motion", "questions": [asked | {"dimension": "camera_motion"}]}
     assert reward_of(prompt, [asdict(silent)], Camera(), 0.5).reason == "cut"
 
-    named: list[Measurement] = [
+    named: list[MeasurementEntry] = [
         {"dimension": "camera_motion", "name": name, "values": [8.0], "judge": "j"} for name in silent.readings
     ]
     row = Row("synthetic", "A pan.", "camera_motion", measurements=named, asks={"camera_motion": [asked]})

@@ -12,7 +12,7 @@ def answer(p_yes: float, p_no: float, expected: str = "yes", gate: bool = False,
     return {"question": question, "expected": expected, "gate": gate, "p_yes": p_yes, "p_no": p_no}
 
 
-def entry(dimension: str, value: float | None, reason: str | None = None) -> dict[str, Any]:
+def entry(dimension: str, value: float | None, reason: str | None = None) -> Any:
     return {
         "dimension": dimension,
         "value": value,

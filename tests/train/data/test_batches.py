@@ -1,11 +1,12 @@
 from collections import Counter
+from typing import Any
 
 from gigavideo_train.data.batches import batches, num_steps, portions
 from gigavideo_train.data.samples import Sample
 
 
 def sample(name: int, num_frames: int = 17, height: int = 48, real_frames: int | None = None) -> Sample:
-    row = {"id": f"{name:032x}", "source": "synthetic", "num_frames": num_frames, "height": height, "width": 48}
+    row: Any = {"id": f"{name:032x}", "source": "synthetic", "num_frames": num_frames, "height": height, "width": 48}
     return Sample(row, real=row | {"num_frames": real_frames} if real_frames else None)
 
 

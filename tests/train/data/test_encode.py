@@ -136,7 +136,7 @@ def test_texts_are_cached_without_padding_and_batched_as_the_pipeline_does(
     assert tensors.latents([pair]).shape == (1, 8, 1, 12, 12)
 
 
-def relisted(folder: Path, made: list[dict]) -> Path:
+def relisted(folder: Path, made: list[Any]) -> Path:
     """A dataset with changed rows and a manifest that matches them."""
     replace_rows(folder, made)
     return folder

@@ -47,7 +47,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 def with_latents(folder: Path) -> Path:
     made = rows()
     data = np.ones(8 * 2 * 12 * 12, np.uint16).tobytes()
-    latents = {
+    latents: Any = {
         **{name: made[0][name] for name in ("id", "video_sha256")},
         "latents": data,
         "latents_sha256": hashlib.sha256(data).hexdigest(),

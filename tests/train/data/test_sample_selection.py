@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from gigavideo_train.data.samples import select
 from tests.support.train_set import row, rows
 
 
-def chosen(made: list[dict], **settings):
+def chosen(made: list[Any], **settings):
     return select(made, ["mechanics"], TrainConfig.model_validate(settings))
 
 
@@ -155,7 +156,7 @@ def test_a_dimension_without_scores_gets_a_suggestion(name: str, words: str) -> 
         chosen(rows(), dimensions=(name,))
 
 
-def written_for(dimension: str, seed: int, rewards: dict[str, float | None]) -> dict:
+def written_for(dimension: str, seed: int, rewards: dict[str, float | None]) -> Any:
     """A row written for one dimension and scored on several."""
     entries = [
         {"dimension": name, "value": value, "status": "unscorable" if value is None else "scored", "reason": None}

@@ -36,7 +36,7 @@ SMALL = {"batch_size": "4", "epochs": "1", "lr": "1e-3", "warmup_steps": "0", "d
 MINIATURE = Scoring({"backend": "miniature"}, {}, {"mechanics": 1.0}, {"mechanics": "gate"}, min_mass=0.5)
 
 
-def asked_row(seed: int, questions: list[str], **changed: Any) -> dict:
+def asked_row(seed: int, questions: list[str], **changed: Any) -> Any:
     """A row about which the miniature's judge was asked something, five frames long; yes is expected."""
     made = row(seed, **changed)
     (answer,) = made["answers"]
@@ -45,7 +45,7 @@ def asked_row(seed: int, questions: list[str], **changed: Any) -> dict:
     return made | {"answers": answers, "judges": [judge | {"kind": "miniature"}]}
 
 
-def half_way(number: int) -> dict:
+def half_way(number: int) -> Any:
     """A row with a thing that goes half the way it should, nine frames long."""
     asked, frames_THWC = trial("motion_order_understanding", number, right=True)
     data = video.encode(frames_THWC[:9], FPS)
@@ -54,7 +54,7 @@ def half_way(number: int) -> dict:
     return made | {"video": clip, "video_sha256": hashlib.sha256(data).hexdigest(), "num_frames": 9}
 
 
-def pairs_and_others() -> list[dict]:
+def pairs_and_others() -> list[Any]:
     """Two written prompts, the second unscorable, and a pair."""
     made = [asked_row(1, THERE), asked_row(2, THERE, reward=None), asked_row(20, THERE, source="twin")]
     return [*made, row(20, "real")]

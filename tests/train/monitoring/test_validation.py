@@ -1,6 +1,7 @@
 """The validation loss."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from tests.support.train_set import row, rows, training_set
 pytestmark = pytest.mark.timeout(600)
 
 
-def validating(made: list[dict]) -> list[dict]:
+def validating(made: list[Any]) -> list[Any]:
     return [each | {"split": "validation"} for each in made]
 
 
