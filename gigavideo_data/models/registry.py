@@ -1,16 +1,13 @@
-"""Which class stands behind each backend that a recipe can name: one literal table, imported only where needed.
+"""Makes the engines of a recipe: those of the table `recipe.engines`, or plug-ins. Each is imported only where needed.
 
-    spec = judge_spec(recipe.judge)
-    judge = load_engine("judge", spec.settings)
-
-A backend that is not in the table is a plug-in of another package (see `plugins`).
+spec = judge_spec(recipe.judge)
+judge = load_engine("judge", spec.settings)
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from gigavideo_data.dataset.schema import ROW_SCHEMA
 from gigavideo_data.errors import RecipeError
@@ -18,88 +15,8 @@ from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.llm.api_keys import shared_key_warning
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe import plugins
+from gigavideo_data.recipe.engines import ENGINES, Kind, Name
 from gigavideo_data.recipe.recipe import AnyJudge, Generator, Judge, Recipe, Writer, published_name
-
-Kind = Literal["writer", "captions", "generator", "judge", "soft judge"]
-Name = tuple[str, str]  # module, and a name in it
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How the engine of one backend is described and run.
-
-    Attributes:
-        cls: the class; it is made with `EngineSpec.settings`.
-        spec: a function from a part of the recipe to its `EngineSpec`, in a module that imports no model. None where a
-            stage names the settings itself.
-        actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
-            workers that hold it.
-        rows_at_once: how many rows it answers in parallel.
-        subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
-    """
-
-    cls: Name
-    spec: Name | None = None
-    actor_pool: bool = False
-    rows_at_once: int = 1
-    subjects: Name | None = None
-
-
-_WRITER, _ASKING = "gigavideo_data.models.llm.writer", "gigavideo_data.models.judges.asking"
-
-ENGINES: dict[Kind, dict[str, Engine]] = {
-    "writer": {
-        "grammar": Engine(
-            ("gigavideo_data.miniature.writer", "GrammarWriter"),
-            ("gigavideo_data.miniature.writer", "spec"),
-            subjects=("gigavideo_data.miniature.questions", "ASK"),
-        ),
-        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32),
-        "vllm": Engine((_WRITER, "LanguageWriter"), (_WRITER, "loaded"), actor_pool=True, rows_at_once=64),
-        "camera": Engine(("gigavideo_data.models.judges.camera", "CameraQuestions")),
-        "counting": Engine(("gigavideo_data.models.judges.counting", "CountingQuestions")),
-    },
-    "captions": {
-        "miniature": Engine(("gigavideo_data.miniature.clips", "RenderedClips")),
-        "table": Engine(("gigavideo_data.pipeline.sources.clip_folder", "FolderClips")),
-    },
-    "generator": {
-        "diffusers": Engine(
-            ("gigavideo_data.models.generators.diffusers_generator", "DiffusersGenerator"),
-            ("gigavideo_data.models.generators.profiles", "spec"),
-            actor_pool=True,
-        ),
-    },
-    "judge": {
-        "miniature": Engine(
-            ("gigavideo_data.miniature.judge", "MiniatureJudge"), ("gigavideo_data.miniature.judge", "spec")
-        ),
-        "camera": Engine(
-            ("gigavideo_data.models.judges.camera", "CameraJudge"), ("gigavideo_data.models.judges.camera", "spec")
-        ),
-        "counting": Engine(
-            ("gigavideo_data.models.judges.counting", "CountingJudge"),
-            ("gigavideo_data.models.judges.counting", "spec"),
-            actor_pool=True,
-        ),
-        "http": Engine(("gigavideo_data.models.judges.http_judge", "HttpJudge"), (_ASKING, "served"), rows_at_once=8),
-        "transformers": Engine(
-            ("gigavideo_data.models.judges.transformers_judge", "TransformersJudge"),
-            (_ASKING, "loaded"),
-            actor_pool=True,
-        ),
-        "vllm": Engine(
-            ("gigavideo_data.models.judges.vllm_judge", "VllmJudge"),
-            (_ASKING, "loaded"),
-            actor_pool=True,
-            rows_at_once=8,
-        ),
-    },
-    "soft judge": {  # those that gradients flow through; their specs are those of judges
-        "miniature": Engine(("gigavideo_data.miniature.soft_judge", "SoftMiniatureJudge")),
-        "transformers": Engine(("gigavideo_data.models.judges.transformers_judge", "TransformersJudge")),
-    },
-}
 
 
 def writer_spec(writer: Writer) -> EngineSpec:

@@ -24,10 +24,10 @@ from gigavideo_data.models.generators.profiles import profile_of
 from gigavideo_data.models.judges.base import Judge
 from gigavideo_data.models.judges.base import checked as checked_answers
 from gigavideo_data.models.llm.base import PromptWriter, QuestionWriter
-from gigavideo_data.models.registry import Kind
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
+from gigavideo_data.recipe.engines import Kind
 from gigavideo_data.scoring import pixels
 
 Record = dict[str, Any]
@@ -46,7 +46,7 @@ class Stage:
 
     Attributes:
         version: part of every key; raised when the stage's meaning changes.
-        engine: kind of engine (see `registry.ENGINES`).
+        engine: kind of engine (see `recipe.engines`).
         run: the work on one row.
         rows_per_task: rows handed to a worker at once; 1 where one row takes long.
     """

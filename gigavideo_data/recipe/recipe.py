@@ -31,6 +31,7 @@ from gigavideo_data.io.hashing import canonical
 from gigavideo_data.reasons import PixelFlaw
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.dimensions import catalogue
+from gigavideo_data.recipe.engines import ENGINES
 from gigavideo_data.recipe.yaml_config import suggest
 
 # Keys that had another name in the manifests of format 1.0: (part, old name) -> name.
@@ -70,14 +71,13 @@ class PluginSettings(BaseModel):
 
 
 class _Pluggable(_Part):
-    """A part whose `backend` is one of `built_in`, or a plug-in: a judge or a generator of another package.
+    """A part whose `backend` is in the table of engines, or a plug-in: a judge or a generator of another package.
 
     A plug-in takes what it needs from `settings`. Its `model` is a label for tables and cards, by default its backend.
     """
 
     kind: ClassVar[Literal["judge", "generator"]]
-    built_in: ClassVar[tuple[str, ...]]
-    reserved: ClassVar[tuple[str, ...]]  # backends in the rows of a dataset that no plug-in may be named like
+    reserved: ClassVar[tuple[str, ...]]  # other backends in the rows of a dataset; no plug-in may be named like them
     plugin_keys: ClassVar[tuple[str, ...]]
 
     settings: PluginSettings | None = Field(default=None, exclude_if=lambda settings: settings is None)
@@ -91,7 +91,12 @@ class _Pluggable(_Part):
     @classmethod
     def is_plugin(cls, data: Mapping[str, Any]) -> bool:
         """Whether a part of a recipe, as plain values, names a plug-in. Of a manifest, it must not be loaded."""
-        return data.get("backend", cls.built_in[0]) not in cls.built_in
+        return data.get("backend", cls.model_fields["backend"].default) not in cls.built_in()
+
+    @classmethod
+    def built_in(cls) -> list[str]:
+        """The backends of this part that are no plug-ins."""
+        return [name for name in ENGINES[cls.kind] if name not in cls.reserved]
 
     @classmethod
     def refusal(cls, dataset: object, parts: Sequence[Mapping[str, Any]]) -> RecipeError:
@@ -111,13 +116,13 @@ class _Pluggable(_Part):
     @field_validator("backend", check_fields=False)
     @classmethod
     def _is_known(cls, backend: str) -> str:
-        if backend in cls.built_in:
+        if backend in cls.built_in():
             return backend
         known = plugins.installed(cls.kind).keys() - set(cls.reserved)
         if backend not in known:
             raise ValueError(
                 f"{backend!r} is neither built in nor installed as a plug-in (entry-point group "
-                f"{plugins.GROUPS[cls.kind]}); {suggest(backend, [*cls.built_in, *known])}"
+                f"{plugins.GROUPS[cls.kind]}); {suggest(backend, [*cls.built_in(), *known])}"
             )
         return backend
 
@@ -232,7 +237,6 @@ class Generator(_Pluggable):
     """
 
     kind = "generator"
-    built_in = ("diffusers",)
     reserved = ("files",)
     plugin_keys = ("backend", "model", "settings", "share")
 
@@ -257,7 +261,6 @@ class Judge(_Pluggable):
     """
 
     kind = "judge"
-    built_in = ("miniature", "http", "transformers", "vllm")
     reserved = ("camera", "counting", "pixels")
     plugin_keys = ("backend", "model", "settings", "min_mass", "readout")
 

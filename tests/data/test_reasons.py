@@ -12,11 +12,11 @@ import pytest
 
 import gigavideo_data
 from gigavideo_data.errors import RejectedError, RowError
-from gigavideo_data.models.registry import ENGINES
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.row_counts import check_rejected
 from gigavideo_data.pipeline.stages import rejection
 from gigavideo_data.reasons import PixelFlaw, Reason, is_failure
+from gigavideo_data.recipe.engines import ENGINES
 from gigavideo_data.rows import Reject
 
 FAILURES = {

@@ -21,9 +21,10 @@ from gigavideo_data.errors import GigaVideoError, RunError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge
-from gigavideo_data.models.registry import Kind, load_engine, rows_at_once
+from gigavideo_data.models.registry import load_engine, rows_at_once
 from gigavideo_data.pipeline.stages import MAX_TRACEBACK_LETTERS, STAGES, run_row
 from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.engines import Kind
 
 MAX_MESSAGE_LETTERS = 300  # of an exception that is quoted in an error
 

@@ -4,18 +4,22 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
+from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.models.registry import (
-    ENGINES,
-    Engine,
     judge_spec,
+    load_engine,
     needs_actor_pool,
     rows_at_once,
     writer_spec,
 )
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.recipe.engines import ENGINES, Engine
 from gigavideo_data.recipe.recipe import Camera, Counting, Judge, Writer
 
 METHODS = {
@@ -28,7 +32,6 @@ METHODS = {
 LINES = [(kind, backend, engine) for kind, of_kind in ENGINES.items() for backend, engine in of_kind.items()]
 
 if TYPE_CHECKING:  # mypy compares the signatures with those of the protocols
-    from gigavideo_data.miniature.judge import MiniatureJudge
     from gigavideo_data.miniature.soft_judge import SoftMiniatureJudge
     from gigavideo_data.miniature.writer import GrammarWriter
     from gigavideo_data.models.generators.base import VideoGenerator
@@ -77,6 +80,19 @@ print(sorted({"torch", "transformers", "diffusers", "vllm", "ray", "openai"} & s
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_line_of_the_table_adds_a_judge(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ENGINES["judge"], "mine", replace(ENGINES["judge"]["miniature"], spec=(__name__, "spec_of")))
+    judge = Judge(backend="mine", model="a/b")
+    assert judge_spec(judge).identity == {"backend": "mine", "model": "a/b"}
+    with pytest.raises(ValidationError, match="settings"):  # only a plug-in has them
+        Judge.model_validate({"backend": "mine", "model": "a/b", "settings": {"gain": 1.5}})
+    assert isinstance(load_engine("judge", judge_spec(judge).settings), MiniatureJudge)
+
+
+def spec_of(judge: Judge) -> EngineSpec:
+    return EngineSpec({"backend": judge.backend, "model": judge.model}, {})
 
 
 def test_identity_and_location_share_no_key():

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.models.registry import ENGINES, judge_spec, writer_spec
+from gigavideo_data.models.registry import judge_spec, writer_spec
 from gigavideo_data.pipeline.execution import ray_session
 from gigavideo_data.pipeline.execution.ray_executor import placed
 from gigavideo_data.pipeline.execution.ray_session import socket_folders
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.engines import ENGINES
 from gigavideo_data.recipe.recipe import Judge, Placement, Writer
 
 

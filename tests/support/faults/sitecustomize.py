@@ -6,8 +6,6 @@ switch.
 
 from dataclasses import replace
 
-from gigavideo_data.models import registry
+from gigavideo_data.recipe.engines import ENGINES
 
-registry.ENGINES["generator"]["diffusers"] = replace(
-    registry.ENGINES["generator"]["diffusers"], cls=("oracle", "OracleGenerator")
-)
+ENGINES["generator"]["diffusers"] = replace(ENGINES["generator"]["diffusers"], cls=("oracle", "OracleGenerator"))

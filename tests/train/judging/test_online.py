@@ -18,7 +18,7 @@ from gigavideo_data.miniature.grammar import sample_scene
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.world import render
 from gigavideo_data.models.generators.profiles import model_folder
-from gigavideo_data.models.registry import ENGINES, Engine
+from gigavideo_data.recipe.engines import ENGINES, Engine
 from gigavideo_data.scoring import rewards
 from gigavideo_train.cli import app
 from gigavideo_train.judging.judges import Scoring

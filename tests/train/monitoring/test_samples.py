@@ -14,7 +14,7 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.io import video
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.models.judges.base import Answer
-from gigavideo_data.models.registry import ENGINES, Engine
+from gigavideo_data.recipe.engines import ENGINES, Engine
 from gigavideo_data.recipe.recipe import Camera, Judge
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.judging.judges import SampleJudge, sample_judges
