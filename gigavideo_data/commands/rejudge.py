@@ -3,8 +3,7 @@
     rejudge(Path("runs/quickstart"), load("quickstart", ["judge.readout=text"]), out, store, progress)
 
 Ids, clips and questions stay. Only judge, specialists and check of the recipe are used, and the writer where a row has
-no
-questions that its new judge understands. A judge is not asked what it has answered already.
+no questions that its new judge understands. A judge is not asked what it has answered already.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.io.hashing import content_key
 
 FORMAT_VERSION = "1.1"
 ADDED = {"source_file": "1.1"}  # columns added after format 1.0, with the format that added them
@@ -245,12 +246,12 @@ def configs_of(rows: dict[str, int]) -> list[dict[str, Any]]:
 
 def row_id(prompt: str, generator: dict, seed: int) -> str:
     """The id of a generated video: a hash of prompt, generator with all parameters, and seed; never of the judge."""
-    return _digest({"prompt": prompt, "generator": generator, "seed": seed})[:32]
+    return content_key({"prompt": prompt, "generator": generator, "seed": seed}, ascii_only=True)
 
 
 def file_row_id(prompt: str, video_sha256: str) -> str:
     """The id of an imported video."""
-    return _digest({"prompt": prompt, "video_sha256": video_sha256})[:32]
+    return content_key({"prompt": prompt, "video_sha256": video_sha256}, ascii_only=True)
 
 
 def prompt_id(base_prompt: str) -> str:
@@ -338,9 +339,3 @@ def columns_differ(found: list[str], expected: list[str]) -> str:
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     parts = [f"missing columns: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(extra)}"] * bool(extra)
     return f"{'; '.join(parts)}. See {__name__} for the columns of format {FORMAT_VERSION}."
-
-
-def _digest(content: dict) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no spaces, no NaN."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

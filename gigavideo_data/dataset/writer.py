@@ -6,7 +6,6 @@ without one is no dataset, and the same build again completes it. Equal input gi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections import defaultdict
@@ -37,7 +36,7 @@ from gigavideo_data.dataset.schema import (
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.atomic import Blob, sync
-from gigavideo_data.io.hashing import pretty_json
+from gigavideo_data.io.hashing import pretty_json, sha256_of
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.rows import EvalPrompt, LatentsRow, Reject, VideoRow
 
@@ -204,9 +203,7 @@ def _write_file(root: Path, name: str, rows: Sequence[Mapping[str, Any]], contra
         for group in _grouped(rows, ROW_GROUP_BYTES):
             writer.write_table(to_table([_with_bytes(row) for row in group], contract), row_group_size=len(group))
     sync(path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {name: {"sha256": sha256, "rows": len(rows), "bytes": path.stat().st_size}}
+    return {name: {"sha256": sha256_of(path), "rows": len(rows), "bytes": path.stat().st_size}}
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

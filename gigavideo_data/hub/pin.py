@@ -6,15 +6,8 @@ from typing import Any, TypeVar
 
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub.models import commit_of
+from gigavideo_data.recipe.engines import ENGINES
 from gigavideo_data.recipe.recipe import Counting, Generator, Judge, Recipe, Writer, on_the_hub
-
-# A small file that every model of a backend has. Backends without an entry load nothing from the Hub.
-SMALL_FILES = {
-    "diffusers": "model_index.json",
-    "transformers": "config.json",
-    "vllm": "config.json",
-    "counting": "config.json",
-}
 
 Part = TypeVar("Part", Writer, Generator, Judge, Counting)
 
@@ -54,7 +47,7 @@ def pinned(recipe: Recipe, unknown: list[HubError] | None = None) -> Recipe:
 
 def pinned_part(part: Part) -> Part:
     """Return one model of a recipe with its commit, if it is loaded from the Hub."""
-    if part.backend not in SMALL_FILES or not on_the_hub(part.model):
+    engine = ENGINES[part.kind].get(part.backend)
+    if engine is None or engine.hub_file is None or not on_the_hub(part.model):
         return part
-    commit = commit_of(part.model, part.revision, SMALL_FILES[part.backend])
-    return part.model_copy(update={"revision": commit})
+    return part.model_copy(update={"revision": commit_of(part.model, part.revision, engine.hub_file)})

@@ -6,46 +6,22 @@ existing tag must name the same commit. Files that gigavideo did not upload are 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub import versions
 from gigavideo_data.hub.retry import ASK_S, DEADLINE_S, with_retries
+from gigavideo_data.io.hashing import blob_id_of, sha256_of
 from gigavideo_data.io.progress import Progress
 
 Kind = Literal["dataset", "model"]
 
 
-@dataclass(frozen=True)
-class Local:
-    """A file of this machine; each of its hashes is computed at most once."""
-
-    path: Path
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self.path.stat().st_size
-
-    @cached_property
-    def sha256(self) -> str:
-        """The hash by which the Hub identifies large files (LFS)."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    @cached_property
-    def blob_id(self) -> str:
-        """The git blob id, by which the Hub identifies small files."""
-        data = self.path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-Files = dict[str, Local]  # by path in the repository
+Files = dict[str, Path]  # files of this machine, by path in the repository
 
 
 @dataclass(frozen=True)
@@ -187,13 +163,13 @@ def changed_files(repo: Repository, sha: str, files: Files) -> list[str]:
     return [name for name, file in files.items() if name not in remote or not _equal(file, remote[name])]
 
 
-def _equal(file: Local, remote: Any) -> bool:
-    if file.size != remote.size:
+def _equal(file: Path, remote: Any) -> bool:
+    if file.stat().st_size != remote.size:
         return False
-    return bool(file.sha256 == remote.lfs.sha256 if remote.lfs else file.blob_id == remote.blob_id)
+    return bool(sha256_of(file) == remote.lfs.sha256 if remote.lfs else blob_id_of(file) == remote.blob_id)
 
 
-def upload(repo: Repository, name: str, file: Local, deadline_s: float = DEADLINE_S) -> None:
+def upload(repo: Repository, name: str, file: Path, deadline_s: float = DEADLINE_S) -> None:
     """Upload a large file before its commit, unless the Hub has it; small files are part of the commit itself.
 
     Raises:
@@ -201,7 +177,7 @@ def upload(repo: Repository, name: str, file: Local, deadline_s: float = DEADLIN
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    additions = [CommitOperationAdd(name, file.path)]
+    additions = [CommitOperationAdd(name, file)]
     call = partial(HfApi().preupload_lfs_files, repo.name, additions, repo_type=repo.kind)
     with_retries(f"{repo.name}: {name}", call, deadline_s=deadline_s, writes=True)
 
@@ -232,17 +208,17 @@ def commit(
     deleted = sorted(name for name in obsolete if name in remote and name not in files)
     if not changed and not deleted:
         return head, 0
-    num_bytes = sum(files[name].size for name in changed)
+    num_bytes = sum(files[name].stat().st_size for name in changed)
     progress.start("upload", total=num_bytes, in_bytes=True)
     for name in changed:  # one call a file: progress is visible, and an interruption loses at most one file
         upload(repo, name, files[name])
-        progress.advance(files[name].size)
+        progress.advance(files[name].stat().st_size)
     progress.finish()
     title, description = message
     settings: dict[str, Any] = {"repo_type": repo.kind, "commit_message": title, "commit_description": description}
 
     def create() -> str:  # with new operations each time, because the client changes them
-        operations: list[Any] = [CommitOperationAdd(name, files[name].path) for name in changed]
+        operations: list[Any] = [CommitOperationAdd(name, files[name]) for name in changed]
         operations += [CommitOperationDelete(name) for name in deleted]
         try:
             return str(api.create_commit(repo.name, operations, parent_commit=head, **settings).oid)

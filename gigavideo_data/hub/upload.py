@@ -30,7 +30,7 @@ from gigavideo_data.hub import download, versions
 from gigavideo_data.hub import repo as hub_repo
 from gigavideo_data.hub.download import Version
 from gigavideo_data.hub.models import CURVES
-from gigavideo_data.hub.repo import Files, Local, Repository
+from gigavideo_data.hub.repo import Files, Repository
 from gigavideo_data.hub.retry import ASK_S
 from gigavideo_data.hub.versions import Changes
 from gigavideo_data.io.hashing import canonical, pretty_json
@@ -102,7 +102,7 @@ class BackgroundUploader:
             try:
                 if not self._failed:
                     hub_repo.ensure_repo(self._repo)
-                    hub_repo.upload(self._repo, name, Local(path), deadline_s=ASK_S)
+                    hub_repo.upload(self._repo, name, path, deadline_s=ASK_S)
             except Exception:  # noqa: BLE001 - the network edge: `push` uploads the rest and reports the error
                 self._failed = True
             finally:
@@ -154,7 +154,7 @@ def push(
         manifest = _without_latents(manifest)
         progress.note("latents are not uploaded; gv-data push --latents uploads them too")
     with TemporaryDirectory() as scratch:
-        files = {name: Local(folder / name) for name in manifest["files"]}
+        files = {name: folder / name for name in manifest["files"]}
         files["manifest.json"] = _text_file(Path(scratch) / "manifest.json", pretty_json(manifest))
         if previous:
             if _is_published(repo, previous, manifest, files):
@@ -169,16 +169,16 @@ def push(
         lines = (version_line(tag, str(changes)), *(version_lines(previous.card) if previous else ()))
         card = card_text(manifest, OnHub(repo.name, tag, lines))
         files["README.md"] = _text_file(Path(scratch) / "README.md", card)
-        files["cost.json"] = Local(folder / "cost.json")
+        files["cost.json"] = folder / "cost.json"
         obsolete = filter(FILE_NAME.fullmatch, _manifest_at(repo, head)["files"])
         sha, num_bytes = hub_repo.commit(repo, head, files, obsolete, _message(manifest, changes), progress)
         hub_repo.create_tag(repo, tag, sha, str(changes))
     return Published(repo.name, tag, sha, str(changes), num_bytes)
 
 
-def _text_file(path: Path, text: str) -> Local:
+def _text_file(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8", newline="\n")
-    return Local(path)
+    return path
 
 
 def _previous(repo: Repository) -> _Previous | None:
@@ -206,7 +206,7 @@ def _existing_version(folder: Path, repo: Repository, tag: str, *, with_latents:
     remote = _manifest_at(repo, sha)
     if not with_latents and not _latents(remote):
         manifest = _without_latents(manifest)
-    files = {name: Local(folder / name) for name in manifest["files"]}
+    files = {name: folder / name for name in manifest["files"]}
     if manifest != remote or hub_repo.changed_files(repo, sha, files):
         raise hub_repo.tag_taken(repo, tag)
     return Published(repo.name, tag, sha, "nothing changed", 0)
@@ -240,7 +240,7 @@ def push_model(
         raise DatasetError(f"{folder}: no model that gv-train wrote; give the folder `model` of a training run")
     paths = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_ENDINGS or path == folder / CURVES)
     paths = [path for path in paths if path.is_file() and not path.is_symlink()]
-    files = {path.relative_to(folder).as_posix(): Local(path) for path in paths}
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
     found = hub_repo.preflight(repo, kind="model", card_tag=MODEL_TAG, private=private, tag=tag)
     if tag and tag in found.tags:
         if hub_repo.changed_files(found, found.tags[tag], files):

@@ -35,9 +35,9 @@ def pretty_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def content_key(value: Any) -> str:
+def content_key(value: Any, *, ascii_only: bool = False) -> str:
     """SHA-256 (32 hexadecimal digits) of the canonical JSON of everything that decides a result."""
-    return hashlib.sha256(canonical(value)).hexdigest()[:32]
+    return hashlib.sha256(canonical(value, ascii_only=ascii_only)).hexdigest()[:32]
 
 
 def fraction_of(value: Any) -> float:
@@ -59,6 +59,15 @@ def sha256_of(path: Path) -> str:
     return _sum_of(path, "sha256")
 
 
+def blob_id_of(path: Path) -> str:
+    """The id (hexadecimal SHA-1) by which git and the Hub identify a small file; read once, as `sha256_of`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _sum_of(path, "git")
+
+
 def is_damaged(path: Path) -> bool:
     """Whether a file of the Hub client's cache differs from what was downloaded.
 
@@ -67,9 +76,9 @@ def is_damaged(path: Path) -> bool:
     """
     name = path.readlink().name if path.is_symlink() else ""
     if SHA256.fullmatch(name):
-        return _sum_of(path, "sha256") != name
+        return sha256_of(path) != name
     if GIT_SHA1.fullmatch(name):
-        return _sum_of(path, "git") != name
+        return blob_id_of(path) != name
     return False
 
 

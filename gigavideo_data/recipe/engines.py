@@ -25,6 +25,7 @@ class Engine:
             workers that hold it.
         rows_at_once: how many rows it answers in parallel.
         subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
+        hub_file: a small file that every model of it has, by which a commit of the Hub is found; None: it loads none.
     """
 
     cls: Name
@@ -32,6 +33,7 @@ class Engine:
     actor_pool: bool = False
     rows_at_once: int = 1
     subjects: Name | None = None
+    hub_file: str | None = None
 
 
 _WRITER, _ASKING = "gigavideo_data.models.llm.writer", "gigavideo_data.models.judges.asking"
@@ -44,7 +46,13 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             subjects=("gigavideo_data.miniature.questions", "ASK"),
         ),
         "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32),
-        "vllm": Engine((_WRITER, "LanguageWriter"), (_WRITER, "loaded"), actor_pool=True, rows_at_once=64),
+        "vllm": Engine(
+            (_WRITER, "LanguageWriter"),
+            (_WRITER, "loaded"),
+            actor_pool=True,
+            rows_at_once=64,
+            hub_file="config.json",
+        ),
         "camera": Engine(("gigavideo_data.models.judges.camera", "CameraQuestions")),
         "counting": Engine(("gigavideo_data.models.judges.counting", "CountingQuestions")),
     },
@@ -57,6 +65,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             ("gigavideo_data.models.generators.diffusers_generator", "DiffusersGenerator"),
             ("gigavideo_data.models.generators.profiles", "spec"),
             actor_pool=True,
+            hub_file="model_index.json",
         ),
     },
     "judge": {
@@ -70,18 +79,21 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             ("gigavideo_data.models.judges.counting", "CountingJudge"),
             ("gigavideo_data.models.judges.counting", "spec"),
             actor_pool=True,
+            hub_file="config.json",
         ),
         "http": Engine(("gigavideo_data.models.judges.http_judge", "HttpJudge"), (_ASKING, "served"), rows_at_once=8),
         "transformers": Engine(
             ("gigavideo_data.models.judges.transformers_judge", "TransformersJudge"),
             (_ASKING, "loaded"),
             actor_pool=True,
+            hub_file="config.json",
         ),
         "vllm": Engine(
             ("gigavideo_data.models.judges.vllm_judge", "VllmJudge"),
             (_ASKING, "loaded"),
             actor_pool=True,
             rows_at_once=8,
+            hub_file="config.json",
         ),
     },
     "soft judge": {  # those that gradients flow through; their specs are those of judges

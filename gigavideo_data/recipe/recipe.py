@@ -5,7 +5,6 @@ A recipe file contains only what differs from these defaults (see `gigavideo_dat
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -27,7 +26,7 @@ from pydantic import (
 )
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.io.hashing import canonical
+from gigavideo_data.io.hashing import content_key, sha256_of
 from gigavideo_data.reasons import PixelFlaw
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.dimensions import catalogue
@@ -158,6 +157,8 @@ class Writer(_Part):
     `grammar` is the rule-based writer of the miniature and has no settings. `http` calls an OpenAI-compatible
     `endpoint`, given by its base URL. `vllm` runs `model` in the workers: a Hub id (with a `revision`) or a folder.
     """
+
+    kind: ClassVar[Literal["writer"]] = "writer"
 
     backend: Literal["grammar", "http", "vllm"] = "grammar"
     model: Model = "Qwen/Qwen2.5-7B-Instruct"
@@ -295,6 +296,8 @@ class Counting(_Part):
 
     `threshold` is the lowest accepted score of a box; `frames` is the number of frames that are examined.
     """
+
+    kind: ClassVar[Literal["judge"]] = "judge"
 
     backend: Literal["counting"] = "counting"
     model: Model = "google/owlv2-base-patch16-ensemble"
@@ -462,7 +465,7 @@ def hash_of(resolved: Mapping[str, Any]) -> str:
     plain |= {
         name: {k: v for k, v in plain[name].items() if k != "vllm"} for name in ("writer", "judge") if name in plain
     }
-    return hashlib.sha256(canonical(plain)).hexdigest()[:16]
+    return content_key(plain)[:16]
 
 
 def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -496,8 +499,7 @@ def readout_of(judge: AnyJudge) -> str:
 def _with_sha256(file: str, key: str) -> str:
     path = Path(file).expanduser()
     try:
-        with path.open("rb") as opened:
-            return f"{path.name}@{hashlib.file_digest(opened, 'sha256').hexdigest()[:16]}"
+        return f"{path.name}@{sha256_of(path)[:16]}"
     except OSError as error:
         raise RecipeError(f"{key}: {path}: cannot be read ({error.strerror}); check the path") from error
 

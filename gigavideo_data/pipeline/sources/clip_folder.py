@@ -7,7 +7,6 @@ file changes, give it another name or use a new store.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from gigavideo_data.errors import DatasetError, RowError
 from gigavideo_data.io import resampling, video
+from gigavideo_data.io.hashing import sha256_of
 from gigavideo_data.pipeline.sources.clip_files import ClipFiles
 from gigavideo_data.pipeline.sources.stream_copy import stream_copied
 from gigavideo_data.reasons import Reason
@@ -73,9 +73,8 @@ class FolderClips:
             RowError: as `clip`.
         """
         file, _whole = self.files.locate(clip, timed=start_s is not None and end_s is not None)
-        with file.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        return SourceFile(name=file.name, path=file.relative_to(self.files.folder).as_posix(), sha256=sha256)
+        path = file.relative_to(self.files.folder).as_posix()
+        return SourceFile(name=file.name, path=path, sha256=sha256_of(file))
 
     def _unchanged(self, file: Path, frames_THWC: np.ndarray) -> bytes | None:
         """The coded frames of the file, if they are exactly these frames at the target's rate; else None."""

@@ -112,7 +112,7 @@ def test_a_refusal_by_way_of_xet_is_final(hub, monkeypatch, tmp_path):
     hub.faults = [Fault("GET", "/xet-write-token/", 403, times=99)]
     place = repo.Repository(REPO, "dataset", private=False, head=None, tags={})
     with pytest.raises(HubError, match="may not write there"):
-        repo.upload(place, "data/a.parquet", repo.Local(Path("a.parquet")))
+        repo.upload(place, "data/a.parquet", Path("a.parquet"))
     assert hub.faults[0].times == 98
 
 
