@@ -9,8 +9,8 @@ warnings go to stderr. Exit codes: 0 ok, 1 failure, 2 usage or recipe, 3 more ro
 
 from __future__ import annotations
 
-import json
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gigavideo_data.errors import RecipeError, RejectedError, RunError, run_and_exit
+from gigavideo_data.command_line import print_json, run_and_exit, version_option
+from gigavideo_data.errors import RecipeError, RejectedError, RunError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gigavideo_data.hub.repo import Repository
     from gigavideo_data.hub.upload import Published
     from gigavideo_data.io.progress import Progress
@@ -67,10 +70,13 @@ Dimensions = Annotated[
         autocompletion=_complete_dimensions,
     ),
 ]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, such as prompts.variants=2."),
-]
+
+
+def _set(text: str) -> Any:
+    return typer.Option("--set", metavar="KEY=VALUE", help=text)
+
+
+Overrides = Annotated[list[str] | None, _set("Change one value of the recipe, such as prompts.variants=2.")]
 StoreFolder = Annotated[Path, typer.Option(help="Folder of finished rows of every stage, shared by all builds.")]
 Dataset = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Folder of a dataset, or owner/name[@version] on the Hub.")
@@ -89,22 +95,9 @@ def main() -> None:
     run_and_exit(partial(app, standalone_mode=False))
 
 
-def _print_version(requested: bool) -> None:
-    if requested:
-        from importlib.metadata import version
-
-        print(f"gigavideo {version('gigavideo')}")
-        raise typer.Exit
-
-
 @app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
+def _root(_version: Annotated[bool, version_option("gigavideo")] = False) -> None:
     """Build, check, score and publish datasets of generated videos with rewards, and evaluate tuned models."""
-    del version
 
 
 @app.command(epilog="Example: gv-data build --recipe quickstart --set prompts.per_dimension=4")
@@ -142,12 +135,11 @@ def build(
     from gigavideo_data.io.progress import Progress
 
     check_out(out)  # before the slow imports
-    repo = uploader = None
-    if push:
-        from gigavideo_data.hub import upload
+    uploader = None
+    if repo := _preflight(push, tag, out, private=private):
+        from gigavideo_data.hub.upload import BackgroundUploader
 
-        repo = upload.preflight(push, private=private, tag=tag, out=out)
-        uploader = upload.BackgroundUploader(repo)
+        uploader = BackgroundUploader(repo)
 
     from gigavideo_data.commands.build import build as build_dataset
 
@@ -172,7 +164,7 @@ def build(
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
     if repo:
         facts |= _push(out, repo, tag, verified=True, with_latents=latents)
-    _print_json(facts, as_json)
+    _print(facts, as_json)
 
 
 @app.command(epilog="Example: gv-data push runs/quickstart owner/name")
@@ -209,12 +201,12 @@ def push(
     if model:
         with _progress() as progress:
             published = upload.push_model(dataset, repo, progress, private=private, tag=tag)
-        _print_json(_published(published), as_json)
+        _print(_published(published), as_json)
         return
     found = upload.preflight(repo, private=private, tag=tag)
     folder = _existing(dataset)
     if not scores_only:
-        _print_json(_push(folder, found, tag, with_latents=latents), as_json)
+        _print(_push(folder, found, tag, with_latents=latents), as_json)
         return
 
     from gigavideo_data.commands.remake import withhold
@@ -222,7 +214,7 @@ def push(
     with TemporaryDirectory() as scratch:
         with _progress() as progress:
             withhold(folder, Path(scratch), progress)
-        _print_json(_push(Path(scratch), found, tag, verified=True), as_json)
+        _print(_push(Path(scratch), found, tag, verified=True), as_json)
 
 
 @app.command(epilog="Example: gv-data plan --recipe physics")
@@ -242,25 +234,18 @@ def plan(
     resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
 
     from gigavideo_data.commands import plan as planning
-    from gigavideo_data.io import terminal
     from gigavideo_data.pipeline.store import Store
 
-    facts = planning.plan(resolved, Store(store))
-    if not as_json:
-        planning.show(facts, terminal.console())
-    _print_json(facts, as_json)
+    _print(planning.plan(resolved, Store(store)), as_json, planning.show)
 
 
 @app.command(epilog="Example: gv-data doctor")
 def doctor(store: StoreFolder = Path("runs/store"), as_json: Json = False) -> None:
     """Show what this machine can run, and what is missing."""
     from gigavideo_data.commands import doctor as checks
-    from gigavideo_data.io import terminal
 
     findings = checks.examine(store)
-    if not as_json:
-        checks.show(findings, terminal.console())
-    _print_json(findings, as_json)
+    _print(findings, as_json, checks.show)
     if not checks.healthy(findings):
         raise RunError("something that every build needs is broken; the table says what to do")
 
@@ -269,12 +254,8 @@ def doctor(store: StoreFolder = Path("runs/store"), as_json: Json = False) -> No
 def inspect(dataset: Dataset, as_json: Json = False) -> None:
     """Show rows per stage, rewards and judge sanity check of a dataset."""
     from gigavideo_data.dataset import summary
-    from gigavideo_data.io import terminal
 
-    facts = summary.summarize(_existing(dataset))
-    if not as_json:
-        summary.show(facts, terminal.console())
-    _print_json(facts, as_json)
+    _print(summary.summarize(_existing(dataset)), as_json, summary.show)
 
 
 @app.command(epilog="Example: gv-data verify owner/name@v1.0.0")
@@ -289,7 +270,7 @@ def verify(dataset: Dataset, as_json: Json = False) -> None:
     with _progress() as progress:
         verified = verify_folder(folder, progress)
     _message(f"ok: {dataset} ({', '.join(f'{name} {rows}' for name, rows in verified.rows.items())})")
-    _print_json({"rows": verified.rows}, as_json)
+    _print({"rows": verified.rows}, as_json)
 
 
 @app.command(epilog="Example: gv-data report runs/quickstart --eval runs/eval/quickstart")
@@ -313,7 +294,7 @@ def report(
         out = out or Path("report.html")  # the Hub cache is not changed
     page = write_report(_existing(dataset), out, evaluation)
     _message(f"the report is {page}")
-    _print_json({"report": page}, as_json)
+    _print({"report": page}, as_json)
 
 
 @app.command(epilog="Example: gv-data score runs/quickstart --recipe ./other-judge.yaml --out runs/scored")
@@ -359,7 +340,7 @@ def score(
     _message(f"{facts['judged']} of {facts['rows']} rows judged, {rejected} rejected, in {written}")
     if repo:
         facts |= _push(written, repo, tag, verified=True)
-    _print_json(facts, as_json)
+    _print(facts, as_json)
 
 
 @app.command(epilog="Example: gv-data rescore runs/quickstart --combine mechanics=mean --min-mass 0.6")
@@ -402,7 +383,7 @@ def rescore(
     _message(f"written to {written}" if written else "nothing written; --out DIR or --in-place writes the result")
     if repo and written:
         facts |= _push(written, repo, tag, verified=True)
-    _print_json(facts, as_json)
+    _print(facts, as_json)
 
 
 @app.command(epilog="Example: gv-data remake owner/name@v1.0.0 --out runs/remade --model Wan2.1=models/Wan2.1")
@@ -414,10 +395,7 @@ def remake(
         typer.Option("--model", metavar="NAME=FOLDER", help="Local folder of a model or adapter of the dataset."),
     ] = None,
     store: StoreFolder = Path("runs/store"),
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of scale or limits, as limits.replicas=2."),
-    ] = None,
+    overrides: Annotated[list[str] | None, _set("Change one value of scale or limits, as limits.replicas=2.")] = None,
     as_json: Json = False,
 ) -> None:
     """Generate the withheld videos of a dataset again.
@@ -438,7 +416,7 @@ def remake(
         facts = generate_again(folder, out, folders, recipe, store, progress)
     made, differ, rejected = facts["made"], facts["others"], facts["rejected"]
     _message(f"{made} videos generated again, {differ} of them differ from the original, {rejected} rejected, in {out}")
-    _print_json(facts, as_json)
+    _print(facts, as_json)
 
 
 @app.command(epilog="Example: gv-data merge runs/physics owner/name@v1.0.0 --out runs/merged")
@@ -462,7 +440,7 @@ def merge(
     facts = merging.merge([_existing(dataset) for dataset in datasets], out)
     rejected = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in facts["rejected"].items())
     _message(f"{facts['rows']} rows in {out}; rejected: {rejected or 'none'}")
-    _print_json(facts, as_json)
+    _print(facts, as_json)
 
 
 @app.command("eval", epilog="Example: gv-data eval --tuned runs/train/quickstart/model --prompts runs/quickstart")
@@ -485,10 +463,7 @@ def evaluate(
         Literal["dev", "test"],
         typer.Option(help="Split of held-out prompts: dev to choose settings, test to report."),
     ] = "test",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of generators, judge, specialists or scale."),
-    ] = None,
+    overrides: Annotated[list[str] | None, _set("Change one value of generators, judge, specialists or scale.")] = None,
     judge_endpoint: Annotated[
         str | None,
         typer.Option(
@@ -525,7 +500,7 @@ def evaluate(
         from gigavideo_data.dataset.report.page import write_report
 
         _message(f"the report is {write_report(prompts, out / 'report.html', out)}")
-    _print_json(facts, as_json)
+    _print(facts, as_json)
 
 
 @app.command(epilog="Example: gv-data recipes")
@@ -536,7 +511,7 @@ def recipes(as_json: Json = False) -> None:
     rows = [{"name": name, "about": description(path), "path": str(path)} for name, path in shipped().items()]
     if not as_json:
         _print_table([[row["name"], row["about"]] for row in rows], "name", "description")
-    _print_json(rows, as_json)
+    _print(rows, as_json)
 
 
 @app.command(epilog="Example: gv-data dimensions mechanics")
@@ -553,23 +528,28 @@ def dimensions(
     elif not as_json:
         rows = [[each["name"], each["group"], each["combine"], each["seeds"][0]] for each in shown]
         _print_table(rows, "name", "group", "combine", "example")
-    _print_json(shown[0] if name else shown, as_json)
+    _print(shown[0] if name else shown, as_json)
 
 
 # --- output ----------------------------------------------------------------------------------------------------------
 
 
-def _print_json(facts: Any, as_json: bool) -> None:
+def _print(facts: Any, as_json: bool, show: Callable[[Any, Console], None] | None = None) -> None:
+    """Print results on stdout: as JSON with --json, else by `show`."""
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+        print_json(facts)
+    elif show:
+        from gigavideo_data.io import terminal
+
+        show(facts, terminal.console())
 
 
 def _print_table(rows: list[list[str]], *columns: str) -> None:
     from gigavideo_data.io import terminal
 
-    table = terminal.table("", *columns)
+    table = terminal.Table("", *columns)
     for row in rows:
-        terminal.add(table, *row)
+        table.add(*row)
     terminal.console().print(table)
 
 

@@ -10,7 +10,6 @@ and warnings to stderr. Exit codes are those of gv-data.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from gigavideo_data.errors import run_and_exit
+from gigavideo_data.command_line import print_json, run_and_exit, version_option
 
 STRATEGIES = "sft, sft-filtered, reweight, reweight-online, backprop-online, dpo or nft"
 
@@ -80,19 +79,6 @@ def main() -> None:
     run_and_exit(partial(app, standalone_mode=False))
 
 
-def _print_version(requested: bool) -> None:
-    if requested:
-        from importlib.metadata import version
-
-        print(f"gv-train {version('gigavideo')}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-]
-
-
 @app.command(epilog="Example: gv-train --dataset runs/quickstart --set epochs=2 --set lr=1e-5")
 def train(
     dataset: Dataset,
@@ -110,7 +96,7 @@ def train(
     resume_changed: ResumeChanged = False,
     dry_run: DryRun = False,
     as_json: Json = False,
-    _version: Version = False,
+    _version: Annotated[bool, version_option("gv-train")] = False,
 ) -> None:
     """Fine-tune a text-to-video model on a dataset. After an interruption, the same command with --resume continues."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pre-empted machine stops as cleanly as Ctrl-C
@@ -150,4 +136,4 @@ def train(
             results.print(f"tuned model in {tuned}", soft_wrap=True)
             facts |= {"model": str(tuned)}
     if as_json and is_first:
-        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+        print_json(facts)

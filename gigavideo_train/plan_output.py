@@ -40,16 +40,16 @@ def show(facts: Facts, console: Console) -> None:
     if facts["memory"]:
         preset = ", ".join(f"{key} {config[key]}" for key in MEMORY_PRESETS[facts["memory"]])
         lines.append(f"preset for {facts['memory']} GB of GPU memory: {preset}")
-    samples = terminal.table("Samples", "source", "dimension", ">kept", "dropped")
+    samples = terminal.Table("Samples", "source", "dimension", ">kept", "dropped")
     for line in facts["samples"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())
-        terminal.add(samples, line["source"], terminal.words(line["dimension"]), line["kept"], why)
+        samples.add(line["source"], terminal.words(line["dimension"]), line["kept"], why)
     columns = ("dimension", ">groups", ">differ", ">samples", ">std", ">right", ">wrong")
-    groups = terminal.table("Groups of samples of a prompt", *columns)
+    groups = terminal.Table("Groups of samples of a prompt", *columns)
     for each in facts["spread"]:
         total = each["with_spread"] + each["without_spread"]
         shares = (f"{each['std']:.2f}", f"{each['always_right']:.0%}", f"{each['always_wrong']:.0%}")
-        terminal.add(groups, terminal.words(each["dimension"]), total, each["with_spread"], each["samples"], *shares)
+        groups.add(terminal.words(each["dimension"]), total, each["with_spread"], each["samples"], *shares)
     reward = "mean over the trained dimensions" if config["reward"] == "mean" else "column `reward` of the dataset"
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
     after = [

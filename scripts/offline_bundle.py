@@ -25,7 +25,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from gigavideo_data.errors import RecipeError, RunError, run_and_exit
+from gigavideo_data.command_line import run_and_exit
+from gigavideo_data.errors import RecipeError, RunError
 
 ROOT = Path(__file__).parent.parent
 # Of the project's dependencies, those that no training from shipped or cached latents imports.

@@ -69,9 +69,9 @@ def healthy(findings: list[dict[str, Any]]) -> bool:
 
 def show(findings: list[dict[str, Any]], console: Console) -> None:
     """Print the findings as a table."""
-    table = terminal.table("This machine", "what", "state", "found", "what to do")
+    table = terminal.Table("This machine", "what", "state", "found", "what to do")
     for finding in findings:
-        terminal.add(table, *(finding[field] for field in ("name", "state", "detail", "next")))
+        table.add(*(finding[field] for field in ("name", "state", "detail", "next")))
     console.print(table)
 
 

@@ -49,11 +49,10 @@ def show(facts: dict[str, Any], console: Console) -> None:
     base = facts["base"]["name"] + (f" at {commit[:12]}" if commit else "")
     title = f"{facts['tuned']['name']} against {base}, split {facts['split']}"
     columns = ("dimension", ">base", ">tuned", ">diff.", ">95 % interval", ">both", "verdict")
-    table = terminal.table(title, *columns)
+    table = terminal.Table(title, *columns)
     for line in facts["comparisons"]:
         low, high = line["low"], line["high"]
-        terminal.add(
-            table,
+        table.add(
             terminal.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
             terminal.number(line["base"]),
             terminal.number(line["tuned"]),

@@ -180,11 +180,11 @@ def _cost(stage: str, rows: int, recipe: Recipe) -> dict[str, Any]:
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print a plan as a table."""
     title = f"{facts['recipe']}   recipe {facts['recipe_hash']}"
-    table = terminal.table(title, "stage", ">rows", ">in store", ">missing", ">device hours")
+    table = terminal.Table(title, "stage", ">rows", ">in store", ">missing", ">device hours")
     for line in facts["stages"]:
         missing = line["rows"] - line["in_store"]
         hours = "-" if not missing else "unknown" if line["seconds"] is None else f"{line['seconds'] / 3600:.2f}"
-        terminal.add(table, line["stage"], line["rows"], line["in_store"], missing, hours)
+        table.add(line["stage"], line["rows"], line["in_store"], missing, hours)
     console.print(table)
     for line in facts["stages"]:
         if line["rate"]:

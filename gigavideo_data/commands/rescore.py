@@ -153,17 +153,17 @@ def _moved(old: Sequence[DatasetRow], new: Sequence[DatasetRow], dimension: str)
 def show(moved: dict[str, Any], console: Console) -> None:
     """Print the changes as tables."""
     console.print(f"{moved['changed']} of {moved['rows']} rows changed; min_mass {moved['min_mass']:g}")
-    means = terminal.table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
+    means = terminal.Table("Rewards from stored answers", "dimension", "rule", ">rows", ">changed", ">mean before",
                           ">after", ">unscorable before", ">after")  # fmt: skip
-    movers = terminal.table("Largest changes", "dimension", ">before", ">after", "id", "prompt")
+    movers = terminal.Table("Largest changes", "dimension", ">before", ">after", "id", "prompt")
     for name, entry in moved["dimensions"].items():
         before, after = entry["before"], entry["after"]
         mean = terminal.number(before["mean"]), terminal.number(after["mean"])
         unscorable = before["unscorable"], after["unscorable"]
-        terminal.add(means, name, moved["combine"][name], entry["rows"], entry["changed"], *mean, *unscorable)
+        means.add(name, moved["combine"][name], entry["rows"], entry["changed"], *mean, *unscorable)
         for mover in entry["movers"]:
             ends = terminal.number(mover["before"]), terminal.number(mover["after"])
-            terminal.add(movers, name, *ends, mover["id"][:10], mover["prompt"])
+            movers.add(name, *ends, mover["id"][:10], mover["prompt"])
     console.print(means)
     if movers.rows:
         console.print(movers)

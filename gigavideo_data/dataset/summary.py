@@ -19,7 +19,7 @@ from rich.console import Console
 
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest
 from gigavideo_data.dataset.reader import WITHHELD, read_manifest, read_rows
-from gigavideo_data.io.terminal import add, counted, number, plain, table, words
+from gigavideo_data.io.terminal import Table, counted, number, plain, words
 from gigavideo_data.rows import DatasetRow, RewardEntry
 from gigavideo_data.scoring import judge_verdict, pixels
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
@@ -131,25 +131,25 @@ def show(facts: dict[str, Any], console: Console) -> None:
     ):
         console.print(plain(line))
     console.print()
-    stages = table("Rows per stage", "stage", "source", ">in", ">out", ">rejected", "reasons")
+    stages = Table("Rows per stage", "stage", "source", ">in", ">out", ">rejected", "reasons")
     for line in facts["ledger"]:
         wrong = "" if line["adds_up"] else "DOES NOT ADD UP "
         reasons = wrong + counted(line["rejected"])
-        add(stages, line["stage"], line["source"], line["in"], line["out"], line["num_rejected"], reasons)
-    rewards = table("Rewards", "dimension", ">mean", ">± s.e.", ">scored", ">unscorable", "reasons")
-    prompts = table("Best and worst videos", "dimension", ">reward", "prompt")
+        stages.add(line["stage"], line["source"], line["in"], line["out"], line["num_rejected"], reasons)
+    rewards = Table("Rewards", "dimension", ">mean", ">± s.e.", ">scored", ">unscorable", "reasons")
+    prompts = Table("Best and worst videos", "dimension", ">reward", "prompt")
     for name, reward in facts["rewards"].items():
         mean, sem = number(reward["mean"]), number(reward["sem"])
-        add(rewards, words(name), mean, sem, reward["scored"], reward["unscorable"], counted(reward["reasons"]))
+        rewards.add(words(name), mean, sem, reward["scored"], reward["unscorable"], counted(reward["reasons"]))
         for end in ("best", "worst"):
             if reward[end]:
-                add(prompts, words(name), number(reward[end]["reward"]), reward[end]["prompt"])
+                prompts.add(words(name), number(reward[end]["reward"]), reward[end]["prompt"])
     columns = ("dimension", ">AUC", ">n", ">AUC real", ">n", ">score real", "verdict")
-    judge = table("Judge sanity check (AUC; 0.5 = chance)", *columns)
+    judge = Table("Judge sanity check (AUC; 0.5 = chance)", *columns)
     for check in facts["judge_check"]:
         generated = number(check["auc_foreign"]), check["videos"]
         real = number(check["auc_real"]), check["real_videos"], number(check["real_score"])
-        add(judge, words(check["dimension"]), *generated, *real, check["verdict"])
+        judge.add(words(check["dimension"]), *generated, *real, check["verdict"])
     for each in (stages, rewards, prompts, judge):
         console.print(each)
     for check in facts["judge_check"]:

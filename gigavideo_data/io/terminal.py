@@ -4,7 +4,7 @@ On a terminal a table is fitted to its width without cutting words; where that i
 block of lines `column value`. In a pipe or a file every row is one line. Text from datasets is printed as it is: it is
 never read as markup and cannot contain escape codes.
 
-    report = table("Rewards", "dimension", ">mean");  add(report, "mechanics", number(0.5));  console().print(report)
+    report = Table("Rewards", "dimension", ">mean");  report.add("mechanics", number(0.5));  console().print(report)
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class Table:
         self.columns = [plain(name.removeprefix(">")) for name in columns]
         self.right = [name.startswith(">") for name in columns]
         self.rows: list[list[Text]] = []
+
+    def add(self, *cells: object) -> None:
+        """Add a row; every cell is printed as plain text."""
+        self.rows.append([plain(str(cell)) for cell in cells])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Print columns, or blocks of lines where columns would have to cut words."""
@@ -100,16 +104,6 @@ def fit(longest: list[int], widest: list[int], width: int) -> list[int] | None:
         widths[at] += added
         free -= added
     return widths
-
-
-def table(title: str, *columns: str) -> Table:
-    """An empty table; a column named with a leading > is right-aligned."""
-    return Table(title, *columns)
-
-
-def add(to: Table, *cells: object) -> None:
-    """Add a row; every cell is printed as plain text."""
-    to.rows.append([plain(str(cell)) for cell in cells])
 
 
 def plain(text: str) -> Text:

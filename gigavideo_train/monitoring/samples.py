@@ -40,8 +40,7 @@ class SamplePrompt:
 
     @property
     def prompt(self) -> str:
-        text: str = self.row["prompt"]
-        return text
+        return self.row["prompt"]
 
 
 def choose_prompts(plan: Plan, progress: Progress) -> list[SamplePrompt]:

@@ -17,9 +17,9 @@ def printed(table: terminal.Table, width: int, *, is_terminal: bool) -> list[str
 
 
 def example() -> terminal.Table:
-    table = terminal.table("Videos", "dimension", ">reward", "prompt")
-    terminal.add(table, "dynamic_spatial_relationship", terminal.number(0.5), PROMPT)
-    terminal.add(table, "mechanics", terminal.number(None), "[red]一个球[/red]")
+    table = terminal.Table("Videos", "dimension", ">reward", "prompt")
+    table.add("dynamic_spatial_relationship", terminal.number(0.5), PROMPT)
+    table.add("mechanics", terminal.number(None), "[red]一个球[/red]")
     return table
 
 

@@ -6,7 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
-from gigavideo_data.errors import RecipeError, run_and_exit
+from gigavideo_data.command_line import run_and_exit
+from gigavideo_data.errors import RecipeError
 from gigavideo_train.distributed.world import World, world
 
 stop_asked = threading.Event()
