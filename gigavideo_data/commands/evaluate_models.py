@@ -86,11 +86,7 @@ def _candidate(model: str, setting: Setting, option: str) -> Candidate:
 
 
 def _default_base(tuned: Candidate, setting: Setting) -> tuple[str, str]:
-    """The base if none is given, and a remark where its name comes from.
-
-    Raises:
-        RecipeError: nothing names it.
-    """
+    """The base if none is given, and a remark where its name comes from."""
     if setting.manifest and has_public_name(setting.manifest["target_model"]):
         return setting.manifest["target_model"], " (the dataset's target model)"
     if tuned.adapter:

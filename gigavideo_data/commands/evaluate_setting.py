@@ -116,11 +116,7 @@ def read_setting(
 
 
 def _read_prompts(source: Path, manifest: Manifest | None, split: str) -> list[EvalPrompt]:
-    """The evaluation prompts of one split, each with its own questions.
-
-    Raises:
-        DatasetError: there are none, or they break the contract.
-    """
+    """The evaluation prompts of one split, each with its own questions."""
     names = sorted(name for name in manifest["files"] if name.startswith(f"eval_prompts/{split}-")) if manifest else []
     rows: list[EvalPrompt] = []
     for file in [source / name for name in names] if manifest else [source]:
@@ -161,11 +157,7 @@ def _document(source: Path, manifest: Manifest | None, overrides: Sequence[str])
 
 
 def _with_endpoint(document: Document, url: str | None) -> Document:
-    """The settings, with the endpoint of a judge that needs one: a dataset does not name it.
-
-    Raises:
-        RecipeError: it is missing, or given for a judge that has none.
-    """
+    """The settings, with the endpoint of a judge that needs one: a dataset does not name it."""
     judge = document.data.get("judge", {})
     if not isinstance(judge, dict) or judge.get("backend") != "http":
         if url:

@@ -67,11 +67,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
 
 
 def _check_mergeable(sets: Sequence[Stored]) -> None:
-    """Compare what must be the same in all datasets.
-
-    Raises:
-        DatasetError: it differs.
-    """
+    """Compare what must be the same in all datasets."""
     for key in SAME_IN_ALL:
         if len({each.manifest[key] for each in sets}) > 1:
             values = ", ".join(f"{each.folder.name} has {each.manifest[key]!r}" for each in sets)
@@ -130,15 +126,7 @@ def _prompts(sets: Iterable[Stored]) -> list[EvalPrompt]:
 
 
 def _rows(folders: Iterable[Path], held_out: set[str]) -> tuple[list[VideoRow], list[Reject]]:
-    """The rows of all datasets, and those that are rejected.
-
-    Args:
-        folders: of the datasets.
-        held_out: ids of the evaluation prompts of all of them.
-
-    Raises:
-        DatasetError: they have different values for one row, or put one prompt into different splits.
-    """
+    """The rows of all datasets, and those that are rejected; `held_out` are ids of evaluation prompts."""
     rows: dict[str, VideoRow] = {}
     splits: dict[str, str] = {}
     rejects: list[Reject] = []

@@ -112,11 +112,7 @@ def _used(recipe: Recipe, dimensions: list[str]) -> Recipe:
 
 
 def _keep_clips(folder: Path, store: Store, progress: Progress, total: int) -> None:
-    """Put the clips into the store, where judges read them.
-
-    Raises:
-        DatasetError: they are withheld, or the sum of one differs from that in its row.
-    """
+    """Put the clips into the store, where judges read them."""
     progress.start("clips", total=total)
     for batch in read_data(folder, ["id", "video.bytes", "video_sha256"]):
         for row in batch.to_pylist():

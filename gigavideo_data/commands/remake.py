@@ -112,13 +112,7 @@ def remake(
 def _with_videos(
     before: list[VideoRow], records: Mapping[str, Record], store: Store
 ) -> tuple[list[VideoRow], list[Reject]]:
-    """The rows with their videos, and those that get none.
-
-    Args:
-        before: all rows of the dataset.
-        records: of the videos that were made again, by row id.
-        store: that holds the videos.
-    """
+    """The rows with their videos, and those that get none; `records` of the new videos are by row id."""
     after: list[VideoRow] = []
     rejects: list[Reject] = []
     for row in before:
@@ -146,10 +140,7 @@ def _engines(manifest: Manifest, folders: Mapping[str, str], selected: Recipe) -
     Args:
         manifest: of the dataset.
         folders: of models and adapters that the dataset names by their folders' names.
-        selected: the plug-ins among its generators may be loaded.
-
-    Raises:
-        RecipeError: the folder of a model or an adapter is not given, or a plug-in is not selected.
+        selected: a recipe whose plug-ins may be loaded.
     """
     recipes = [manifest["recipe"], *(one["recipe"] for one in manifest.get("merged", ()))]
     named = [plain for recipe in recipes for plain in recipe.get("generators", ())]
@@ -169,11 +160,7 @@ def _engines(manifest: Manifest, folders: Mapping[str, str], selected: Recipe) -
 
 
 def _item(row: DatasetRow, engines: Mapping[str, EngineSpec]) -> Item:
-    """The work of making one video again.
-
-    Raises:
-        RecipeError: the model that made it is not here.
-    """
+    """The work of making one video again."""
     assert row["generator"] is not None
     assert row["generator"]["seed"] is not None
     decides = {name: value for name, value in row["generator"].items() if name not in ("seed", "prompt")}

@@ -73,11 +73,7 @@ def recompute(
 
 
 def _new_rules(used: Rules, min_mass: float | None, combine: Mapping[str, str]) -> Rules:
-    """The rules of a dataset with those changed that are given.
-
-    Raises:
-        RecipeError: an unknown dimension or rule, or a `min_mass` outside [0, 1].
-    """
+    """The rules of a dataset with those changed that are given."""
     rules = Rules(used.min_mass if min_mass is None else min_mass, {**used.combine, **combine})
     if not 0 <= rules.min_mass <= 1:
         raise RecipeError(

@@ -92,9 +92,6 @@ def _role(repo: str, user: dict[str, Any], *, new: bool) -> str | None:
     """The user's role in the owner of a repository; None if the Hub does not say it.
 
     A member of an organisation with the role "read" may still have write access to an existing repository of it.
-
-    Raises:
-        HubError: the user cannot write there.
     """
     owner = repo.split("/")[0]
     roles: dict[str, str | None] = {user["name"]: "write"}

@@ -197,11 +197,7 @@ def _is_published(repo: Repository, previous: _Previous, manifest: Manifest, fil
 
 
 def _existing_version(folder: Path, repo: Repository, tag: str, *, with_latents: bool) -> Published:
-    """Accept an existing version whose manifest and files equal those of the folder, whatever its card says.
-
-    Raises:
-        HubError: it holds other content.
-    """
+    """Accept an existing version whose manifest and files equal those of the folder, whatever its card says."""
     manifest, sha = read_manifest(folder), repo.tags[tag]
     remote = _manifest_at(repo, sha)
     if not with_latents and not _latents(remote):
@@ -213,11 +209,7 @@ def _existing_version(folder: Path, repo: Repository, tag: str, *, with_latents:
 
 
 def _check_same_kind(repo: Repository, previous: _Previous, manifest: Manifest) -> None:
-    """All versions of a dataset hold their videos, or all withhold them: a name without a version is the newest one.
-
-    Raises:
-        HubError: the new version differs from the previous one in this.
-    """
+    """All versions of a dataset hold their videos, or all withhold them: a name without a version is the newest one."""
     withheld = previous.manifest.get("withheld", False)
     if withheld != manifest.get("withheld", False):
         old, new = ("withholds", "contains") if withheld else ("contains", "withholds")
@@ -285,8 +277,7 @@ def _rows_of(repo: Repository, previous: _Previous | None, folder: Path, manifes
 def _manifest_at(repo: Repository, sha: str) -> dict[str, Any]:
     """The manifest of a commit, not validated; one without files if there is none."""
     path = hub_repo.file_at(repo, sha, "manifest.json")
-    manifest: dict[str, Any] = json.loads(path.read_text("utf-8")) if path else {"files": {}}
-    return manifest
+    return json.loads(path.read_text("utf-8")) if path else {"files": {}}
 
 
 def _latents(manifest: Mapping[str, Any]) -> set[str]:

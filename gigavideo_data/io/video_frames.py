@@ -128,11 +128,7 @@ def _check_colors(frame: Any) -> None:
 
 
 def _orientation(frame: Any) -> Orientation:
-    """The orientation that the container stores beside a decoded frame.
-
-    Raises:
-        RowError: it is no multiple of 90 degrees.
-    """
+    """The orientation that the container stores beside a decoded frame."""
     from av.sidedata.sidedata import Type
 
     # PyAV keeps a frame alive until the garbage collector runs once its side data were read: so read a small copy's.

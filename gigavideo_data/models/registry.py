@@ -95,8 +95,7 @@ def _spec(kind: Kind, part: Writer | Generator | AnyJudge) -> EngineSpec:
         return _plugin_spec(part)
     function = ENGINES[kind][part.backend].spec
     assert function is not None
-    spec: EngineSpec = _named(function)(part)
-    return spec
+    return _named(function)(part)
 
 
 def _plugin_spec(part: Generator | Judge) -> EngineSpec:

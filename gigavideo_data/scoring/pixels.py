@@ -36,8 +36,7 @@ def measure(frames_THWC: np.ndarray) -> dict[str, float]:
 
 def levels(record: Mapping[str, Any]) -> dict[str, float]:
     """The measurements in the record of a clip; records of older versions have none."""
-    stored: dict[str, float] = record.get("pixels", {})
-    return stored
+    return record.get("pixels", {})
 
 
 def describe(record: Mapping[str, Any]) -> str:

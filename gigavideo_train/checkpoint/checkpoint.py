@@ -126,11 +126,7 @@ def _barrier() -> None:
 
 @contextmanager
 def _one_process_or_all() -> Iterator[None]:
-    """Raise the error of the process that failed, and be silent about a run of one process, which needs no group.
-
-    Raises:
-        BaseException: the first error that a process met in reading or writing.
-    """
+    """Raise the error of the process that failed, and be silent about a run of one process, which needs no group."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")

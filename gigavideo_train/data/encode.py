@@ -200,11 +200,7 @@ def _encode_clips(
 
 
 def _decoded(data: bytes, row: DatasetRow) -> np.ndarray:
-    """Frames of a row's clip, uint8 (T, H, W, 3).
-
-    Raises:
-        DatasetError: it is not the clip that the row describes: other bytes, size, length or frame rate.
-    """
+    """Frames of a row's clip, uint8 (T, H, W, 3)."""
     where, sha256 = f"row {row['id']}", hashlib.sha256(data).hexdigest()
     if sha256 != row["video_sha256"]:
         raise DatasetError(
@@ -226,11 +222,7 @@ def _check_shape(shape_CFHW: tuple[int, ...], row: DatasetRow, pipeline: Any, fa
 
 
 def _unpacked(data: bytes, shipped: ShippedLatents, row: DatasetRow, pipeline: Any, family: Family) -> torch.Tensor:
-    """Shipped latents as (C, F, H, W) float32.
-
-    Raises:
-        DatasetError: they do not have the shape that encoding the row's clip would give, or are not finite.
-    """
+    """Shipped latents as (C, F, H, W) float32."""
     shape_CFHW = family.latents_shape(pipeline, row["num_frames"], row["height"], row["width"])
     if shipped.shape_CFHW != shape_CFHW or len(data) != math.prod(shape_CFHW) * BFLOAT16_BYTES:
         raise DatasetError(

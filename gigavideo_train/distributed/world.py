@@ -64,8 +64,7 @@ class World:
         dist.broadcast_object_list(outcome, device=self.device)
         if outcome[1] is not None:
             raise outcome[1]
-        result: Result = outcome[0]
-        return result
+        return outcome[0]
 
     def barrier(self) -> None:
         """Wait until all processes are here."""

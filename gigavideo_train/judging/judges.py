@@ -131,11 +131,7 @@ def _check_in_process(dimension: str, judge: AnyJudge) -> None:
 
 
 def _configured_judge(model: str, manifest: Manifest) -> Judge:
-    """The judge in the settings of the run, with frames and readout as in the dataset's recipe.
-
-    Raises:
-        RecipeError: it does not exist.
-    """
+    """The judge in the settings of the run, with frames and readout as in the dataset's recipe."""
     location = named(model)
     if location in plugins.installed("judge"):
         return Judge(backend=location, readout=_judge_settings(manifest).get("readout", "logits"))

@@ -207,11 +207,7 @@ def _clip_of(evaluation: Path, name: str) -> Path:
 
 
 def _sizes_of_pairs(evaluation: Path, pairs: list[Pair]) -> dict[str, int]:
-    """Bytes of every compared video in base64, by its name.
-
-    Raises:
-        DatasetError: a file is missing.
-    """
+    """Bytes of every compared video in base64, by its name."""
     files = {name: _clip_of(evaluation, name) for name in (pair[side]["clip"] for pair in pairs for side in SIDES)}
     for file in files.values():
         if not file.is_file():

@@ -26,11 +26,7 @@ class HttpJudge:
     """One multimodal model of one endpoint."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
-        """Prepare the client.
-
-        Args:
-            engine: model, revision, frames, max_side_px, media and readout; `endpoint`, its base URL.
-        """
+        """Take model, frames, max_side_px, media, readout and endpoint (a base URL) from `engine`."""
         self.settings = engine
         self.endpoint = Endpoint(engine["endpoint"], engine["model"], "judge")
 

@@ -107,11 +107,7 @@ class TransformersJudge:
         return torch.stack([self._read(self._text(question, grid, times_s), inputs) for question in questions])
 
     def _text(self, question: str, grid: tuple[int, int, int], times_s: list[float]) -> str:
-        """The whole prompt, with one placeholder per token of the video.
-
-        Raises:
-            RunError: the model's chat template takes no video.
-        """
+        """The whole prompt, with one placeholder per token of the video."""
         content = [{"type": "video"}, {"type": "text", "text": asking.text_of(question)}]
         text: str = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True

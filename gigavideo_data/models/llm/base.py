@@ -49,7 +49,8 @@ class PromptWriter(Protocol):
         Args:
             dimension: its name.
             about: its definition and seeds.
-            rules: the recipe's rules: `per_call`, `likeness`, `sift`.
+            rules: of the recipe: `per_call`, the number of prompts in one call; `likeness`, the similarity from which
+                a prompt is dropped as a near duplicate, or None; `sift`, whether impossible prompts are dropped.
             count: number of prompts.
             seed: of the recipe.
             split: train, dev or test.

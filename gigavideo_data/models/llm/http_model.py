@@ -12,11 +12,7 @@ class HttpModel:
     """One model of one endpoint (see `TextModel`)."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
-        """Prepare the client.
-
-        Args:
-            engine: model, temperature and max_tokens; `endpoint`, its base URL.
-        """
+        """Take model, temperature, max_tokens and endpoint (a base URL) from `engine`."""
         self.settings = engine
         self.endpoint = Endpoint(engine["endpoint"], engine["model"], "writer")
 

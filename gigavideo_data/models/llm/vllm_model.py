@@ -20,11 +20,7 @@ class VllmModel:
     """One model with its own chat template (see `TextModel`)."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
-        """Load it.
-
-        Args:
-            engine: temperature and max_tokens; for the rest see `vllm_engine.load`.
-        """
+        """Load it; `engine` has temperature, max_tokens, and what `vllm_engine.load` needs."""
         self.settings = engine
         self.batcher: DynamicBatcher[Request, Any] = DynamicBatcher(self._load, MAX_CONVERSATIONS)
 

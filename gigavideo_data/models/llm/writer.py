@@ -71,20 +71,7 @@ class LanguageWriter:
     def prompts(
         self, dimension: str, about: dict[str, Any], rules: dict[str, Any], count: int, seed: int, split: str
     ) -> dict[str, Any]:
-        """Write base prompts until there are `count`, or the model writes no new ones.
-
-        Args:
-            dimension: its name.
-            about: its definition and seeds.
-            rules: per_call, the number of prompts in one call; likeness, the similarity from which a draft is dropped
-                as a near duplicate, or None; sift, whether impossible prompts are dropped.
-            count: number of prompts.
-            seed: of the recipe.
-            split: train, dev or test.
-
-        Returns:
-            `prompts` (each with its objects), `dropped` (prompt and reason: see `prompts.flaw`; duplicate,
-            near_duplicate, impossible) and `tokens`.
+        """Write base prompts until there are `count`, or the model writes no new ones (see `PromptWriter`).
 
         Raises:
             RowError: no call returned drafts in the right form.
