@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gigavideo_data.dataset.manifest import Manifest
 from gigavideo_data.dataset.reader import read_manifest, read_rows
@@ -21,7 +21,7 @@ from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.pipeline.panel import Panel
 from gigavideo_data.pipeline.stages import Record
 from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists
-from gigavideo_data.recipe.yaml_config import Document, override, validate
+from gigavideo_data.recipe.yaml_config import Document, StrictModel, override, validate
 from gigavideo_data.rows import EvalPrompt
 from gigavideo_data.scoring import eval_reward
 from gigavideo_data.scoring.eval_reward import own_questions
@@ -71,10 +71,8 @@ class Setting:
         return eval_reward.reward_of(prompt, record["answers"], judge, self.judge.min_mass, self.combine).value
 
 
-class EvalConfig(BaseModel):
+class EvalConfig(StrictModel):
     """The parts of a recipe that decide a comparison, and where it runs; the first generator is used."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
     judge: Judge = Judge()

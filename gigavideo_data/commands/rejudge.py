@@ -25,7 +25,7 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.judges.base import negate
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.panel import Panel
-from gigavideo_data.pipeline.row import Question, Row
+from gigavideo_data.pipeline.row import AskedQuestion, Row
 from gigavideo_data.pipeline.row_counts import check_rejected
 from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.store import Store
@@ -168,20 +168,20 @@ def _held_out(prompt: EvalPrompt, manifest: Manifest, context: RunContext) -> Ro
     )
 
 
-def _understood(asked: Iterable[tuple[QuestionEntry, str]], context: RunContext) -> dict[str, list[Question]]:
+def _understood(asked: Iterable[tuple[QuestionEntry, str]], context: RunContext) -> dict[str, list[AskedQuestion]]:
     """Questions by dimension; without dimensions whose new judge understands only other questions.
 
     Args:
         asked: questions, each with the backend of the judge that it was written for; empty if there are none yet.
         context: names the new judges.
     """
-    asks: dict[str, list[Question]] = {}
+    asks: dict[str, list[AskedQuestion]] = {}
     unfit = set()
     for question, backend in asked:
         dimension, new_backend = question["dimension"], context.panel.judge_of(question["dimension"]).backend
         if backend != new_backend and {backend, new_backend} & OWN_WORDS:
             unfit.add(dimension)
-        kept: Question = {
+        kept: AskedQuestion = {
             "question": question["question"],
             "expected": question["expected"],
             "gate": question["gate"],
@@ -224,7 +224,7 @@ def _real(before: list[DatasetRow], rows: list[Row]) -> list[Row]:
     return [_from_columns(row, asks.get(row["pair_id"], {})) for row in before if row["source"] == "real"]
 
 
-def _from_columns(columns: DatasetRow, asks: dict[str, list[Question]]) -> Row:
+def _from_columns(columns: DatasetRow, asks: dict[str, list[AskedQuestion]]) -> Row:
     return Row(
         columns["source"],
         columns["base_prompt"],

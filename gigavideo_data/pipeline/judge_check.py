@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gigavideo_data.pipeline.row import Question, Row
+from gigavideo_data.pipeline.row import AskedQuestion, Row
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
 from gigavideo_data.scoring.rewards import auc, score
@@ -25,8 +25,8 @@ class Trial:
     dimension: str
     real: bool
     row: Row
-    own: list[Question]
-    foreign: list[Question]
+    own: list[AskedQuestion]
+    foreign: list[AskedQuestion]
 
     @property
     def asked(self) -> list[str]:
@@ -67,7 +67,7 @@ def summary(
     return results
 
 
-def _foreign(at: int, rows: list[Row], dimension: str) -> list[Question]:
+def _foreign(at: int, rows: list[Row], dimension: str) -> list[AskedQuestion]:
     """The questions of the next prompt that expects "yes" to none of the same questions; empty if there is none."""
     expected = _expected_yes(rows[at].asks[dimension])
     for other in rows[at + 1 :] + rows[:at]:
@@ -76,7 +76,7 @@ def _foreign(at: int, rows: list[Row], dimension: str) -> list[Question]:
     return []
 
 
-def _expected_yes(questions: list[Question]) -> set[str]:
+def _expected_yes(questions: list[AskedQuestion]) -> set[str]:
     return {q["question"] for q in questions if q["expected"] == "yes"}
 
 

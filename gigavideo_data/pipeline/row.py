@@ -9,7 +9,7 @@ from gigavideo_data.dataset.schema import file_row_id, prompt_id, row_id
 from gigavideo_data.rows import AnswerEntry, MeasurementEntry, Origin, RewardEntry
 
 
-class Question(TypedDict):
+class AskedQuestion(TypedDict):
     """A yes/no question about a video; `negated` asks for the opposite, for the judge check."""
 
     question: str
@@ -49,7 +49,7 @@ class Row:
     eval_split: str | None = None
     pair_id: str | None = None
     prompt: str = ""
-    asks: dict[str, list[Question]] = field(default_factory=dict)
+    asks: dict[str, list[AskedQuestion]] = field(default_factory=dict)
     generator: dict[str, Any] | None = None
     seed: int = 0
     clip: dict[str, Any] | None = None

@@ -19,7 +19,7 @@ from gigavideo_data.pipeline import judge_check
 from gigavideo_data.pipeline.assemble import judge_id
 from gigavideo_data.pipeline.execution.runner import Runner, grouped_records
 from gigavideo_data.pipeline.panel import Panel
-from gigavideo_data.pipeline.row import Question, Row
+from gigavideo_data.pipeline.row import AskedQuestion, Row
 from gigavideo_data.pipeline.row_counts import RowCounts
 from gigavideo_data.pipeline.sources.intake import about, intake
 from gigavideo_data.pipeline.stages import Item, Record, rejection, synthesis
@@ -117,7 +117,7 @@ def possible_dimensions(recipe: Recipe, row: Row) -> list[str]:
 
 def _with_questions(row: Row, records: dict[str, Record]) -> Row | Record:
     """A row with its questions by dimension, or why it has none."""
-    new: dict[str, list[Question]] = {
+    new: dict[str, list[AskedQuestion]] = {
         name: record["questions"] for name, record in records.items() if record.get("questions")
     }
     asks = {name: questions for name, questions in row.asks.items() if questions} | new
@@ -205,16 +205,16 @@ def judge(context: Context, rows: list[Row]) -> list[Row]:
     return context.counts.add("judge", rows, outcomes)
 
 
-def _by_judge(panel: Panel, row: Row) -> dict[AnyJudge, list[tuple[str, Question]]]:
+def _by_judge(panel: Panel, row: Row) -> dict[AnyJudge, list[tuple[str, AskedQuestion]]]:
     """The questions about a video, each with its dimension, by who answers them."""
-    asked: dict[AnyJudge, list[tuple[str, Question]]] = {}
+    asked: dict[AnyJudge, list[tuple[str, AskedQuestion]]] = {}
     for dimension, questions in row.asks.items():
         asked.setdefault(panel.judge_of(dimension), []).extend((dimension, question) for question in questions)
     return asked
 
 
 def _with_answers(
-    panel: Panel, row: Row, asked: dict[AnyJudge, list[tuple[str, Question]]], records: dict[AnyJudge, Record]
+    panel: Panel, row: Row, asked: dict[AnyJudge, list[tuple[str, AskedQuestion]]], records: dict[AnyJudge, Record]
 ) -> Row | Record:
     """A row with its answers and what its judges measured, or the record of a judge that failed."""
     failed = [record for record in records.values() if "rejected" in record]

@@ -31,7 +31,7 @@ from gigavideo_data.reasons import PixelFlaw
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.dimensions import catalogue
 from gigavideo_data.recipe.engines import ENGINES
-from gigavideo_data.recipe.yaml_config import suggest
+from gigavideo_data.recipe.yaml_config import StrictModel, suggest
 
 # Keys that had another name in the manifests of format 1.0: (part, old name) -> name.
 RENAMED_KEYS = {("prompts", "likeness"): "dedup_threshold", ("prompts", "sift"): "drop_infeasible"}
@@ -58,10 +58,6 @@ Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 class PluginSettings(BaseModel):
     """Free settings of a plug-in, its keyword arguments. A dataset publishes them, so they must not hold API keys."""
 
@@ -69,7 +65,7 @@ class PluginSettings(BaseModel):
     __pydantic_extra__: dict[str, JsonValue]
 
 
-class _Pluggable(_Part):
+class _Pluggable(StrictModel):
     """A part whose `backend` is in the table of engines, or a plug-in: a judge or a generator of another package.
 
     A plug-in takes what it needs from `settings`. Its `model` is a label for tables and cards, by default its backend.
@@ -138,7 +134,7 @@ class _Pluggable(_Part):
         return self
 
 
-class Vllm(_Part):
+class Vllm(StrictModel):
     """Options of vLLM, under vLLM's own names. No row depends on them, so the recipe's hash leaves them out.
 
     `gpu_memory_utilization` is the fraction of GPU memory that a worker uses; a worker with several GPUs shards the
@@ -151,7 +147,7 @@ class Vllm(_Part):
     enforce_eager: bool = False
 
 
-class Writer(_Part):
+class Writer(StrictModel):
     """The text model that writes base prompts, extends them, and writes the questions.
 
     `grammar` is the rule-based writer of the miniature and has no settings. `http` calls an OpenAI-compatible
@@ -178,7 +174,7 @@ class Writer(_Part):
         return self
 
 
-class Prompts(_Part):
+class Prompts(StrictModel):
     """The synthetic prompts: `variants` of each of `per_dimension` base prompts.
 
     A language model writes `per_call` prompts per call. A prompt is rejected as a duplicate if its similarity to
@@ -193,7 +189,7 @@ class Prompts(_Part):
     drop_infeasible: bool = True
 
 
-class Captions(_Part):
+class Captions(StrictModel):
     """Captions of real clips: `count` of them (0: none), each with a twin, the real clip, or both.
 
     A twin is the generated counterpart of a real clip: a video generated from its caption. Source `table` reads a CSV,
@@ -217,7 +213,7 @@ class Captions(_Part):
         return self
 
 
-class Imported(_Part):
+class Imported(StrictModel):
     """Videos that `model`, any program, made elsewhere: a `table` of prompts, dimensions and names of `clips`.
 
     The columns are those of `pipeline.sources.caption_table`, and `dimension`. Several clips of one prompt are its
@@ -291,7 +287,7 @@ def _check_backend(part: Writer | Judge) -> None:
         raise ValueError("endpoint: only for backend http, which needs one, such as http://localhost:8000/v1")
 
 
-class Counting(_Part):
+class Counting(StrictModel):
     """Counts things with an OWLv2 detector, a Hub id or a folder (`pip install 'gigavideo[counting]'`).
 
     `threshold` is the lowest accepted score of a box; `frames` is the number of frames that are examined.
@@ -306,13 +302,13 @@ class Counting(_Part):
     frames: Count = 8
 
 
-class Camera(_Part):
+class Camera(StrictModel):
     """Measures camera motion by geometry; needs no model."""
 
     backend: Literal["camera"] = "camera"
 
 
-class Specialists(_Part):
+class Specialists(StrictModel):
     """Judges that replace the multimodal judge for the dimensions whose `scorer` names them; null: not used."""
 
     camera: Camera | None = None
@@ -322,20 +318,20 @@ class Specialists(_Part):
 AnyJudge = Judge | Camera | Counting
 
 
-class Check(_Part):
+class Check(StrictModel):
     """The judge sanity check: the number of videos per dimension that get unrelated and negated questions too."""
 
     videos: Annotated[int, Field(ge=0)] = 50
 
 
-class EvalPrompts(_Part):
+class EvalPrompts(StrictModel):
     """The held-out evaluation prompts per dimension and split, and the number of seeds to sample each with."""
 
     per_dimension: Annotated[int, Field(ge=0)] = 8
     seeds: Count = 2
 
 
-class Placement(_Part):
+class Placement(StrictModel):
     """Where one kind of model runs: `replicas` workers, each with `gpus` GPUs.
 
     Null means one GPU per worker if the machine has GPUs, and as many workers as GPUs or cores allow. With 0.5, two
@@ -353,7 +349,7 @@ class Placement(_Part):
         return self
 
 
-class Scale(_Part):
+class Scale(StrictModel):
     """Where the models run; `compile`: compile the generator's blocks, which takes minutes at the start.
 
     No row depends on these, so the recipe's hash leaves them out.
@@ -365,7 +361,7 @@ class Scale(_Part):
     compile: bool = False
 
 
-class Limits(_Part):
+class Limits(StrictModel):
     """The largest share of rejected rows, attempts per row, and workers. The recipe's hash leaves them out."""
 
     max_rejected: Share = 0.05
@@ -373,7 +369,7 @@ class Limits(_Part):
     replicas: Count | None = None
 
 
-class Recipe(_Part):
+class Recipe(StrictModel):
     """A complete recipe.
 
     `target` is the model to be improved, `blocklists` are files of prompts that must not be trained on, and

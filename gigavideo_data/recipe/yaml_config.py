@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from gigavideo_data.errors import RecipeError
@@ -25,6 +25,12 @@ from gigavideo_data.errors import RecipeError
 MAX_BYTES = 64 * 1024
 KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """Frozen values; an unknown key, or a value of another type, is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True)

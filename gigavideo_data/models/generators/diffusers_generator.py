@@ -50,7 +50,7 @@ def _unpacked_patches(latents_1ND: torch.Tensor, pipeline: Any, num_frames: int,
 
 
 @dataclass(frozen=True)
-class Family:
+class PipelineFamily:
     """How a family of pipelines is called.
 
     Attributes:
@@ -71,12 +71,12 @@ class Family:
 
 
 FAMILIES = {  # by the class name in a pipeline's index
-    "WanPipeline": Family(("prompt_embeds",), float32=("vae",)),
-    "HunyuanVideoPipeline": Family(
+    "WanPipeline": PipelineFamily(("prompt_embeds",), float32=("vae",)),
+    "HunyuanVideoPipeline": PipelineFamily(
         ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"), tiled=True, negative=False
     ),
-    "CogVideoXPipeline": Family(("prompt_embeds",), _trim_padding, tiled=True),
-    "LTXPipeline": Family(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True),
+    "CogVideoXPipeline": PipelineFamily(("prompt_embeds",), _trim_padding, tiled=True),
+    "LTXPipeline": PipelineFamily(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True),
 }
 
 

@@ -81,7 +81,13 @@ PROFILES = {
     )
 }
 # The style of prompts (see `extension.STYLES`), by a part of the model's name.
-FAMILIES = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
+NAME_PARTS = {
+    "wan": "wan",
+    "hunyuan": "hunyuan",
+    "cogvideox": "cogvideox",
+    "ltx": "ltx",
+    "miniature": "wan",
+}  # part of a name -> family
 # Models whose terms forbid training other models on their outputs, by a part of the name. Others are not known to.
 TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
@@ -133,10 +139,10 @@ def family_of(model: str) -> str:
         RecipeError: the name has no part of a known family.
     """
     name = Path(model).name.casefold()
-    for part, family in FAMILIES.items():
+    for part, family in NAME_PARTS.items():
         if part in name:
             return family
-    raise RecipeError(f"target: the family of {name!r} is not known; the name must contain {' or '.join(FAMILIES)}")
+    raise RecipeError(f"target: the family of {name!r} is not known; the name must contain {' or '.join(NAME_PARTS)}")
 
 
 def warnings_for(models: Iterable[str], target: str) -> list[str]:

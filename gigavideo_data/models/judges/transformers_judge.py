@@ -24,7 +24,7 @@ VIDEO_TOKEN = 2  # the models' token type id of video
 
 
 @dataclass(frozen=True)
-class Family:
+class VisionFamily:
     """How a family of models takes frames.
 
     Attributes:
@@ -39,9 +39,9 @@ class Family:
 
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-FAMILIES = {  # by the model type in a model's configuration
-    "qwen2_5_vl": Family(CLIP_MEAN, CLIP_STD, timed=False),
-    "qwen3_vl": Family((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), timed=True),
+VISION_FAMILIES = {  # by the model type in a model's configuration
+    "qwen2_5_vl": VisionFamily(CLIP_MEAN, CLIP_STD, timed=False),
+    "qwen3_vl": VisionFamily((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), timed=True),
 }
 
 
@@ -61,9 +61,11 @@ class TransformersJudge:
         self.settings = engine
         revision = {"revision": engine["load_revision"]}
         config = AutoConfig.from_pretrained(engine["load"], **revision)
-        if config.model_type not in FAMILIES:
-            raise RunError(f"judge: {config.model_type!r} is not in {', '.join(FAMILIES)}; use backend vllm or http")
-        self.family = FAMILIES[config.model_type]
+        if config.model_type not in VISION_FAMILIES:
+            raise RunError(
+                f"judge: {config.model_type!r} is not in {', '.join(VISION_FAMILIES)}; use backend vllm or http"
+            )
+        self.family = VISION_FAMILIES[config.model_type]
         self.vision = config.vision_config
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
@@ -147,7 +149,9 @@ def shrink(frames_THWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return frames_THWC
 
 
-def to_patches(frames_THWC: torch.Tensor, vision: Any, family: Family) -> tuple[torch.Tensor, tuple[int, int, int]]:
+def to_patches(
+    frames_THWC: torch.Tensor, vision: Any, family: VisionFamily
+) -> tuple[torch.Tensor, tuple[int, int, int]]:
     """Frames as the vision tower takes them.
 
     Args:

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.recipe.yaml_config import read, suggest, validate
+from gigavideo_data.recipe.yaml_config import StrictModel, read, suggest, validate
 
 FOLDER = Path(__file__).parent
 OWN = "dimensions"  # name of a folder with a user's own dimensions
@@ -25,15 +25,13 @@ _own_folders = [Path(OWN)]  # in the working directory, and beside the recipe (`
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
-class Dimension(BaseModel):
+class Dimension(StrictModel):
     """One ability that a video can show or lack.
 
     `combine` is the rule that turns the answers about one video into one reward (see `rewards.score`). `scorer` is the
     best judge: the multimodal judge (qa), or a specialist that a recipe may enable. `shows` lists the other dimensions
     that its videos are scored on if the recipe targets them; null means all.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: Text
     group: Literal["human", "physics", "dynamics", "existence", "other"]

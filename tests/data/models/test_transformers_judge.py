@@ -13,7 +13,7 @@ from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.transformers_judge import (
-    FAMILIES,
+    VISION_FAMILIES,
     TransformersJudge,
     resize_bytes,
     shrink,
@@ -78,7 +78,7 @@ def test_p_yes_is_what_the_model_would_say(model):
 def test_patches_can_be_put_together_again():
     vision = SimpleNamespace(patch_size=4, spatial_merge_size=2, temporal_patch_size=2)
     frames_THWC = torch.from_numpy(FRAMES_THWC[:4, :16, :24])
-    patches_ND, (steps, rows, columns) = to_patches(frames_THWC, vision, FAMILIES["qwen3_vl"])
+    patches_ND, (steps, rows, columns) = to_patches(frames_THWC, vision, VISION_FAMILIES["qwen3_vl"])
     assert (steps, rows, columns) == (2, 4, 6)
     whole = torch.empty(4, 16, 24, 3)
     at = 0
@@ -94,7 +94,7 @@ def test_patches_can_be_put_together_again():
 
 def test_other_sizes_are_rounded_to_whole_merged_patches():
     vision = SimpleNamespace(patch_size=14, spatial_merge_size=2, temporal_patch_size=2)
-    _, grid = to_patches(torch.from_numpy(FRAMES_THWC[:2, :50, :70]), vision, FAMILIES["qwen2_5_vl"])
+    _, grid = to_patches(torch.from_numpy(FRAMES_THWC[:2, :50, :70]), vision, VISION_FAMILIES["qwen2_5_vl"])
     assert grid == (1, 4, 4)  # 50 px are nearest to two squares of 28, and so are 70
 
 
@@ -110,7 +110,7 @@ def test_bytes_are_resized_as_torchs_kernel_for_cpus_does():
 def test_gradients_reach_the_frames():
     vision = SimpleNamespace(patch_size=14, spatial_merge_size=2, temporal_patch_size=2)
     frames_THWC = torch.from_numpy(FRAMES_THWC[:2]).float().requires_grad_()
-    to_patches(frames_THWC, vision, FAMILIES["qwen2_5_vl"])[0].sum().backward()
+    to_patches(frames_THWC, vision, VISION_FAMILIES["qwen2_5_vl"])[0].sum().backward()
     assert frames_THWC.grad is not None
     assert (frames_THWC.grad != 0).all()
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gigavideo_data.models.llm.templates.prompts import normalised
+from gigavideo_data.recipe.yaml_config import StrictModel
 
 
-class Extended(BaseModel):
+class Extended(StrictModel):
     """A model's answer to `ask`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     prompt: Annotated[str, Field(min_length=1, max_length=4000)]
 

@@ -12,34 +12,31 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rapidfuzz import fuzz, process
 
 from gigavideo_data.dataset.prompt_text import flaw_of
 from gigavideo_data.reasons import Reason
+from gigavideo_data.recipe.yaml_config import StrictModel
 
 MAX_WORDS = 40
 SHOWN_USED = 60  # the latest prompts so far that are shown to the model, which must not repeat them
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Draft(_Answer):
+class Draft(StrictModel):
     """One base prompt and the objects that it names, in its own words."""
 
     prompt: Annotated[str, Field(min_length=1, max_length=400)]
     objects: Annotated[list[str], Field(min_length=1, max_length=6)]
 
 
-class Drafts(_Answer):
+class Drafts(StrictModel):
     """A model's answer to `ask`."""
 
     prompts: Annotated[list[Draft], Field(min_length=1)]
 
 
-class Verdicts(_Answer):
+class Verdicts(StrictModel):
     """A model's answer to `ask_possible`: the numbers of the prompts that cannot be filmed."""
 
     impossible: list[int]

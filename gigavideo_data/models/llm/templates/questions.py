@@ -10,19 +10,16 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gigavideo_data.models.llm.templates.prompts import normalised
+from gigavideo_data.recipe.yaml_config import StrictModel
 
 MAX_QUESTIONS = 6
 MAX_WORDS = 50
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Question(_Answer):
+class Question(StrictModel):
     """One question, the expected answer for a correct video, and the negated question.
 
     A gate asks whether the video can be scored at all (see `rewards.score`).
@@ -34,7 +31,7 @@ class Question(_Answer):
     negated: Annotated[str, Field(min_length=1, max_length=400)]
 
 
-class Questions(_Answer):
+class Questions(StrictModel):
     """A model's answer to `ask`; an empty list means that videos of the prompt cannot show the ability."""
 
     questions: Annotated[list[Question], Field(max_length=MAX_QUESTIONS)]
