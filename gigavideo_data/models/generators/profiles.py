@@ -81,13 +81,7 @@ PROFILES = {
     )
 }
 # The style of prompts (see `extension.STYLES`), by a part of the model's name.
-NAME_PARTS = {
-    "wan": "wan",
-    "hunyuan": "hunyuan",
-    "cogvideox": "cogvideox",
-    "ltx": "ltx",
-    "miniature": "wan",
-}  # part of a name -> family
+NAME_PARTS = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
 # Models whose terms forbid training other models on their outputs, by a part of the name. Others are not known to.
 TERMS = {
     "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
