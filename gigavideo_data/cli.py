@@ -524,7 +524,8 @@ def dimensions(
 
     shown = [catalogue.load_dimension(each).model_dump(mode="json") for each in ([name] if name else catalogue.names())]
     if not as_json and name:
-        _print_table([[field, _lines(value)] for field, value in shown[0].items()], "field", "value")
+        fields = {field: value if isinstance(value, list) else [value] for field, value in shown[0].items()}
+        _print_table([[field, "\n".join(map(str, lines))] for field, lines in fields.items()], "field", "value")
     elif not as_json:
         rows = [[each["name"], each["group"], each["combine"], each["seeds"][0]] for each in shown]
         _print_table(rows, "name", "group", "combine", "example")
@@ -601,10 +602,6 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     if not equals:
         raise RecipeError(f"{option} {text}: must look like {example}")
     return name, value
-
-
-def _lines(value: Any) -> str:
-    return "\n".join(value) if isinstance(value, list) else str(value)
 
 
 def _stop_on_sigterm() -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,7 +59,8 @@ def examine(store: Path) -> list[dict[str, Any]]:
     Returns:
         One dict per finding; see `Finding`.
     """
-    return [asdict(finding) for check in CHECKS for finding in check(store)]
+    checks = (_python(), _accelerator(), _clips(), _disk(store), _optional(), _plugins())
+    return [asdict(finding) for findings in checks for finding in findings]
 
 
 def healthy(findings: list[dict[str, Any]]) -> bool:
@@ -75,8 +76,7 @@ def show(findings: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def _python(store: Path) -> Iterator[Finding]:
-    del store
+def _python() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     yield Finding("python", "ok", f"{sys.version.split()[0]}, {cores} core{'s' * (cores > 1)}")
     for name in ("torch", "diffusers", "transformers", "ray", "datasets"):
@@ -86,8 +86,7 @@ def _python(store: Path) -> Iterator[Finding]:
             yield Finding(name, "broken", "not installed", "pip install gigavideo again")
 
 
-def _accelerator(store: Path) -> Iterator[Finding]:
-    del store
+def _accelerator() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
@@ -97,8 +96,7 @@ def _accelerator(store: Path) -> Iterator[Finding]:
         yield Finding("accelerator", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
 
 
-def _clips(store: Path) -> Iterator[Finding]:
-    del store
+def _clips() -> Iterator[Finding]:
     frames_THWC = np.zeros((5, 32, 32, 3), np.uint8)
     try:
         decoded = video.decode(video.encode(frames_THWC, 8.0))
@@ -120,15 +118,13 @@ def _disk(store: Path) -> Iterator[Finding]:
         yield Finding("store", "ok", f"{free_gb:.0f} GB free")
 
 
-def _optional(store: Path) -> Iterator[Finding]:
-    del store
+def _optional() -> Iterator[Finding]:
     for package, (purpose, remedy) in OPTIONAL.items():
         found = importlib.util.find_spec(package) is not None
         yield Finding(package, "ok" if found else "missing", purpose, "" if found else remedy)
 
 
-def _plugins(store: Path) -> Iterator[Finding]:
-    del store
+def _plugins() -> Iterator[Finding]:
     kinds: tuple[plugins.Kind, ...] = ("judge", "generator")
     for kind in kinds:
         for name, entry in plugins.installed(kind).items():
@@ -141,6 +137,3 @@ def _plugins(store: Path) -> Iterator[Finding]:
                 yield Finding(f"{kind} {name}", "missing", detail, "the log has the traceback; repair or uninstall it")
             else:
                 yield Finding(f"{kind} {name}", "ok", version)
-
-
-CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (_python, _accelerator, _clips, _disk, _optional, _plugins)

@@ -111,14 +111,13 @@ def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[li
         "judge": ", ".join(judges),
         "judge_note": judge_note(judges, setting.judges_of_training),
         "rejected": dict(Counter(one["rejected"] for of_model in results for one in of_model if one["rejected"])),
-        "pixels": {name: _flaws(mine) for name, mine in zip(("base", "tuned"), results, strict=True)},
+        "pixels": {
+            name: pixels.flaws((one["prompt"]["dimension"], pixels.levels(one["clip"])) for one in mine)
+            for name, mine in zip(("base", "tuned"), results, strict=True)
+        },
         "comparisons": bootstrap.facts(bootstrap.compare(scored)),
         "clips": _clips(pairs),
     }
-
-
-def _flaws(results: list[Result]) -> dict[str, dict[str, int]]:
-    return pixels.flaws((result["prompt"]["dimension"], pixels.levels(result["clip"])) for result in results)
 
 
 def judge_note(judges: Iterable[str], of_training: Iterable[str]) -> str | None:

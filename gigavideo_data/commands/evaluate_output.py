@@ -32,13 +32,10 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
     for line in facts["comparisons"]:
         interval = "–" if line["low"] is None else f"{line['low']:+z.3f} to {line['high']:+z.3f}"
         change = "–" if line["difference"] is None else f"{line['difference']:+z.3f}"
-        cells = (
-            terminal.words(line["dimension"]),
-            terminal.number(line["base"]),
-            terminal.number(line["tuned"]),
-            change,
-        )
-        lines.append(f"| {' | '.join(cells)} | {interval} | {line['both']} of {line['videos']} | {line['verdict']} |")
+        base, tuned = terminal.number(line["base"]), terminal.number(line["tuned"])
+        both = f"{line['both']} of {line['videos']}"
+        cells = (terminal.words(line["dimension"]), base, tuned, change, interval, both, line["verdict"])
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", bootstrap.correction_note(facts["comparisons"])]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
 

@@ -78,6 +78,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
         _keep_clips(folder, store, progress, len(before))
         result = _judge(context, stored, before)
         resolved = stored.manifest["recipe"] | {part: context.recipe.resolved()[part] for part in PARTS}
+        recipe_facts = {"recipe": resolved, "recipe_hash": hash_of(resolved)}
         real = {row["id"]: row for row in before if row["source"] == "real"}
         after: list[VideoRow] = [
             {**row, "recipe": hash_of(resolved), "video": assemble.video_column(name, _clip(row, store))}
@@ -89,12 +90,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
             out,
             stored,
             after,
-            changes={
-                "recipe": resolved,
-                "recipe_hash": hash_of(resolved),
-                "judge_check": result.check,
-                "rescored": None,
-            },
+            changes={**recipe_facts, "judge_check": result.check, "rescored": None},
             stage=NewStage("rejudge", sources, rejects, context.runner.cost),
             eval_prompts=_prompts(stored.eval_prompts, result.held_out),
             shipped=_latents(folder, after, store),
@@ -139,9 +135,8 @@ def _judge(context: RunContext, stored: Stored, before: list[DatasetRow]) -> _Ju
     check = steps.check_judge(context, answered + judged, _real(before, rows))
     targets, min_mass = stored.manifest["dimensions"], context.recipe.judge.min_mass
     settings = context.panel.settings
-    new: dict[str, DatasetRow] = {
-        row.id: {**columns[row.id], **assemble.scores(row, targets, settings)} for row in judged
-    }
+    new: dict[str, DatasetRow]
+    new = {row.id: {**columns[row.id], **assemble.scores(row, targets, settings)} for row in judged}
     new |= {row.id: rescored(columns[row.id], targets, min_mass, {}) for row in answered}
     return _Judged(new, len(judged), held_out, check)
 

@@ -96,22 +96,12 @@ def rescored(row: AnyRow, targets: list[str], min_mass: float, combine: Mapping[
         answers = [answer for answer in row["answers"] if answer["dimension"] == name]
         readings = [one["name"] for one in row["measurements"] or () if one["dimension"] == name]
         reward = rewards.score(answers, combine.get(name) or load_dimension(name).combine, min_mass, readings)
-        fresh: RewardEntry = {
-            "dimension": name,
-            "value": reward.value,
-            "status": reward.status,
-            "reason": reward.reason,
-        }
+        fresh = RewardEntry(dimension=name, value=reward.value, status=reward.status, reason=reward.reason)
         entries.append(fresh if _differs(entry, fresh) else entry)
     if entries == row["rewards"]:
         return row
     outcome = rewards.row_outcome(entries, row["dimension"], targets)
-    return row | {
-        "rewards": entries,
-        "reward": outcome.value,
-        "status": outcome.status,
-        "reason": outcome.reason,
-    }
+    return row | {"rewards": entries, "reward": outcome.value, "status": outcome.status, "reason": outcome.reason}
 
 
 def _differs(before: RewardEntry, after: RewardEntry) -> bool:

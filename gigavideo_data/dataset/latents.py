@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from gigavideo_data.dataset.manifest import files_in
 from gigavideo_data.dataset.reader import read_latents, read_manifest
 from gigavideo_data.dataset.schema import LATENTS_FOLDER
 from gigavideo_data.io.atomic import Blob
@@ -42,8 +43,7 @@ def columns(row: DatasetRow, kept: Blob, vae: VaeColumn) -> LatentsRow:
 
 def carried(folder: Path, rows: Iterable[VideoRow]) -> Iterator[LatentsRow]:
     """The latents that a dataset has for some rows; none for rows whose video is withheld or was replaced."""
-    files = read_manifest(folder)["files"]
-    if not any(name.startswith(f"{LATENTS_FOLDER}/") for name in files):
+    if not files_in(read_manifest(folder), LATENTS_FOLDER):
         return
     videos = {row["id"]: row["video_sha256"] for row in rows if row["video"] is not None}
     yield from (one for one in read_latents(folder) if videos.get(one["id"]) == one["video_sha256"])

@@ -7,6 +7,7 @@ A manifest may come from anybody, so `parse` checks each field before it is used
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
 from pydantic import NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
@@ -129,3 +130,8 @@ def parse(text: str, where: str) -> Manifest:
         if not FILE_NAME.fullmatch(name):
             raise DatasetError(f"{where}: file name {name!r} is not allowed in a dataset. Do not use this set.")
     return manifest
+
+
+def files_in(manifest: Mapping[str, Any], folder: str) -> list[str]:
+    """The files of a manifest in one folder of the dataset, such as `data`, sorted."""
+    return sorted(name for name in manifest["files"] if name.startswith(f"{folder}/"))

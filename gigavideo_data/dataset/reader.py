@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gigavideo_data.dataset.manifest import File, Manifest, parse
+from gigavideo_data.dataset.manifest import File, Manifest, files_in, parse
 from gigavideo_data.dataset.schema import (
     EVAL_PROMPT_SCHEMA,
     LATENT_SCHEMA,
@@ -128,12 +128,12 @@ def read_data(folder: Path, columns: list[str], part: str = "data") -> Iterator[
     Raises:
         DatasetError: there is no Parquet file, or a file is damaged.
     """
-    files = read_manifest(folder)["files"]
-    names = sorted(name for name in files if name.startswith(f"{part}/"))
+    manifest = read_manifest(folder)
+    names = files_in(manifest, part)
     if not names:
         raise DatasetError(f"{folder}: no Parquet files under {part}/. Build or download the dataset again.")
     for name in names:
-        check_file(folder, name, files[name])
+        check_file(folder, name, manifest["files"][name])
     for name in names:
         yield from read_shard(folder / name, columns)
 

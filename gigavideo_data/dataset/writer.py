@@ -47,6 +47,7 @@ PREVIEW_CLIP_BYTES = 2_000_000  # the viewer of the Hub does not show larger row
 PAGE = "report.html"  # written by `report`, from a finished dataset
 UNCOMPRESSED = "video.bytes"  # H.264 does not compress further, and readers can seek in plain bytes
 NO_DICTIONARY = (UNCOMPRESSED, "latents")  # all values differ
+EXAMPLES = 3  # reasons of rejection in a message
 EXAMPLE_CHARS = 200  # of a reject's detail in a message
 TEXT_ROW_BYTES = 4096  # assumed size of a row without its video or latents, for the limits above
 
@@ -145,12 +146,12 @@ def check_out(out: Path) -> None:
         raise DatasetError(f"{card}: not the card of a dataset; it would be overwritten. Choose another --out.")
 
 
-def commonest(rejects: Iterable[Reject], number: int = 3) -> list[str]:
+def commonest(rejects: Iterable[Reject]) -> list[str]:
     """The most frequent reasons of rejection, one line each: number of rows, reason, stage and one example."""
     of_reason: dict[tuple[str, str], list[Reject]] = defaultdict(list)
     for reject in in_order(rejects, REJECTS):
         of_reason[reject["reason"], reject["stage"]].append(reject)
-    most = sorted(of_reason.items(), key=lambda item: (-len(item[1]), item[0]))[:number]
+    most = sorted(of_reason.items(), key=lambda item: (-len(item[1]), item[0]))[:EXAMPLES]
     lines = []
     for (reason, stage), mine in most:
         detail = next((reject["detail"] for reject in mine if reject["detail"]), "no detail")[:EXAMPLE_CHARS]

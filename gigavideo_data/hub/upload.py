@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gigavideo_data.dataset.card import CARD_TAG, OnHub, card_text, version_line, version_lines
-from gigavideo_data.dataset.manifest import Manifest
+from gigavideo_data.dataset.manifest import Manifest, files_in
 from gigavideo_data.dataset.reader import read_manifest
 from gigavideo_data.dataset.schema import FILE_NAME, LATENTS_FOLDER, ROW_SCHEMA
 from gigavideo_data.dataset.verify import verify_folder
@@ -150,7 +149,8 @@ def push(
         verify_folder(folder, progress)
     head, previous = hub_repo.ensure_repo(repo), _previous(repo)
     manifest = read_manifest(folder)
-    if not (with_latents or (previous and _latents(previous.manifest))) and _latents(manifest):
+    with_latents = with_latents or bool(previous and files_in(previous.manifest, LATENTS_FOLDER))
+    if not with_latents and files_in(manifest, LATENTS_FOLDER):
         manifest = _without_latents(manifest)
         progress.note("latents are not uploaded; gv-data push --latents uploads them too")
     with TemporaryDirectory() as scratch:
@@ -200,7 +200,7 @@ def _existing_version(folder: Path, repo: Repository, tag: str, *, with_latents:
     """Accept an existing version whose manifest and files equal those of the folder, whatever its card says."""
     manifest, sha = read_manifest(folder), repo.tags[tag]
     remote = _manifest_at(repo, sha)
-    if not with_latents and not _latents(remote):
+    if not with_latents and not files_in(remote, LATENTS_FOLDER):
         manifest = _without_latents(manifest)
     files = {name: folder / name for name in manifest["files"]}
     if manifest != remote or hub_repo.changed_files(repo, sha, files):
@@ -252,7 +252,7 @@ def push_model(
 def _row_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
     """A hash of each row's values, by row id."""
     hashes: dict[str, str] = {}
-    for name in _shards(manifest["files"]):
+    for name in files_in(manifest, "data"):
         hashes |= _hashes_of(pq.read_table(folder / name, columns=COLUMNS))
     return hashes
 
@@ -264,7 +264,7 @@ def _rows_of(repo: Repository, previous: _Previous | None, folder: Path, manifes
     version = Version(repo.name, previous.sha[:8], previous.sha)
     local = {file["sha256"]: name for name, file in manifest["files"].items()}
     hashes: dict[str, str] = {}
-    for name in _shards(previous.manifest["files"]):
+    for name in files_in(previous.manifest, "data"):
         if not FILE_NAME.fullmatch(name):
             raise HubError(f"{version}: its manifest lists a file {name!r}; gigavideo did not write this dataset")
         if same := local.get(previous.manifest["files"][name]["sha256"]):
@@ -280,17 +280,9 @@ def _manifest_at(repo: Repository, sha: str) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path else {"files": {}}
 
 
-def _latents(manifest: Mapping[str, Any]) -> set[str]:
-    return {name for name in manifest["files"] if name.startswith(f"{LATENTS_FOLDER}/")}
-
-
 def _without_latents(manifest: Manifest) -> Manifest:
-    latents = _latents(manifest)
+    latents = files_in(manifest, LATENTS_FOLDER)
     return {**manifest, "files": {name: file for name, file in manifest["files"].items() if name not in latents}}
-
-
-def _shards(files: Iterable[str]) -> list[str]:
-    return sorted(name for name in files if name.startswith("data/"))
 
 
 def _hashes_of(table: pa.Table) -> dict[str, str]:

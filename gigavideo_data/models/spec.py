@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gigavideo_data.io.hashing import sha256_of
 from gigavideo_data.recipe.recipe import published_name
 
 
@@ -48,6 +49,5 @@ def folder_revision(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".jinja")):
         digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:  # weights may be larger than memory
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()[:16]

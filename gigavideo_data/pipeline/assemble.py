@@ -155,14 +155,9 @@ def eval_prompt(row: Row, recipe: Recipe) -> EvalPrompt:
 def questions(row: Row) -> list[QuestionEntry]:
     """The column `questions` of an evaluation prompt."""
     return [
-        {
-            "dimension": dimension,
-            "question": question["question"],
-            "expected": question["expected"],
-            "gate": question["gate"],
-        }
-        for dimension, asked in row.asks.items()
-        for question in asked
+        QuestionEntry(dimension=name, question=one["question"], expected=one["expected"], gate=one["gate"])
+        for name, asked in row.asks.items()
+        for one in asked
     ]
 
 

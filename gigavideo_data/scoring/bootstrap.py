@@ -74,9 +74,9 @@ def compare(scored: Iterable[Scored]) -> list[Comparison]:
     by_dimension: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         by_dimension[one.dimension].append(one)
-    comparisons = [_comparison(dimension, mine, len(by_dimension)) for dimension, mine in by_dimension.items()]
+    comparisons = [_comparison(dimension, [mine], len(by_dimension)) for dimension, mine in by_dimension.items()]
     if len(comparisons) > 1:
-        comparisons.append(_mean(list(by_dimension.values())))
+        comparisons.append(_comparison("mean", list(by_dimension.values()), 1))
     return comparisons
 
 
@@ -96,44 +96,22 @@ def correction_note(lines: list[dict[str, Any]]) -> str:
     )
 
 
-def _comparison(dimension: str, scored: list[Scored], tests: int) -> Comparison:
-    base, tuned = _per_prompt(scored)
-    difference = tuned - base
-    low, high = _interval([difference])
-    num = len(scored)
-    return Comparison(
-        dimension=dimension,
-        videos=num,
-        base=_average(base),
-        tuned=_average(tuned),
-        difference=_average(difference),
-        low=low,
-        high=high,
-        p=_p_value([difference]),
-        tests=tests,
-        prompts=len(difference),
-        both=sum(one.base is not None and one.tuned is not None for one in scored),
-        base_scorable=sum(one.base is not None for one in scored) / num,
-        tuned_scorable=sum(one.tuned is not None for one in scored) / num,
-    )
-
-
-def _mean(groups: list[list[Scored]]) -> Comparison:
-    """The plain mean over dimensions that could be compared; prompts are resampled within each."""
+def _comparison(dimension: str, groups: list[list[Scored]], tests: int) -> Comparison:
+    """One dimension; or the plain mean over several that could be compared, with prompts resampled within each."""
     pairs = [pair for scored in groups if len((pair := _per_prompt(scored))[0])]
-    flat = [one for scored in groups for one in scored]
     differences = [tuned - base for base, tuned in pairs]
     low, high = _interval(differences)
+    flat = [one for scored in groups for one in scored]
     return Comparison(
-        dimension="mean",
+        dimension=dimension,
         videos=len(flat),
-        base=_average(np.array([base.mean() for base, _ in pairs])),
-        tuned=_average(np.array([tuned.mean() for _, tuned in pairs])),
-        difference=_average(np.array([difference.mean() for difference in differences])),
+        base=_average([base for base, _ in pairs]),
+        tuned=_average([tuned for _, tuned in pairs]),
+        difference=_average(differences),
         low=low,
         high=high,
         p=_p_value(differences),
-        tests=1,
+        tests=tests,
         prompts=sum(map(len, differences)),
         both=sum(one.base is not None and one.tuned is not None for one in flat),
         base_scorable=sum(one.base is not None for one in flat) / len(flat),
@@ -177,5 +155,6 @@ def _p_value(differences: list[np.ndarray]) -> float | None:
     return as_large / len(sums) if is_exact else (as_large + 1) / (len(sums) + 1)
 
 
-def _average(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
+def _average(groups: list[np.ndarray]) -> float | None:
+    """The mean over groups of each group's mean."""
+    return float(np.mean([values.mean() for values in groups])) if groups else None

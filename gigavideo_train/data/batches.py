@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gigavideo_data.rows import DatasetRow
 from gigavideo_train.data.samples import Sample
 
 ClipShape = tuple[int, int, int]  # frames, height and width in px
@@ -54,11 +53,8 @@ def num_steps(samples: list[Sample], epochs: int, batch_size: int, max_steps: in
 
 
 def _shape(sample: Sample) -> tuple[ClipShape | None, ...]:
-    return tuple(_clip_shape(row) for row in (sample.row, sample.real, sample.loser))
-
-
-def _clip_shape(row: DatasetRow | None) -> ClipShape | None:
-    return None if row is None else (row["num_frames"], row["height"], row["width"])
+    rows = (sample.row, sample.real, sample.loser)
+    return tuple(None if row is None else (row["num_frames"], row["height"], row["width"]) for row in rows)
 
 
 def _shuffle_key(seed: int, epoch: int, name: str) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gigavideo_data.dataset.manifest import Manifest
+from gigavideo_data.dataset.manifest import Manifest, files_in
 from gigavideo_data.dataset.reader import WITHHELD, check_file, read_manifest, read_shard
 from gigavideo_data.dataset.schema import (
     EVAL_PROMPT_SCHEMA,
@@ -94,7 +94,7 @@ def read(folder: Path) -> Dataset:
     """
     manifest = read_manifest(folder)
     _check_videos(manifest, str(folder))
-    names, latent_names = _files_in(manifest, DATA_FOLDER), _files_in(manifest, LATENTS_FOLDER)
+    names, latent_names = files_in(manifest, DATA_FOLDER), files_in(manifest, LATENTS_FOLDER)
     for name in (*names, *latent_names):
         check_file(folder, name, manifest["files"][name])
     for name in names:
@@ -113,15 +113,11 @@ def read_version(version: Version) -> Dataset:
     folder, _ = download.list_files(version)
     manifest = read_manifest(folder)
     _check_videos(manifest, str(version))
-    tables = {name: download.read_columns(version, name, ROW_COLUMNS) for name in _files_in(manifest, DATA_FOLDER)}
+    tables = {name: download.read_columns(version, name, ROW_COLUMNS) for name in files_in(manifest, DATA_FOLDER)}
     latents = {
-        name: download.read_columns(version, name, LATENT_COLUMNS) for name in _files_in(manifest, LATENTS_FOLDER)
+        name: download.read_columns(version, name, LATENT_COLUMNS) for name in files_in(manifest, LATENTS_FOLDER)
     }
     return _dataset(folder, manifest, tables, latents, version)
-
-
-def _files_in(manifest: Manifest, folder: str) -> list[str]:
-    return sorted(name for name in manifest["files"] if name.startswith(f"{folder}/"))
 
 
 def _dataset(

@@ -20,6 +20,7 @@ from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.recipe.recipe import AnyJudge, Camera, Judge, Specialists, judge_of, on_the_hub
 from gigavideo_data.rows import DatasetRow
+from gigavideo_data.scoring.rewards import rules_of
 from gigavideo_train.config import TrainConfig
 
 SELECT = "Name a multimodal model (a Hub id or a folder) or an installed plug-in with --set judge=MODEL"
@@ -81,15 +82,9 @@ def scoring(rows: list[DatasetRow], manifest: Manifest, config: TrainConfig) -> 
     trained = config.dimensions or manifest["dimensions"]
     dimensions = {name: config.dimension_weights.get(name, 1.0) for name in trained}
     judge, location = judge_spec(pinned_part(_online_judge(rows, manifest, config, set(dimensions))))
-    rules = manifest.get("rescored", {})
-    return Scoring(
-        judge,
-        location,
-        dimensions,
-        {name: rules.get("combine", {}).get(name) or load_dimension(name).combine for name in dimensions},
-        rules.get("min_mass", manifest["recipe"]["judge"]["min_mass"]),
-        config.reward == "mean",
-    )
+    rules = rules_of(manifest)
+    combine = {name: rules.combine.get(name) or load_dimension(name).combine for name in dimensions}
+    return Scoring(judge, location, dimensions, combine, rules.min_mass, config.reward == "mean")
 
 
 def sample_judges(manifest: Manifest, config: TrainConfig) -> dict[str, SampleJudge]:

@@ -31,19 +31,7 @@ NO_TEXT = ""  # the prompt of the unconditional branch of guidance
 Metrics = dict[str, float | int | None]
 
 
-@dataclass(frozen=True)
-class SamplePrompt:
-    """A row of the dataset's evaluation prompts, and the seed of its noise."""
-
-    row: EvalPrompt
-    seed: int
-
-    @property
-    def prompt(self) -> str:
-        return self.row["prompt"]
-
-
-def choose_prompts(plan: Plan, progress: Progress) -> list[SamplePrompt]:
+def choose_prompts(plan: Plan, progress: Progress) -> list[EvalPrompt]:
     """Prompts of the dataset's split `dev` for the trained dimensions; none without `sample_every`.
 
     Raises:
@@ -52,20 +40,19 @@ def choose_prompts(plan: Plan, progress: Progress) -> list[SamplePrompt]:
     """
     if plan.config.sample_every is None:
         return []
-    trained = plan.config.dimensions or plan.dataset.manifest["dimensions"]
-    rows = [row for row in dataset.dev_prompts(plan.dataset, progress) if row["dimension"] in trained]
+    rows = [row for row in dataset.dev_prompts(plan.dataset, progress) if row["dimension"] in plan.dimensions]
     if not rows:
         raise DatasetError(
-            f"{plan.dataset.folder}: no held-out prompts of {', '.join(trained)} to sample. Build with "
+            f"{plan.dataset.folder}: no held-out prompts of {', '.join(plan.dimensions)} to sample. Build with "
             "eval_prompts.per_dimension, or leave sample_every out."
         )
     rows.sort(key=lambda row: row["prompt_id"])
-    return [SamplePrompt(row, row["seeds"][0]) for row in rows[: plan.config.sample_prompts]]
+    return rows[: plan.config.sample_prompts]
 
 
-def texts(prompts: list[SamplePrompt]) -> list[str]:
+def texts(prompts: list[EvalPrompt]) -> list[str]:
     """All texts that must be encoded for sampling."""
-    return [*(prompt.prompt for prompt in prompts), NO_TEXT] if prompts else []
+    return [*(prompt["prompt"] for prompt in prompts), NO_TEXT] if prompts else []
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ class SampleWriter:
             processes for each pass; so some clips are sampled twice.
     """
 
-    prompts: list[SamplePrompt]
+    prompts: list[EvalPrompt]
     out: Path
     plan: Plan
     encoded: EncodedRows
@@ -102,7 +89,7 @@ class SampleWriter:
         self._write_clips(step)
         if self.plan.sample_judges:
             own = range(self.world.rank, len(self.prompts), self.world.size)
-            verdicts.judge_clips({self._path(step, at): self.prompts[at].row for at in own}, self.plan.sample_judges)
+            verdicts.judge_clips({self._path(step, at): self.prompts[at] for at in own}, self.plan.sample_judges)
         self.world.barrier()
         return self._write_page(step) if self.world.is_first else {}
 
@@ -121,14 +108,13 @@ class SampleWriter:
                 write_durably(self._path(step, at), video.encode(frames_THWC, fps))
         vae.to(device_before)
 
-    def _sample(self, prompt: SamplePrompt) -> torch.Tensor:
-        """Latents (1, C, F, H, W) of a clip."""
+    def _sample(self, prompt: EvalPrompt) -> torch.Tensor:
+        """Latents (1, C, F, H, W) of a clip, from the first seed of its prompt."""
         device, like = self.world.device, self.plan.samples[0].row
         shape_CFHW = self.encoded.latents([like]).shape[1:]
-        text, no_text = (
-            self.encoded.condition([{"prompt": text, "fps": like["fps"]}], device) for text in (prompt.prompt, NO_TEXT)
-        )
-        noise_1CFHW = torch.randn((1, *shape_CFHW), generator=torch.Generator().manual_seed(prompt.seed))
+        texts = (prompt["prompt"], NO_TEXT)
+        text, no_text = (self.encoded.condition([{"prompt": one, "fps": like["fps"]}], device) for one in texts)
+        noise_1CFHW = torch.randn((1, *shape_CFHW), generator=torch.Generator().manual_seed(prompt["seeds"][0]))
         self.family.set_timesteps(self.pipeline, self.plan.profile.steps, shape_CFHW, device)
 
         def guided(noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
@@ -138,7 +124,7 @@ class SampleWriter:
 
     def _write_page(self, step: int) -> Metrics:
         pairs = [
-            ClipPair(prompt.prompt, prompt.row["dimension"], self._clip(0, at), self._clip(step, at))
+            ClipPair(prompt["prompt"], prompt["dimension"], self._clip(0, at), self._clip(step, at))
             for at, prompt in enumerate(self.prompts)
         ]
         judges = sorted({judge.engine["model"] for judge in self.plan.sample_judges.values()})

@@ -66,7 +66,7 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
         compared = _read_evaluation(evaluation)
         pairs = choose_pairs(compared["clips"], _sizes_of_pairs(evaluation, compared["clips"]), EMBED_BYTES // 2)
         names = sorted({pair[side]["clip"] for pair in pairs for side in SIDES})
-        clips = {name: _base64(_clip_of(evaluation, name)) for name in names}
+        clips = {name: _base64(_clip_of(evaluation, name).read_bytes()) for name in names}
         compared_bytes = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
         compared |= {"clips": pairs, "num_pairs": len(compared["clips"])}
     facts, rows, sizes = summary.summarize(folder), reader.read_rows(folder), _sizes(folder)
@@ -191,7 +191,7 @@ def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
         for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
             data = video["bytes"].as_py() if name in ids and video.is_valid else None
             if data is not None:
-                clips[name] = base64.b64encode(data).decode("ascii")
+                clips[name] = _base64(data)
     return dict(sorted(clips.items()))
 
 
@@ -215,8 +215,8 @@ def _sizes_of_pairs(evaluation: Path, pairs: list[Pair]) -> dict[str, int]:
     return {name: _base64_bytes(file.stat().st_size) for name, file in files.items()}
 
 
-def _base64(file: Path) -> str:
-    return base64.b64encode(file.read_bytes()).decode("ascii")
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _base64_bytes(num_bytes: int) -> int:
@@ -278,7 +278,7 @@ def share(part: float, whole: float) -> float:
 
 
 def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return "sha256-" + _base64(hashlib.sha256(text.encode("utf-8")).digest())
 
 
 def _json_for_html(value: object) -> Markup:

@@ -10,16 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Box:
-    """One detected object.
-
-    Attributes:
-        label: its name, as given to the detector.
-        score: confidence, in [0, 1].
-        x0: left edge, px.
-        y0: upper edge, px.
-        x1: right edge, px.
-        y1: lower edge, px.
-    """
+    """One detected object: its name, as given to the detector, the confidence in [0, 1], and its corners in px."""
 
     label: str
     score: float
