@@ -33,15 +33,7 @@ class RowError(Exception):
     """One row cannot be finished; it is rejected with the reason, and the run goes on."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        """Create the error.
-
-        Args:
-            reason: a `Reason`, or its word; counted in the rows per stage.
-            detail: what was wrong with this row.
-
-        Raises:
-            ValueError: there is no such reason.
-        """
+        """`reason` is a `Reason` or its word (else ValueError); `detail` says what was wrong with the row."""
         super().__init__(reason, detail)  # both, so that it can be pickled
         self.reason = Reason(reason)
         self.detail = detail
