@@ -1,23 +1,18 @@
-"""The stages that need an engine, and the one adapter through which every row passes.
+"""The stages that need an engine: each is a function of (engine, inputs, store) that returns a record and blobs.
 
-A stage is a function of (engine, inputs, store) that returns a record and blobs. The adapter guarantees that a finished
-row is never processed twice, that an attempt is counted before it starts, and that a failed row becomes a record with
-the reason.
+Rows reach them through `execution/row_adapter.py`.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.io import video
-from gigavideo_data.io.hashing import canonical, content_key
+from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.generators.base import Shape, VideoGenerator
 from gigavideo_data.models.generators.base import checked as checked_video
 from gigavideo_data.models.generators.profiles import profile_of
@@ -34,10 +29,6 @@ Record = dict[str, Any]
 Blobs = dict[str, bytes]
 
 LATENTS_FILE = "latents.safetensors"  # blob of a generated video, beside its clip
-MAX_TRACEBACK_LETTERS = 20_000  # kept of one; its end names the exception
-
-# Errors of the disk: every other row would fail too, so the run stops.
-FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -166,69 +157,3 @@ def rejection(reason: str, detail: str) -> Record:
         ValueError: there is no such reason.
     """
     return {"rejected": Reason(reason).value, "detail": detail}
-
-
-def run_row(
-    stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
-) -> str:
-    """Process one row, and write its record or its rejection durably.
-
-    Returns:
-        "done", "rejected", or "kept" when the store had the record already.
-
-    Raises:
-        RunError: every other row would fail too: the store cannot be written (the disk is full, read-only or broken),
-            or the engine says so.
-    """
-    try:
-        if store.get(stage_name, key) is not None:
-            return "kept"
-        while (attempt := store.begin_attempt(stage_name, key, run_id, limit)) is not None:
-            try:
-                record, blobs = STAGES[stage_name].run(engine, inputs, store)
-                canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
-            except RunError:
-                store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
-                raise
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
-                    raise
-                if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
-                    continue
-                store.put(stage_name, key, _failure(error, attempt))
-                return "rejected"
-            store.put(stage_name, key, record, blobs)
-            return "done"
-        died = rejection(Reason.WORKER_DIED, "its worker died at every attempt")
-        store.put(stage_name, key, died | {"attempts": limit})
-        return "rejected"
-    except OSError as error:
-        raise RunError(
-            f"the store cannot be written ({error.strerror or error}). Free space or name another --store, then run "
-            "the same command again: finished rows are kept."
-        ) from error
-
-
-def _failure(error: Exception, attempts: int) -> Record:
-    """The record of a row that raised `error`: its own reason, or else the exception's name and traceback."""
-    if isinstance(error, RowError):
-        return {"rejected": error.reason.value, "detail": _one_line(error.detail), "attempts": attempts}
-    detail = str(error)
-    if isinstance(error, OSError) and error.filename:
-        detail = error.strerror or ""  # rejects are published, and the path is one of this machine
-    lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
-    return {
-        "rejected": type(error).__name__,
-        "detail": _one_line(detail),
-        "attempts": attempts,
-        "traceback": _encodable(lines),
-    }
-
-
-def _one_line(text: str) -> str:
-    return " ".join(_encodable(text).split())[:300]
-
-
-def _encodable(text: str) -> str:
-    """The text without lone surrogates, which UTF-8 cannot encode."""
-    return text.encode(errors="replace").decode()

@@ -22,7 +22,8 @@ from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge
 from gigavideo_data.models.registry import load_engine, rows_at_once
-from gigavideo_data.pipeline.stages import MAX_TRACEBACK_LETTERS, STAGES, run_row
+from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, run_row
+from gigavideo_data.pipeline.stages import STAGES
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.engines import Kind
 

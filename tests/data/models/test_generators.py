@@ -16,7 +16,8 @@ from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
 from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import EngineSpec
-from gigavideo_data.pipeline.stages import run_row, synthesis
+from gigavideo_data.pipeline.execution.row_adapter import run_row
+from gigavideo_data.pipeline.stages import synthesis
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Generator
 from tests.support import tiny_pipelines

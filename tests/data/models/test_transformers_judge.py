@@ -20,7 +20,7 @@ from gigavideo_data.models.judges.transformers_judge import (
     to_patches,
 )
 from gigavideo_data.models.registry import judge_spec, load_engine
-from gigavideo_data.pipeline.stages import run_row
+from gigavideo_data.pipeline.execution.row_adapter import run_row
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Judge
 from tests.support import qwen_vl

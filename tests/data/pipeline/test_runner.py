@@ -10,8 +10,9 @@ from rich.console import Console
 from gigavideo_data.errors import RunError
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.io.run_log import run_log
+from gigavideo_data.pipeline.execution.row_adapter import run_row
 from gigavideo_data.pipeline.execution.runner import StoreRunner
-from gigavideo_data.pipeline.stages import Item, run_row
+from gigavideo_data.pipeline.stages import Item
 from gigavideo_data.pipeline.store import Store
 
 KEY = "planted-key-0123"

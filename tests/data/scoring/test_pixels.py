@@ -11,8 +11,8 @@ from rich.console import Console
 from gigavideo_data.dataset import summary
 from gigavideo_data.io import video
 from gigavideo_data.models.generators.base import Generated, Shape
+from gigavideo_data.pipeline.execution.row_adapter import run_row
 from gigavideo_data.pipeline.row import Row
-from gigavideo_data.pipeline.stages import run_row
 from gigavideo_data.pipeline.steps import Context
 from gigavideo_data.pipeline.steps import synthesize as synthesize_rows
 from gigavideo_data.pipeline.store import Store

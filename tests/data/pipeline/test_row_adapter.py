@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.pipeline.stages import Item, run_row
+from gigavideo_data.pipeline.execution.row_adapter import run_row
+from gigavideo_data.pipeline.stages import Item
 from gigavideo_data.pipeline.store import Store
 
 INPUTS = {"prompt": "p", "variant": 0, "seed": 0}
