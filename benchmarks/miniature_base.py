@@ -27,7 +27,7 @@ from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ask, ask_plain
 from gigavideo_data.miniature.world import FPS
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
-from gigavideo_data.models.generators.profiles import named, spec
+from gigavideo_data.models.generators.profiles import named, profile_of, spec
 from gigavideo_data.recipe.recipe import Generator
 
 SHOWN = 25
@@ -40,15 +40,19 @@ def _generator(model: str, steps: int, guidance: float) -> DiffusersGenerator:
     return DiffusersGenerator(spec(generator).settings)
 
 
-def one(task: dict[str, Any]) -> dict[str, Any]:
-    """Make and judge one clip."""
-    scene = sample_scene(task["skill"], np.random.default_rng([task["number"], 31]), task["split"])
-    prompt = describe(scene, full=True)
-    made = _generator(task["model"], task["steps"], task["guidance"]).generate(prompt, task["number"])
-    frames_THWC = video.decode(video.encode(made.frames_THWC, FPS)).frames_THWC
-    asked = ask_plain(scene) if task["skill"] == "plain" else ask(scene, task["skill"])
-    reward = judged(MiniatureJudge({}), task["skill"], asked, frames_THWC)
-    return {"skill": task["skill"], "prompt": prompt, "reward": reward, "frames_THWC": frames_THWC}
+def clips(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Make and judge one batch of clips."""
+    drawn = [(skill, sample_scene(skill, np.random.default_rng([n, 31]), task["split"])) for skill, n in task["clips"]]
+    prompts = [describe(scene, full=True) for _, scene in drawn]
+    generator = _generator(task["model"], task["steps"], task["guidance"])
+    videos = generator.generate(prompts, [n for _, n in task["clips"]])
+    results = []
+    for (skill, scene), prompt, made in zip(drawn, prompts, videos, strict=True):
+        frames_THWC = video.decode(video.encode(made.frames_THWC, FPS)).frames_THWC
+        asked = ask_plain(scene) if skill == "plain" else ask(scene, skill)
+        reward = judged(MiniatureJudge({}), skill, asked, frames_THWC)
+        results.append({"skill": skill, "prompt": prompt, "reward": reward, "frames_THWC": frames_THWC})
+    return results
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -82,9 +86,11 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     args = parser.parse_args()
     shared = {"model": args.model, "steps": args.steps, "guidance": args.guidance, "split": args.split}
-    tasks = [{**shared, "skill": skill, "number": n} for skill in args.skills for n in range(args.clips)]
+    wanted = [(skill, number) for skill in args.skills for number in range(args.clips)]
+    size = profile_of(named(args.model)).batch_size
+    tasks = [{**shared, "clips": wanted[start : start + size]} for start in range(0, len(wanted), size)]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        made = list(pool.map(one, tasks, chunksize=8))
+        made = [clip for batch in pool.map(clips, tasks) for clip in batch]
     lines = [
         f"Printed by `python -m benchmarks.miniature_base --clips {args.clips}`, on {platform.machine()} CPUs.",
         "",
@@ -94,15 +100,15 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
     ]
     for skill in args.skills:
-        clips = [clip for clip in made if clip["skill"] == skill]
-        values = np.array([clip["reward"] for clip in clips if clip["reward"] is not None] or [np.nan])
+        mine = [clip for clip in made if clip["skill"] == skill]
+        values = np.array([clip["reward"] for clip in mine if clip["reward"] is not None] or [np.nan])
         low, high = interval(values)
-        lost = sum(clip["reward"] is None for clip in clips)
+        lost = sum(clip["reward"] is None for clip in mine)
         share = 100 * (values > 0.5).mean()
         lines.append(f"| {skill} | {values.mean():.3f} | {low:.3f} to {high:.3f} | {share:.0f} % | {lost} |")
         if args.sheets:
             args.sheets.mkdir(parents=True, exist_ok=True)
-            ranked = sorted(clips, key=lambda clip: -1.0 if clip["reward"] is None else clip["reward"], reverse=True)
+            ranked = sorted(mine, key=lambda clip: -1.0 if clip["reward"] is None else clip["reward"], reverse=True)
             for name, chosen in (("best", ranked[:SHOWN]), ("worst", ranked[-SHOWN:])):
                 cv2.imwrite(str(args.sheets / f"{skill}-{name}.png"), cv2.cvtColor(sheet(chosen), cv2.COLOR_RGB2BGR))
     print("\n".join(lines))

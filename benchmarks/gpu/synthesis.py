@@ -105,7 +105,7 @@ def _clip(job: Job, engine: DiffusersGenerator, seed: int) -> dict[str, float]:
         clocked(pipeline.vae, "decode", job.device) as decodes,
     ):
         began = time.perf_counter()
-        made = engine.generate(PROMPT, seed)
+        (made,) = engine.generate([PROMPT], [seed])
         whole = time.perf_counter() - began
     ends = [end for _, end in steps]
     step = (ends[-1] - ends[0]) / (len(ends) - 1)  # between the ends of two scheduler steps lies one whole step

@@ -6,16 +6,16 @@ Rows reach them through `execution/row_adapter.py`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from gigavideo_data.io import video
 from gigavideo_data.io.hashing import content_key
-from gigavideo_data.models.generators.base import Shape, VideoGenerator
+from gigavideo_data.models.generators.base import Generated, Shape, VideoGenerator
 from gigavideo_data.models.generators.base import checked as checked_video
-from gigavideo_data.models.generators.profiles import profile_of
+from gigavideo_data.models.generators.profiles import batch_size_of, profile_of
 from gigavideo_data.models.judges.base import Judge
 from gigavideo_data.models.judges.base import checked as checked_answers
 from gigavideo_data.models.llm.base import PromptWriter, QuestionWriter
@@ -32,6 +32,19 @@ LATENTS_FILE = "latents.safetensors"  # blob of a generated video, beside its cl
 
 
 @dataclass(frozen=True)
+class Batch:
+    """How a stage processes several rows in one call of the engine. Alone, a row must have the same result.
+
+    Attributes:
+        call: the engine's call; from the inputs of several rows to one result per row, in order.
+        finish: the work on one row after it, from that result and the row's inputs.
+    """
+
+    call: Callable[[Any, Sequence[dict[str, Any]]], Sequence[Any]]
+    finish: Callable[[Any, dict[str, Any]], tuple[Record, Blobs]]
+
+
+@dataclass(frozen=True)
 class Stage:
     """How a stage is run.
 
@@ -40,17 +53,19 @@ class Stage:
         engine: kind of engine (see `recipe.engines`).
         run: the work on one row.
         rows_per_task: rows handed to a worker at once; 1 where one row takes long.
+        batch: how several rows are processed together; None of a stage that has one row per call.
     """
 
     version: int
     engine: Kind
     run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]]
     rows_per_task: int = 1
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
 class Item:
-    """The work of one stage on one row. Only the first three decide the result, and so make the key.
+    """The work of one stage on one row. The first three and the batch size decide the result, and so make the key.
 
     Attributes:
         stage: its name in `STAGES`.
@@ -59,6 +74,7 @@ class Item:
         local: where this machine has what the settings name; published nowhere.
         implied: inputs that follow from the settings, such as the shape of a model's videos.
         row_id: names the row in the log.
+        batch_size: rows of one call of the engine; the rounding of sums depends on it.
     """
 
     stage: str
@@ -67,19 +83,22 @@ class Item:
     local: dict[str, Any] = field(default_factory=dict)
     implied: dict[str, Any] = field(default_factory=dict)
     row_id: str = ""
+    batch_size: int = 1
 
     @cached_property
     def key(self) -> str:
         """Hash of everything that decides the result; names the record in the store."""
         version = STAGES[self.stage].version
-        return content_key({"stage": self.stage, "version": version, "engine": self.engine, "inputs": self.inputs})
+        decides = {"stage": self.stage, "version": version, "engine": self.engine, "inputs": self.inputs}
+        return content_key(decides | ({"batch_size": self.batch_size} if self.batch_size > 1 else {}))
 
 
 def synthesis(spec: EngineSpec, prompt: str, seed: int, row_id: str = "") -> Item:
     """One video of a generator; a plug-in chooses the shape of its videos."""
     load = spec.location.get("load")
     implied = {"shape": asdict(profile_of(load).video_shape)} if load else {}
-    return Item("synthesize", spec.identity, {"prompt": prompt, "seed": seed}, spec.location, implied, row_id)
+    inputs = {"prompt": prompt, "seed": seed}
+    return Item("synthesize", spec.identity, inputs, spec.location, implied, row_id, batch_size_of(spec.settings))
 
 
 def _prompt(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
@@ -109,8 +128,16 @@ def _questions(writer: QuestionWriter, inputs: dict[str, Any], store: Store) -> 
 
 
 def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    shape = Shape(**inputs["shape"]) if "shape" in inputs else None
-    made = checked_video(generator.generate(inputs["prompt"], inputs["seed"]), shape)
+    (made,) = _generate(generator, [inputs])
+    return _encode(made, inputs)
+
+
+def _generate(generator: VideoGenerator, rows: Sequence[dict[str, Any]]) -> Sequence[Generated]:
+    return generator.generate([inputs["prompt"] for inputs in rows], [inputs["seed"] for inputs in rows])
+
+
+def _encode(made: Generated, inputs: dict[str, Any]) -> tuple[Record, Blobs]:
+    made = checked_video(made, Shape(**inputs["shape"]) if "shape" in inputs else None)
     data = video.encode(made.frames_THWC, made.fps)
     blobs = {"video.mp4": data}
     if made.latents_CFHW is not None:
@@ -141,7 +168,7 @@ STAGES: dict[str, Stage] = {
     "caption": Stage(2, "captions", _caption, rows_per_task=8),
     "extend": Stage(2, "writer", _extend, rows_per_task=32),
     "questions": Stage(2, "writer", _questions, rows_per_task=64),
-    "synthesize": Stage(2, "generator", _synthesize),
+    "synthesize": Stage(2, "generator", _synthesize, batch=Batch(_generate, _encode)),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
 }
 

@@ -57,8 +57,8 @@ def test_every_reason_that_code_names_exists():
 
 def test_the_traceback_of_an_engine_that_cannot_be_loaded_comes_back(tmp_path, monkeypatch):
     monkeypatch.setitem(ENGINES["writer"], "http", replace(ENGINES["writer"]["http"], cls=("no_such_module", "Writer")))
-    work = json.dumps({"engine": {"backend": "http"}, "inputs": {}})
-    outcome = Worker("extend", str(tmp_path), "run", 1)({"key": np.array(["key"]), "work": np.array([work])})
+    task = json.dumps({"engine": {"backend": "http"}, "rows": [("key", {})]})
+    outcome = Worker("extend", str(tmp_path), "run", 1)({"task": np.array([task])})
     assert outcome["kind"] == ["fatal"]
     assert "http cannot be loaded: ModuleNotFoundError" in outcome["message"][0]
     assert "load_engine" in outcome["traceback"][0]

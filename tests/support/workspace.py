@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tests.support.forked import Forked
 
 FAULTS = Path(__file__).parent / "faults"
-WORKERS = 2
+WORKERS, BATCH = 2, 2  # processes, and videos of one call: several batches in a small build
 SMALL = {
     "dimensions": "[motion_order_understanding, instance_preservation]",
     "prompts.per_dimension": "4",
@@ -46,7 +46,8 @@ class Workspace:
         return Workspace(folder)
 
     def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> Forked:
-        env = os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file)} | (faults or {})
+        ours = {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file), "GV_BATCH": str(BATCH)}
+        env = os.environ | ours | (faults or {})
         return Forked("gv-data", [*arguments, "--store", "store"], env, self.folder)
 
     def build(

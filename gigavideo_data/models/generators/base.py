@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Protocol
@@ -42,14 +43,22 @@ class Shape:
 
 
 class VideoGenerator(Protocol):
-    """A generator is loaded once per worker and makes one video at a time."""
+    """A generator is loaded once per worker and makes one batch of videos at a time."""
 
-    def generate(self, prompt: str, seed: int) -> Generated:
-        """Make one video; the same prompt and seed (in [0, 2**31)) give the same video on one machine.
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Generated]:
+        """Make one video for each prompt and seed, in order.
+
+        On one machine, prompt and seed decide a video, bit by bit. The other rows of the batch, their number and their
+        order must not change it: an interrupted build resumes with other batches, and must give the same dataset.
+
+        Args:
+            prompts: at most as many as the model's batch size (see `profiles.batch_size_of`). A plug-in gets one.
+            seeds: one per prompt, in [0, 2**31).
 
         Raises:
-            RowError: this prompt cannot be made into a video; the row is rejected with the reason.
-            ConnectionError, TimeoutError: a service did not answer; the row is tried again, up to `limits.attempts`.
+            RowError: a prompt cannot be made into a video. Each row of the batch is tried again alone, and the row that
+                fails alone is rejected with the reason.
+            ConnectionError, TimeoutError: a service did not answer; the rows are tried again, up to `limits.attempts`.
             RunError: no prompt can be made into a video; the run stops.
         """
         ...

@@ -1,13 +1,14 @@
-"""Text-to-video by diffusers pipelines, one video at a time, with a seed per row.
+"""Text-to-video by diffusers pipelines, in batches of one size, with a seed per row.
 
-Large models make one video per call anyway. For small ones it makes a video's bytes independent of the other rows, so
-that an interrupted build resumes to the same dataset.
+The rounding of sums depends on the shape of a batch. So every call has the same shape: a smaller batch is filled with
+copies of its last row. Then the other rows do not change a video's bytes, and an interrupted build resumes to the same
+dataset.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.models.generators.base import Generated
-from gigavideo_data.models.generators.profiles import model_folder, profile_of
+from gigavideo_data.models.generators.profiles import batch_size_of, model_folder, profile_of
 from gigavideo_data.reasons import Reason
 
 FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; fixed, since the profile's name stands for it
@@ -28,25 +29,25 @@ FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; fixed, since the profile'
 _ADAPTER_NAME = re.compile(r"(?<=\.lora_[AB])\.[^.]+(?=\.(weight|bias)$)")
 
 
-def _unbatched(latents: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+def _unchanged(latents_BCFHW: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
     del pipeline, num_frames, size
-    return latents[0]
+    return latents_BCFHW
 
 
-def _trim_padding(latents_1FCHW: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+def _trim_padding(latents_BFCHW: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
     """CogVideoX 1.5 pads its latent frames at the start to a multiple of the temporal patch."""
     del size
     kept = (num_frames - 1) // pipeline.vae_scale_factor_temporal + 1
-    return latents_1FCHW[0, -kept:].transpose(0, 1)
+    return latents_BFCHW[:, -kept:].transpose(1, 2)
 
 
-def _unpacked_patches(latents_1ND: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+def _unpacked_patches(latents_BND: torch.Tensor, pipeline: Any, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
     """LTX-Video's latents are a sequence of patches."""
     frames = (num_frames - 1) // pipeline.vae_temporal_compression_ratio + 1
     height, width = (side // pipeline.vae_spatial_compression_ratio for side in size)
     space, time = pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size
-    latents_1CFHW: torch.Tensor = pipeline._unpack_latents(latents_1ND, frames, height, width, space, time)
-    return latents_1CFHW[0]
+    latents_BCFHW: torch.Tensor = pipeline._unpack_latents(latents_BND, frames, height, width, space, time)
+    return latents_BCFHW
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PipelineFamily:
 
     Attributes:
         embeddings: the results of its `encode_prompt`, by the names under which a call takes them.
-        unpack: a function from the latents of the last step to (C, F, H, W).
+        unpack: a function from the latents of the last step to (B, C, F, H, W).
         float32: modules that stay in float32 on an accelerator.
         tiled: whether the decoder works tile by tile, because it needs more memory than the rest.
         negative: whether guidance takes a negative prompt; else guidance is distilled into the model.
@@ -63,7 +64,7 @@ class PipelineFamily:
     """
 
     embeddings: tuple[str, ...]
-    unpack: Callable[[torch.Tensor, Any, int, tuple[int, int]], torch.Tensor] = _unbatched
+    unpack: Callable[[torch.Tensor, Any, int, tuple[int, int]], torch.Tensor] = _unchanged
     float32: tuple[str, ...] = ()
     tiled: bool = False
     negative: bool = True
@@ -96,7 +97,7 @@ class DiffusersGenerator:
             HubError: the model cannot be downloaded.
         """
         self.settings = generator
-        self.profile = profile_of(generator["load"])
+        self.profile, self.batch_size = profile_of(generator["load"]), batch_size_of(generator)
         folder = model_folder(generator["load"], generator.get("load_revision"))
         name = DiffusionPipeline.load_config(folder)["_class_name"]
         if name not in FAMILIES:
@@ -127,6 +128,10 @@ class DiffusersGenerator:
     def _place(self) -> None:
         """Put all modules on the accelerator if they need less than half of its memory, else each while it runs."""
         if self.device == "cpu":
+            if self.batch_size > 1:
+                for module in self.pipeline.vae.modules():
+                    if isinstance(module, torch.nn.Conv3d):  # a batch is decoded in about half the time
+                        module.to(memory_format=torch.channels_last_3d)
             return
         modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
         num_bytes = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
@@ -145,40 +150,52 @@ class DiffusersGenerator:
         )
         return dict(zip(self.family.embeddings, returned, strict=False))  # the rest, of the negative prompt, is None
 
+    def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The embeddings of texts, each encoded alone."""
+        encoded = [self._encoded(text) for text in texts]
+        return {name: torch.cat([each[name] for each in encoded]) for name in encoded[0]}
+
     @torch.inference_mode()
-    def generate(self, prompt: str, seed: int) -> Generated:
-        """Make one video (see `VideoGenerator`).
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        """Make up to `batch_size` videos (see `VideoGenerator`).
 
         Raises:
-            RowError: a value of the video is not finite (bad_video).
+            RowError: a value of a video is not finite (bad_video).
         """
         pipeline, profile = self.pipeline, self.profile
+        missing = self.batch_size - len(prompts)
+        assert missing >= 0, f"{len(prompts)} prompts for a batch of {self.batch_size}"
+        all_seeds = [*seeds, *[seeds[-1]] * missing]
         last: list[torch.Tensor] = []
 
         def keep(_: Any, __: int, ___: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             last[:] = [tensors["latents"]]
             return {}
 
-        frames_1THWC = pipeline(
-            **self._encoded(prompt),
-            **{f"negative_{name}": value for name, value in self._negative.items()},
+        frames_BTHWC = pipeline(
+            **self._encode_all([*prompts, *[prompts[-1]] * missing]),
+            **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
             height=profile.height,
             width=profile.width,
             num_frames=profile.num_frames,
             num_inference_steps=self.settings["steps"],
             guidance_scale=self.settings["guidance"],
-            generator=torch.Generator().manual_seed(seed),
+            generator=[torch.Generator().manual_seed(seed) for seed in all_seeds],
             max_sequence_length=profile.max_tokens,
             callback_on_step_end=keep,
             output_type="np",
             **({"frame_rate": profile.fps} if self.family.fps else {}),
         ).frames
-        if not np.isfinite(frames_1THWC).all():
+        frames_BTHWC = frames_BTHWC[: len(prompts)]
+        if not np.isfinite(frames_BTHWC).all():
             raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
-        frames_THWC = (frames_1THWC[0] * 255).round().astype(np.uint8)
+        frames_BTHWC = (frames_BTHWC * 255).round().astype(np.uint8)
         size = profile.height, profile.width
-        latents_CFHW = self.family.unpack(last[0], pipeline, profile.num_frames, size)
-        return Generated(frames_THWC, profile.fps, latents_CFHW.float().cpu())
+        latents_BCFHW = self.family.unpack(last[0], pipeline, profile.num_frames, size).float().cpu()
+        return [
+            Generated(frames_THWC, profile.fps, latents_CFHW)
+            for frames_THWC, latents_CFHW in zip(frames_BTHWC, latents_BCFHW, strict=False)  # without the copies
+        ]
 
 
 def load_adapter(pipeline: Any, folder: Path) -> None:

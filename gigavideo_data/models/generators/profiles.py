@@ -35,6 +35,7 @@ class Profile:
         guidance: scale of classifier-free guidance.
         stride: pixel frames per latent frame.
         shift: of a scheduler that computes it from the size; None where the scheduler's configuration has it.
+        batch_size: videos of one call; 1 of a model that one video keeps busy.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Profile:
     guidance: float
     stride: int = 4
     shift: float | None = None
+    batch_size: int = 1
 
     @property
     def video_shape(self) -> Shape:
@@ -58,7 +60,7 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("miniature", 48, 48, 17, fps=8.0, max_tokens=24, steps=20, guidance=3.0),
+        Profile("miniature", 48, 48, 17, fps=8.0, max_tokens=24, steps=20, guidance=3.0, batch_size=16),
         Profile("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 480, 832, 81, fps=16.0, max_tokens=512, steps=50, guidance=5.0),
         Profile("Wan-AI/Wan2.1-T2V-14B-Diffusers", 480, 832, 81, fps=16.0, max_tokens=512, steps=50, guidance=5.0),
         Profile("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 704, 1280, 121, fps=24.0, max_tokens=512, steps=50, guidance=5.0),
@@ -164,6 +166,22 @@ def profile_of(model: str) -> Profile:
             f'{{"profile": "{list(PROFILES)[1]}"}}'
         )
     return PROFILES[name]
+
+
+def batch_size_of(settings: Mapping[str, Any]) -> int:
+    """How many videos one call of a generator makes; 1 of a plug-in.
+
+    Also 1 with the first-block cache: it compares whole batches, so the other rows of a batch would change a video.
+
+    Args:
+        settings: of the generator's `EngineSpec`.
+
+    Raises:
+        RecipeError: the model is not known.
+    """
+    if "load" not in settings or settings["profile"] == "first_block_cache":
+        return 1
+    return profile_of(settings["load"]).batch_size
 
 
 @cache

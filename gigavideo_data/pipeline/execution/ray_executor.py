@@ -13,13 +13,14 @@ import queue
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from gigavideo_data.errors import RunError
+from gigavideo_data.io.hashing import canonical
 from gigavideo_data.models.registry import needs_actor_pool, rows_at_once
 from gigavideo_data.pipeline.execution.ray_session import RaySession, log
 from gigavideo_data.pipeline.execution.worker import Worker, in_task
@@ -69,37 +70,54 @@ class RayExecutor:
         name, stage = items[0].stage, STAGES[items[0].stage]
         backends = {item.engine["backend"] for item in items}
         in_pool = any(needs_actor_pool(stage.engine, backend) for backend in backends)
-        # A worker of a pool gets as many rows as its engine answers together: it may be the only worker.
-        together = max(rows_at_once(stage.engine, backend) for backend in backends) if in_pool else 1
-        rows_per_task = max(stage.rows_per_task, together)
         place = getattr(self.scale, stage.engine, Placement())
         # vLLM takes all the memory: on a machine without a GPU there is none left for a second worker.
         cores = 1 if "vllm" in backends else self.session.replicas
         available = ray.cluster_resources().get("GPU", 0.0)
         gpus, workers = placed(place, available, cores, f"scale.{stage.engine}.gpus")
         local = {"gpus": gpus, "compile": self.scale.compile}
-        rows = [
-            {"key": i.key, "work": json.dumps({"engine": i.engine | i.local | local, "inputs": i.inputs | i.implied})}
-            for i in items
-        ]
-        blocks = -(-len(rows) // rows_per_task)
-        source = ray.data.from_items(rows, override_num_blocks=blocks)
+        tasks = list(in_tasks(items))
+        rows = [{"task": _as_json(task, local)} for task in tasks]
+        source = ray.data.from_items(rows, override_num_blocks=len(rows))
         worker = (name, str(store.root.resolve()), self.run_id, self.limits.attempts)
         # One more than the adapter's own limit: the last attempt finds none left and writes the rejection.
-        retries = 2 * (self.limits.attempts + 1) * rows_per_task
+        retries = 2 * (self.limits.attempts + 1) * max(map(len, tasks))
         slot = {"num_gpus": gpus} if in_pool and gpus else {"num_cpus": SLOTS_PER_WORKER}
         shared = {"batch_size": None, "batch_format": "numpy", **slot}
         if in_pool:
             return source.map_batches(
                 Worker,
                 fn_constructor_args=worker,
-                compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=2),
+                compute=ray.data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=2),
                 max_restarts=-1,
                 max_task_retries=retries,
                 **shared,
             )
-        tasks = ray.data.TaskPoolStrategy(size=min(self.session.replicas, blocks))
-        return source.map_batches(in_task, fn_args=worker, compute=tasks, max_retries=retries, **shared)
+        compute = ray.data.TaskPoolStrategy(size=min(self.session.replicas, len(tasks)))
+        return source.map_batches(in_task, fn_args=worker, compute=compute, max_retries=retries, **shared)
+
+
+def in_tasks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items of one stage in tasks: those of each engine in their order, in parts of about equal length."""
+    by_engine: dict[bytes, list[Item]] = {}
+    for item in items:
+        by_engine.setdefault(canonical(item.engine | item.local), []).append(item)
+    for mine in by_engine.values():
+        num_tasks = -(-len(mine) // _rows_per_task(mine[0]))
+        for number in range(num_tasks):
+            yield mine[number * len(mine) // num_tasks : (number + 1) * len(mine) // num_tasks]
+
+
+def _rows_per_task(item: Item) -> int:
+    stage, backend = STAGES[item.stage], item.engine["backend"]
+    # A worker of a pool gets as many rows as its engine answers together: it may be the only worker.
+    together = rows_at_once(stage.engine, backend) if needs_actor_pool(stage.engine, backend) else 1
+    return max(stage.rows_per_task, together, item.batch_size)
+
+
+def _as_json(task: list[Item], local: dict[str, Any]) -> str:
+    engine = task[0].engine | task[0].local | local
+    return json.dumps({"engine": engine, "rows": [(item.key, item.inputs | item.implied) for item in task]})
 
 
 def placed(place: Placement, available: float, cores: int, key: str) -> tuple[float, int]:

@@ -1,7 +1,7 @@
 """A worker: it loads engines and passes rows to the row adapter, several at a time where the engine answers so.
 
-It runs in a process of Ray. What it reports travels as columns of a batch, so that an error that ends the run arrives
-with its message and its traceback.
+It runs in a process of Ray. A task is some rows of one engine. What the worker reports travels as columns, so that an
+error that ends the run arrives with its message and its traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge
 from gigavideo_data.models.registry import load_engine, rows_at_once
-from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, run_row
+from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, Work, run_rows
 from gigavideo_data.pipeline.stages import STAGES
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.engines import Kind
@@ -63,26 +63,26 @@ class Worker:
         self.fatal: Outcome | None = None  # why this worker can process no more rows
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """Process a batch.
+        """Process tasks.
 
         Args:
-            batch: columns `key` and `work`, JSON with the engine's settings and the inputs.
+            batch: column `task`, JSON: the engine's settings (`engine`), and key and inputs of each row (`rows`).
 
         Returns:
-            Columns `key`, `kind`, `message` and `traceback` (see `Outcome`), in the same order.
+            Columns `kind`, `message` and `traceback` (see `Outcome`), one line per row, in order.
         """
-        rows = [(str(key), json.loads(str(work))) for key, work in zip(batch["key"], batch["work"], strict=True)]
-        kind = STAGES[self.stage].engine
-        num_threads = max(rows_at_once(kind, row["engine"]["backend"]) for _, row in rows)
-        outcomes = [self._row(*row) for row in rows] if num_threads == 1 else self._in_threads(rows, num_threads)
+        outcomes = [outcome for task in batch["task"] for outcome in self._task(**json.loads(str(task)))]
         return {
-            "key": list(batch["key"]),
             "kind": [outcome.kind for outcome in outcomes],
             "message": [outcome.message for outcome in outcomes],
             "traceback": [outcome.traceback for outcome in outcomes],
         }
 
-    def _in_threads(self, rows: list[tuple[str, dict[str, Any]]], num_threads: int) -> list[Outcome]:
+    def _task(self, engine: dict[str, Any], rows: list[Work]) -> list[Outcome]:
+        num_threads = rows_at_once(STAGES[self.stage].engine, engine["backend"])
+        return self._rows(engine, rows) if num_threads == 1 else self._in_threads(engine, rows, num_threads)
+
+    def _in_threads(self, engine: dict[str, Any], rows: list[Work], num_threads: int) -> list[Outcome]:
         """Process rows in threads. After a fatal error the other rows are not waited for.
 
         An endpoint that drops connections can hold a request for minutes, while another one has failed already.
@@ -99,7 +99,7 @@ class Worker:
                 except queue.Empty:
                     return
                 try:
-                    finished.put((number, self._row(*rows[number])))
+                    finished.put((number, self._rows(engine, [rows[number]])[0]))
                 except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
                     finished.put((number, error))
 
@@ -115,16 +115,16 @@ class Worker:
             outcomes[number] = outcome
         return [outcomes[number] for number in range(len(rows))]
 
-    def _row(self, key: str, row: dict[str, Any]) -> Outcome:
+    def _rows(self, settings: dict[str, Any], rows: list[Work]) -> list[Outcome]:
         if self.fatal:
-            return self.fatal
+            return [self.fatal] * len(rows)
         try:
-            engine = self._engine(row["engine"])
-            return Outcome(run_row(self.stage, key, engine, row["inputs"], self.store, self.run_id, self.attempts))
+            engine = self._engine(settings)
+            return [*map(Outcome, run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts))]
         except RunError as error:  # returned, since Ray is configured to ignore exceptions
             lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
             self.fatal = Outcome("fatal", str(error), lines)
-            return self.fatal
+            return [self.fatal] * len(rows)
 
     def _engine(self, settings: dict[str, Any]) -> Any:
         name = canonical(settings)

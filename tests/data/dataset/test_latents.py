@@ -232,7 +232,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
     for each, profile in tiny_pipelines.PROFILES.items():
         monkeypatch.setitem(profiles.PROFILES, each, profile)
     generator = Generator(model=name if name == "miniature" else str(place), steps=3)
-    made = load_engine("generator", generator_spec(generator).settings).generate("a red circle", 7)
+    (made,) = load_engine("generator", generator_spec(generator).settings).generate(["a red circle"], [7])
     family, its_pipeline = load_family(place), load_pipeline(place)
     with torch.inference_mode():
         frames_THWC = family.decode(its_pipeline, made.latents_CFHW[None])[0] * 255

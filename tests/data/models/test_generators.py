@@ -1,6 +1,8 @@
 """Generators: genuine pipelines of every family in the table, with random weights."""
 
 import json
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def called_plainly(name, folder, **extra):
 def test_a_video_is_what_the_pipeline_makes_of_the_texts(tiny):
     name, folder = tiny
     profile = tiny_pipelines.PROFILES[name]
-    made = load(folder).generate(PROMPT, SEED)
+    (made,) = load(folder).generate([PROMPT], [SEED])
     frames_1THWC, _ = called_plainly(name, folder, output_type="np")
     assert made.frames_THWC.shape == (profile.num_frames, profile.height, profile.width, 3)
     assert made.frames_THWC.std() > 1, "a picture of one colour proves nothing"
@@ -78,7 +80,7 @@ def test_a_video_is_what_the_pipeline_makes_of_the_texts(tiny):
 
 def test_the_latents_that_are_kept_are_those_that_were_decoded(tiny):
     name, folder = tiny
-    made = load(folder).generate(PROMPT, SEED)
+    (made,) = load(folder).generate([PROMPT], [SEED])
     assert tuple(made.latents_CFHW.shape) == tiny_pipelines.LATENTS_CFHW[name]
     pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     latents_1CFHW = made.latents_CFHW[None]
@@ -101,13 +103,52 @@ def test_the_latents_that_are_kept_are_those_that_were_decoded(tiny):
 def test_seed_and_prompt_decide_a_video_and_neighbours_do_not(tiny):
     _, folder = tiny
     engine = load(folder)
-    first = engine.generate(PROMPT, SEED)
-    other = engine.generate(PROMPT, SEED + 1)
-    engine.generate("a blue square", SEED)
-    again = engine.generate(PROMPT, SEED)
+    (first,) = engine.generate([PROMPT], [SEED])
+    (other,) = engine.generate([PROMPT], [SEED + 1])
+    engine.generate(["a blue square"], [SEED])
+    (again,) = engine.generate([PROMPT], [SEED])
     assert torch.equal(first.latents_CFHW, again.latents_CFHW)
     np.testing.assert_array_equal(first.frames_THWC, again.frames_THWC)
     assert not torch.equal(first.latents_CFHW, other.latents_CFHW)
+
+
+def bits(made):
+    return made.latents_CFHW.numpy().tobytes(), made.frames_THWC.tobytes()
+
+
+def test_a_row_has_the_same_bytes_alone_and_at_any_place_of_any_batch(tiny, monkeypatch):
+    name, folder = tiny
+    monkeypatch.setitem(profiles.PROFILES, name, replace(tiny_pipelines.PROFILES[name], batch_size=3))
+    engine = load(folder)
+    rows = [("a red circle", 7), ("two blue bars move up and then to the left", 8), ("a bar", 7)]
+    alone = {row: bits(engine.generate([row[0]], [row[1]])[0]) for row in rows}
+    assert len(set(alone.values())) == 3
+    for batch in [*permutations(rows), *permutations(rows, 2), [rows[0]] * 3]:
+        made = engine.generate(*map(list, zip(*batch, strict=True)))
+        assert [bits(each) for each in made] == [alone[row] for row in batch]
+
+
+def test_a_batch_of_the_miniature_does_not_depend_on_its_order_and_its_number():
+    engine = load_engine("generator", described(Generator(steps=2)))
+    words = ["a red circle moves to the left", "two blue bars", "a green pillar falls and bounces", ""]
+    rows = [(words[number % 4], number) for number in range(engine.batch_size)]
+    assert len(rows) > 1
+    whole = dict(zip(rows, map(bits, engine.generate(*map(list, zip(*rows, strict=True)))), strict=True))
+    assert len(set(whole.values())) == len(rows)
+    shuffled = np.random.default_rng(0).permutation(len(rows))
+    for batch in ([rows[at] for at in shuffled], rows[::-1][:5], rows[9:10]):
+        made = engine.generate(*map(list, zip(*batch, strict=True)))
+        assert [bits(each) for each in made] == [whole[row] for row in batch]
+
+
+def test_only_the_miniature_makes_several_videos_in_one_call(tiny):
+    assert {name for name, profile in profiles.PROFILES.items() if profile.batch_size > 1} == {"miniature"}
+    assert profiles.batch_size_of(described(Generator())) == 16
+    cached = described(Generator(profile="first_block_cache"))
+    assert profiles.batch_size_of(cached) == 1, "the cache compares whole batches"
+    assert profiles.batch_size_of({"backend": "some-plugin", "profile": None}) == 1
+    _, folder = tiny
+    assert load(folder).batch_size == 1
 
 
 def test_each_text_is_encoded_once(tiny, monkeypatch):
@@ -124,7 +165,7 @@ def test_each_text_is_encoded_once(tiny, monkeypatch):
     monkeypatch.setattr(family, "encode_prompt", counted)
     engine = load(folder)
     for seed in range(3):
-        engine.generate(PROMPT, seed)
+        engine.generate([PROMPT], [seed])
     assert encoded == ([PROMPT] if name == "hunyuan" else ["blurred", PROMPT])
 
 
@@ -136,11 +177,9 @@ def test_the_first_block_cache_changes_videos_and_is_part_of_the_identity(tiny, 
     generator = Generator(model=str(folder), profile="first_block_cache", steps=8)
     assert generator_spec(generator).identity["profile"] == "first_block_cache"
     cached, plain = load(folder, profile="first_block_cache", steps=8), load(folder, steps=8)
-    first = cached.generate(PROMPT, SEED)
-    assert not torch.equal(first.latents_CFHW, plain.generate(PROMPT, SEED).latents_CFHW)
-    assert torch.equal(
-        first.latents_CFHW, cached.generate(PROMPT, SEED).latents_CFHW
-    )  # nothing is left of the last one
+    first, again, other = (engine.generate([PROMPT], [SEED])[0].latents_CFHW for engine in (cached, cached, plain))
+    assert torch.equal(first, again), "nothing is left of the last one"
+    assert not torch.equal(first, other)
 
 
 def test_a_pipeline_of_another_family_is_refused_with_those_that_are_known(tmp_path):
@@ -166,7 +205,7 @@ def test_the_stage_keeps_video_and_latents_of_every_family(tiny, tmp_path):
     assert (record["num_frames"], record["height"], record["width"]) == made.frames_THWC.shape[:3]
     assert record["fps"] == made.fps == profile.fps
     latents_CFHW = safetensors.torch.load(store.blob(record["blobs"]["latents.safetensors"]))["latents"]
-    assert torch.equal(latents_CFHW, engine.generate(PROMPT, SEED).latents_CFHW.bfloat16())
+    assert torch.equal(latents_CFHW, engine.generate([PROMPT], [SEED])[0].latents_CFHW.bfloat16())
 
 
 def test_the_stage_runs_wan_2_1_as_the_miniature_is(tmp_path):
@@ -201,7 +240,7 @@ def described(generator: Generator) -> dict[str, Any]:
 
 def test_an_adapter_changes_the_videos(tmp_path):
     base, tuned = (
-        load_engine("generator", described(Generator(steps=1, adapter=adapter))).generate(PROMPT, SEED)
+        load_engine("generator", described(Generator(steps=1, adapter=adapter))).generate([PROMPT], [SEED])[0]
         for adapter in (None, str(lora(tmp_path / "lora")))
     )
     assert not torch.equal(base.latents_CFHW, tuned.latents_CFHW)

@@ -30,8 +30,12 @@ from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.judges.base import Answer
 
 
-def paint(prompt, seed, size=32):
-    """A grey that the seed decides, with a bright line that runs down: no torch, no latents, no scheduler."""
+def paint(prompts, seeds, size=32):
+    """Greys that the seeds decide, with a bright line that runs down: no torch, no latents, no scheduler."""
+    return [grey(seed, size) for _, seed in zip(prompts, seeds, strict=True)]
+
+
+def grey(seed, size):
     frames_THWC = np.full((9, size, size, 3), 60 + seed % 100, np.uint8)
     for t, frame_HWC in enumerate(frames_THWC):
         frame_HWC[2 * t : 2 * t + 4] = 250

@@ -74,9 +74,8 @@ def test_an_endpoint_that_thinks_stops_the_stage_unless_written_answers_are_read
     inputs = {"video_sha256": name, "questions": ["Is it red?"]}
     with serving(thinking) as server:
         settings, location = judge_spec(Judge(backend="http", model="m", endpoint=server.endpoint, readout=readout))
-        work = json.dumps({"engine": settings | location, "inputs": inputs})
-        batch = {"key": np.array(["one", "two"]), "work": np.array([work, work])}
-        outcomes = Worker("judge", str(tmp_path), "run", 3)(batch)
+        task = json.dumps({"engine": settings | location, "rows": [("one", inputs), ("two", inputs)]})
+        outcomes = Worker("judge", str(tmp_path), "run", 3)({"task": np.array([task])})
     if readout == "text":
         assert outcomes["kind"] == ["done", "done"]
         assert [answer["p_no"] for answer in (store.get("judge", "one") or {})["answers"]] == [1.0]

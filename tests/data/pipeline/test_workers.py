@@ -57,8 +57,8 @@ def test_a_missing_vllm_ends_the_build_with_what_to_do(tmp_path, monkeypatch, st
         monkeypatch.delitem(sys.modules, f"gigavideo_data.{module}", raising=False)
     store = Store(tmp_path)
     store.create()
-    work = json.dumps({"engine": engine[0] | engine[1] | {"gpus": 0}, "inputs": {}})
-    outcome = Worker(stage, str(tmp_path), "run", 3)({"key": np.array(["ab"]), "work": np.array([work])})
+    task = json.dumps({"engine": engine[0] | engine[1] | {"gpus": 0}, "rows": [("ab", {})]})
+    outcome = Worker(stage, str(tmp_path), "run", 3)({"task": np.array([task])})
     assert outcome["kind"] == ["fatal"]
     assert outcome["message"][0].startswith("vllm cannot be loaded: ")
     assert "pip install 'gigavideo[vllm]'" in outcome["message"][0]
@@ -83,9 +83,9 @@ def scripted_writer(monkeypatch):
 
 
 def extend(folder, *prompts: str) -> dict[str, list[str]]:
-    work = [json.dumps({"engine": {"backend": "http"}, "inputs": {"prompt": prompt}}) for prompt in prompts]
-    batch = {"key": np.array([f"{prompt}-key" for prompt in prompts]), "work": np.array(work)}
-    return Worker("extend", str(folder), "run", 3)(batch)
+    rows = [(f"{prompt}-key", {"prompt": prompt}) for prompt in prompts]
+    task = json.dumps({"engine": {"backend": "http"}, "rows": rows})
+    return Worker("extend", str(folder), "run", 3)({"task": np.array([task])})
 
 
 def test_a_dead_endpoint_ends_the_batch_without_waiting_for_requests_that_hang(tmp_path, scripted_writer):

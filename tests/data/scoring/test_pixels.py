@@ -33,8 +33,8 @@ class FixedGenerator:
     def __init__(self, result: Generated) -> None:
         self.result = result
 
-    def generate(self, prompt: str, seed: int) -> Generated:  # noqa: ARG002 - the protocol
-        return self.result
+    def generate(self, prompts: list[str], seeds: list[int]) -> list[Generated]:  # noqa: ARG002 - the protocol
+        return [self.result]
 
 
 def synthesize(result: Generated, folder) -> dict:

@@ -1,10 +1,10 @@
-"""A generator that draws what the prompt says, fails now and then on purpose, and keeps count of its calls.
+"""A generator that draws what the prompt says, fails now and then on purpose, and keeps count of its videos.
 
-GV_CALLS       file that gets one line per call
+GV_CALLS       file that gets one line per video
 GV_KILL_WORD   a prompt with this word kills the worker, as the out-of-memory killer would
 GV_OTHER_WORD  a prompt with this word is drawn otherwise, as on another machine
-GV_SLEEP_S     time per call
-GV_FILE_LIMIT  from the first call on, the worker can write no larger file: what a full disk looks like
+GV_SLEEP_S     time per video
+GV_FILE_LIMIT  from the first video on, the worker can write no larger file: what a full disk looks like
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,10 @@ class OracleGenerator:
     def __init__(self, generator: dict) -> None:
         del generator
 
-    def generate(self, prompt: str, seed: int) -> Generated:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        return [self._video(*row) for row in zip(prompts, seeds, strict=True)]
+
+    def _video(self, prompt: str, seed: int) -> Generated:
         with Path(os.environ["GV_CALLS"]).open("a") as calls:
             calls.write(prompt + "\n")
         if os.environ.get("GV_KILL_WORD", "\0") in prompt:
