@@ -26,7 +26,7 @@ class RenderedClips:
         """Caption, MP4 bytes and `origin` column of one clip."""
         rng = np.random.default_rng([seed, 7919, index])
         skill = str(rng.choice(list(MIXTURE), p=list(MIXTURE.values())))
-        scene = sample_scene(skill, rng)
+        scene = sample_scene(skill, rng, "pretrain")
         frames_THWC = world.render(scene, rng)
         seconds = len(frames_THWC) / world.FPS
         origin = {"dataset": "miniature", "clip": f"{seed}-{index}", "start_s": 0.0, "end_s": seconds}

@@ -17,11 +17,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gigavideo_data.miniature.world import CAMERAS, COLORS, DIRECTIONS, EVENTS, GROUNDS, RELATIONS, SHAPES, Scene, Thing
+from gigavideo_data.miniature.world import (
+    CAMERAS,
+    COLORS,
+    DIRECTIONS,
+    EVENTS,
+    GROUNDS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+)
 
 NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four"}
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-SPLITS = ("train", "dev", "test")
+SPLITS = {"pretrain": 36, "tune": 34, "dev": 13, "test": 17}  # percent of all combinations
 _T = TypeVar("_T")
 
 
@@ -155,16 +166,21 @@ def _skill(scene: Scene) -> str:
 
 
 def split_of(scene: Scene) -> str:
-    """train, dev or test, from the scene's combination alone: colour, shape, number, motion, relation, event, camera.
+    """The split of a scene: one of `SPLITS`, from the hash of its combination.
 
-    Size and ground are style, not combination: variants of one scene never straddle the splits.
+    A combination is all that a prompt states: colour, shape, size, number, motion, change, relation, event, camera.
+    Ground is style: variants of one prompt never straddle the splits. The base model is pretrained on combinations of
+    "pretrain" alone, so that the other three are equally new to it.
     """
-    bare = replace(scene, things=tuple(replace(t, size="medium") for t in scene.things), ground="grey")
-    digit = hashlib.sha256(describe(bare).encode()).digest()[0] % 10
-    return "train" if digit < 6 else "dev" if digit < 8 else "test"
+    number = int.from_bytes(hashlib.sha256(describe(replace(scene, ground="grey")).encode()).digest()[:4]) % 100
+    for split, percent in SPLITS.items():
+        number -= percent
+        if number < 0:
+            return split
+    raise AssertionError("the shares of the splits are not 100 percent")
 
 
-def sample_scene(skill: str, rng: np.random.Generator, split: str = "train") -> Scene:
+def sample_scene(skill: str, rng: np.random.Generator, split: str) -> Scene:
     """Draw a scene that needs `skill` and belongs to `split`.
 
     Raises:
@@ -209,13 +225,14 @@ def _counts(rng: np.random.Generator) -> Scene:
 
 def _order(rng: np.random.Generator) -> Scene:
     moves = tuple(str(m) for m in rng.permutation(list(DIRECTIONS))[:2])
-    return Scene("", (_any_thing(rng, moves=moves),), ground=_any_ground(rng))
+    return Scene("", (_any_thing(rng, size=_pick(rng, list(SIZES)), moves=moves),), ground=_any_ground(rng))
 
 
 def _change(rng: np.random.Generator) -> Scene:
     thing = _any_thing(rng)
     becomes = _pick(rng, [c for c in COLORS if c != thing.color] + ["larger", "smaller"] * 2)
-    return Scene("", (replace(thing, becomes=becomes),), ground=_any_ground(rng))
+    size = _pick(rng, list(SIZES)) if becomes in COLORS else "medium"
+    return Scene("", (replace(thing, size=size, becomes=becomes),), ground=_any_ground(rng))
 
 
 def _relation_change(rng: np.random.Generator) -> Scene:
@@ -224,7 +241,7 @@ def _relation_change(rng: np.random.Generator) -> Scene:
 
 
 def _gravity(rng: np.random.Generator) -> Scene:
-    thing = _any_thing(rng, size=_pick(rng, ("small", "medium", "large")))
+    thing = _any_thing(rng, size=_pick(rng, list(SIZES)))
     return Scene("", (thing,), event=_pick(rng, EVENTS), ground=_any_ground(rng))
 
 
@@ -240,7 +257,8 @@ def _binding(rng: np.random.Generator) -> Scene:
 
 
 def _camera(rng: np.random.Generator) -> Scene:
-    return Scene("", (_any_thing(rng),), camera=_pick(rng, CAMERAS[1:]), ground="textured")
+    thing = _any_thing(rng, size=_pick(rng, list(SIZES)))
+    return Scene("", (thing,), camera=_pick(rng, CAMERAS[1:]), ground="textured")
 
 
 SKILLS: dict[str, Callable[[np.random.Generator], Scene]] = {

@@ -103,8 +103,9 @@ def _ground(kind: str, rng: np.random.Generator) -> np.ndarray:
     side = 2 * SIZE
     if kind != "textured":
         return np.full((side, side), level, np.float32)
-    coarse = rng.uniform(-1, 1, (side // 6, side // 6)).astype(np.float32)
-    return level + 48 * cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    # Cells of a token's size: at half of it, no base model learned to move the texture as the camera does.
+    coarse = rng.uniform(-1, 1, (side // 12, side // 12)).astype(np.float32)
+    return level + 60 * cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _camera_path(camera: str, rng: np.random.Generator) -> list[tuple[float, float, float]]:

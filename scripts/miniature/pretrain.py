@@ -100,7 +100,7 @@ def encode(vae_dir: Path, out: Path, clips: int, seed: int) -> None:
     latents, captions, batch = [], [], []
     began = time.perf_counter()
     for i in range(mine):
-        scene = sample_scene(str(rng.choice(skills, p=shares / shares.sum())), rng)
+        scene = sample_scene(str(rng.choice(skills, p=shares / shares.sum())), rng, "pretrain")
         captions.append(describe(scene, full=True))
         batch.append(world.render(scene, rng))
         if len(batch) == 8 or i == mine - 1:
@@ -243,7 +243,7 @@ if __name__ == "__main__":
     parser.add_argument("--latents", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=12000)
+    parser.add_argument("--clips", type=int, default=16000)
     parser.add_argument("--phase", type=int, choices=(1, 2), default=1, help="of the mixture")
     parser.add_argument("--batch", type=int, default=32, help="clips per process and step")
     parser.add_argument("--lr", type=float, default=1.5e-3)

@@ -68,7 +68,7 @@ def sample_crops(rng: np.random.Generator, batch: int, num_frames: int) -> torch
     """Random crops of rendered clips of every skill, (B, 3, num_frames, 32, 32) in [-1, 1]."""
     skills, crops = list(SKILLS), []
     for _ in range(batch):
-        frames_THWC = render(sample_scene(skills[int(rng.integers(len(skills)))], rng), rng)
+        frames_THWC = render(sample_scene(skills[int(rng.integers(len(skills)))], rng, "pretrain"), rng)
         t = int(rng.integers(frames_THWC.shape[0] - num_frames + 1))
         y, x = (int(v) for v in rng.integers(frames_THWC.shape[1] - CROP + 1, size=2))
         crops.append(frames_THWC[t : t + num_frames, y : y + CROP, x : x + CROP])
