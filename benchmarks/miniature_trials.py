@@ -19,14 +19,14 @@ def trial(dimension: str, number: int, *, right: bool) -> tuple[list[Question], 
 
     Args:
         dimension: one of the miniature's.
-        number: names the trial; splits take turns, so that held-out combinations are tried as often.
+        number: names the trial; splits take turns, so that all are tried equally often.
         right: whether the clip shows what the questions ask for.
 
     Returns:
         The questions, and frames_THWC uint8 RGB.
     """
     rng = np.random.default_rng([number, right])
-    scene = sample_scene(dimension, rng, SPLITS[number % len(SPLITS)])
+    scene = sample_scene(dimension, rng, tuple(SPLITS)[number % len(SPLITS)])
     return ask(scene, dimension), render(scene if right else spoil(scene, dimension, rng), rng)
 
 

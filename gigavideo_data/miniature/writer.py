@@ -15,7 +15,12 @@ from gigavideo_data.models.judges.base import negate
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe.recipe import Writer
 
-MAX_DRAWS_PER_PROMPT = 50  # a small world has few combinations; then fewer prompts are written
+# The split of the miniature for each split of a writer. The base has seen no combination of these three.
+MINIATURE_SPLIT = {"train": "tune", "dev": "dev", "test": "test"}
+
+# A split has few combinations, and the rarest is drawn with a probability above 0.002. After so many draws in a row
+# without a new one, fewer prompts are written than requested.
+MAX_REPEATS = 3000
 
 
 def spec(writer: Writer) -> EngineSpec:
@@ -32,9 +37,16 @@ class GrammarWriter:
         del engine  # one grammar, no settings
 
     def prompts(self, dimension: str, count: int, seed: int, split: str, **details: Any) -> dict[str, Any]:
-        """Write up to `count` different base prompts for a dimension.
+        """Write `count` different base prompts for a dimension; fewer if the split has not so many.
 
         A longer list starts with the shorter one, so that a larger recipe reuses the videos of a smaller one.
+
+        Args:
+            dimension: one of the miniature's.
+            count: the largest number of prompts.
+            seed: decides which prompts, and their order.
+            split: train, dev or test.
+            details: not needed.
 
         Raises:
             ValueError: the miniature cannot show the dimension.
@@ -43,12 +55,13 @@ class GrammarWriter:
         if dimension not in SKILLS:
             raise ValueError(f"the miniature world cannot show {dimension!r}")
         rng = _rng("prompts", dimension, seed, split)
-        found: dict[str, None] = {}
-        for _ in range(count * MAX_DRAWS_PER_PROMPT):
-            if len(found) == count:
-                break
-            found.setdefault(describe(sample_scene(dimension, rng, split)))
-        return {"prompts": [{"prompt": text, "objects": []} for text in found], "dropped": []}
+        texts: dict[str, None] = {}
+        repeats = 0
+        while len(texts) < count and repeats < MAX_REPEATS:
+            text = describe(sample_scene(dimension, rng, MINIATURE_SPLIT[split]))
+            repeats = repeats + 1 if text in texts else 0
+            texts[text] = None
+        return {"prompts": [{"prompt": text, "objects": []} for text in texts], "dropped": []}
 
     def extend(self, prompt: str, variant: int, seed: int, **details: Any) -> dict[str, Any]:
         """Write a prompt like the base model's captions, with camera and ground; variants differ only in style.

@@ -109,7 +109,7 @@ def made_elsewhere(folder):
     """A table of prompts and files: two samples of one prompt, and a prompt of another dimension."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    scene = sample_scene("motion_order_understanding", rng, "train")
+    scene = sample_scene("motion_order_understanding", rng, "tune")
     for index in range(3):
         filmed(folder, f"video {index}", render(scene, rng))
     prompt = describe(scene, full=True)

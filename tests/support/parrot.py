@@ -19,7 +19,7 @@ from gigavideo_data.pipeline.sources.intake import about
 from tests.support import qwen_vl
 
 DIMENSION = "composition"
-SCENE = sample_scene(DIMENSION, np.random.default_rng(3), "train")
+SCENE = sample_scene(DIMENSION, np.random.default_rng(3), "tune")
 THINGS = [f"{thing.color} {thing.shape}" for thing in SCENE.things]
 ASKED = [
     {"question": "Are both things there?", "expected": "yes", "gate": False, "negated": "Is one of them missing?"},
@@ -57,7 +57,7 @@ def _lessons() -> list[tuple[list[dict[str, str]], str]]:
     drafts = prompts.Drafts.model_validate({"prompts": [{"prompt": base, "objects": THINGS}]})
     extended = extension.Extended(prompt=describe(SCENE, full=True))
     asked = questions.Questions.model_validate({"questions": ASKED})
-    texts = [describe(sample_scene(DIMENSION, np.random.default_rng(seed), "train"), full=True) for seed in range(MANY)]
+    texts = [describe(sample_scene(DIMENSION, np.random.default_rng(seed), "tune"), full=True) for seed in range(MANY)]
     lessons = [
         (prompts.ask(of_prompts["about"], 1, []), drafts.model_dump_json()),
         (extension.ask(base, "wan", 0), extended.model_dump_json()),

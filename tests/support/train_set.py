@@ -24,7 +24,7 @@ SIZE = (48, 48)  # height and width, px
 @cache
 def _rendered(seed: int, num_frames: int, size: tuple[int, int] = SIZE) -> tuple[str, bytes]:
     rng = np.random.default_rng(seed)
-    scene = sample_scene("mechanics", rng)
+    scene = sample_scene("mechanics", rng, "tune")
     frames_THWC = render(scene, rng)[:num_frames]
     if size != SIZE:
         frames_THWC = resize_and_crop(frames_THWC, *size)

@@ -35,7 +35,7 @@ def test_the_index_is_at_the_start():
 
 def test_equal_frames_give_equal_bytes_whatever_else_is_in_memory():
     rng = np.random.default_rng(0)
-    scene = sample_scene("instance_preservation", rng)
+    scene = sample_scene("instance_preservation", rng, "tune")
     frames_THWC = world.render(scene, rng)
     files = set()
     for _ in range(40):

@@ -9,7 +9,8 @@ import pytest
 from benchmarks.miniature_trials import judged, trial
 from gigavideo_data.io import video
 from gigavideo_data.miniature import world
-from gigavideo_data.miniature.grammar import SKILLS, SPLITS, describe, parse, sample_scene, split_of
+from gigavideo_data.miniature.clips import RenderedClips
+from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.judge import REVISION, MiniatureJudge
 from gigavideo_data.miniature.mixture import MIXTURE
 from gigavideo_data.miniature.questions import ASK, ask_plain
@@ -23,7 +24,7 @@ CASES = 100
 def test_a_caption_says_all_of_its_scene(skill):
     rng = np.random.default_rng(0)
     for _ in range(200):
-        scene = sample_scene(skill, rng)
+        scene = sample_scene(skill, rng, "tune")
         assert parse(describe(scene, full=True)) == scene
 
 
@@ -36,29 +37,38 @@ def texts(written):
     return [draft["prompt"] for draft in written["prompts"]]
 
 
-def test_splits_share_no_prompt():
-    writer = GrammarWriter({})
+@pytest.mark.parametrize(("split", "of_miniature"), [("train", "tune"), ("dev", "dev"), ("test", "test")])
+def test_prompts_of_a_split_are_of_its_combinations_alone(split, of_miniature):
     for dimension in ASK:
-        prompts = {split: set(texts(writer.prompts(dimension, 40, 0, split))) for split in SPLITS}
-        assert all(prompts.values())
-        assert (
-            not prompts["train"] & prompts["dev"]
-            | prompts["train"] & prompts["test"]
-            | prompts["dev"] & prompts["test"]
-        )
+        prompts = texts(GrammarWriter({}).prompts(dimension, 10, 0, split))
+        assert len(prompts) == 10
+        assert {split_of(scene) for scene in map(parse, prompts) if scene} == {of_miniature}
 
 
-def test_style_never_moves_a_scene_to_another_split():
+def test_real_clips_show_combinations_that_the_base_was_pretrained_on():
+    captions = [RenderedClips({}).clip(index, 0)[0] for index in range(30)]
+    assert {split_of(scene) for scene in map(parse, captions) if scene} == {"pretrain"}
+
+
+def test_ground_never_moves_a_scene_to_another_split_and_size_may():
     rng = np.random.default_rng(1)
     for skill in SKILLS:
         scene = sample_scene(skill, rng, "dev")
-        styled = replace(scene, things=tuple(replace(thing, size="large") for thing in scene.things))
-        assert split_of(styled) == "dev"
+        assert {split_of(replace(scene, ground=ground)) for ground in world.GROUNDS} == {"dev"}
+    sizes = [replace(scene, things=(replace(scene.things[0], size=size), *scene.things[1:])) for size in world.SIZES]
+    assert len({split_of(sized) for sized in sizes}) > 1
 
 
-def test_a_longer_prompt_list_begins_with_the_shorter_one():
-    writer = GrammarWriter({})
-    assert texts(writer.prompts("mechanics", 12, 3, "train"))[:5] == texts(writer.prompts("mechanics", 5, 3, "train"))
+def test_a_writer_finds_all_prompts_of_a_split():
+    prompts = texts(GrammarWriter({}).prompts("motion_order_understanding", 1000, 0, "train"))
+    assert len(prompts) == len(set(prompts)) == 204
+
+
+@pytest.mark.parametrize(("shorter", "longer"), [(5, 12), (10, 1000)])
+def test_a_longer_prompt_list_begins_with_the_shorter_one(shorter, longer):
+    first, second = (texts(GrammarWriter({}).prompts("mechanics", n, 3, "train")) for n in (shorter, longer))
+    assert len(first) == shorter < len(second)
+    assert second[:shorter] == first
 
 
 def test_extension_keeps_the_facts_and_adds_camera_and_ground():
@@ -68,7 +78,7 @@ def test_extension_keeps_the_facts_and_adds_camera_and_ground():
 
 
 def test_the_same_seed_renders_the_same_clip():
-    scene = sample_scene("camera_motion", np.random.default_rng(0))
+    scene = sample_scene("camera_motion", np.random.default_rng(0), "tune")
     first, second = (world.render(scene, np.random.default_rng(5)) for _ in range(2))
     assert first.shape == (world.NUM_FRAMES, world.SIZE, world.SIZE, 3)
     assert first.dtype == np.uint8
@@ -88,7 +98,7 @@ def test_judge_sees_plain_scenes_through_h264():
     judge, rng = MiniatureJudge({}), np.random.default_rng(2)
     kept = []
     for _ in range(20):
-        scene = sample_scene("plain", rng)
+        scene = sample_scene("plain", rng, "tune")
         clip = video.decode(video.encode(world.render(scene, rng), world.FPS))
         answers = judge.answer(clip.frames_THWC, clip.fps, [q.text for q in ask_plain(scene)])
         kept.append(min(a.p_yes for a in answers) > 0.9)
@@ -96,7 +106,7 @@ def test_judge_sees_plain_scenes_through_h264():
 
 
 def test_judge_answers_a_negated_question_the_other_way():
-    frames_THWC = world.render(sample_scene("mechanics", np.random.default_rng(0)), np.random.default_rng(0))
+    frames_THWC = world.render(sample_scene("mechanics", np.random.default_rng(0), "tune"), np.random.default_rng(0))
     question = "Does the red circle bounce back up off the floor?"
     plain, negated = MiniatureJudge({}).answer(frames_THWC, world.FPS, [question, negate(question)])
     assert (plain.p_yes, plain.p_no) == (negated.p_no, negated.p_yes)
