@@ -14,6 +14,15 @@ from gigavideo_data.io import video
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import describe, sample_scene
 from gigavideo_data.miniature.mixture import MIXTURE
+from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.recipe.recipe import Captions
+
+REVISION = "rendered-2"  # raise the number with every change that may change a caption or a pixel of a clip
+
+
+def spec(captions: Captions) -> EngineSpec:
+    """The spec of the rendered clips, which have no settings."""
+    return EngineSpec({"backend": captions.source, "revision": REVISION}, {})
 
 
 class RenderedClips:

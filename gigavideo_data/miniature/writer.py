@@ -15,6 +15,8 @@ from gigavideo_data.models.judges.base import negate
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe.recipe import Writer
 
+REVISION = "grammar-2"  # raise the number with every change that may change a prompt, its split or its questions
+
 # The split of the miniature for each split of a writer. The base has seen no combination of these three.
 MINIATURE_SPLIT = {"train": "tune", "dev": "dev", "test": "test"}
 
@@ -25,7 +27,7 @@ MAX_REPEATS = 3000
 
 def spec(writer: Writer) -> EngineSpec:
     """The spec of the grammar, which has no settings."""
-    return EngineSpec({"backend": writer.backend}, {})
+    return EngineSpec({"backend": writer.backend, "revision": REVISION}, {})
 
 
 class GrammarWriter:

@@ -16,12 +16,16 @@ from gigavideo_data.models.llm.api_keys import shared_key_warning
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.engines import ENGINES, Kind, Name
-from gigavideo_data.recipe.recipe import AnyJudge, Generator, Judge, Recipe, Writer, published_name
-
+from gigavideo_data.recipe.recipe import AnyJudge, Captions, Generator, Judge, Recipe, Writer, published_name
 
 def writer_spec(writer: Writer) -> EngineSpec:
     """A recipe's writer."""
-    return _spec("writer", writer)
+    return _built_in_spec("writer", writer.backend, writer)
+
+
+def captions_spec(captions: Captions) -> EngineSpec:
+    """The captioned clips of a recipe that names no table; the stage names the settings of a table itself."""
+    return _built_in_spec("captions", captions.source, captions)
 
 
 def generator_spec(generator: Generator) -> EngineSpec:
@@ -89,11 +93,15 @@ def key_warning(recipe: Recipe) -> str | None:
     return shared_key_warning({"writer": recipe.writer.endpoint, "judge": recipe.judge.endpoint})
 
 
-def _spec(kind: Kind, part: Writer | Generator | AnyJudge) -> EngineSpec:
+def _spec(kind: Kind, part: Generator | AnyJudge) -> EngineSpec:
     if part.backend not in ENGINES[kind]:
         assert isinstance(part, Generator | Judge)
         return _plugin_spec(part)
-    function = ENGINES[kind][part.backend].spec
+    return _built_in_spec(kind, part.backend, part)
+
+
+def _built_in_spec(kind: Kind, backend: str, part: Writer | Captions | Generator | AnyJudge) -> EngineSpec:
+    function = ENGINES[kind][backend].spec
     assert function is not None
     return _named(function)(part)
 

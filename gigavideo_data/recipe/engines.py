@@ -57,7 +57,9 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
         "counting": Engine(("gigavideo_data.models.judges.counting", "CountingQuestions")),
     },
     "captions": {
-        "miniature": Engine(("gigavideo_data.miniature.clips", "RenderedClips")),
+        "miniature": Engine(
+            ("gigavideo_data.miniature.clips", "RenderedClips"), ("gigavideo_data.miniature.clips", "spec")
+        ),
         "table": Engine(("gigavideo_data.pipeline.sources.clip_folder", "FolderClips")),
     },
     "generator": {

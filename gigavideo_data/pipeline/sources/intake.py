@@ -17,7 +17,7 @@ from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.generators.profiles import profile_of, warnings_for
 from gigavideo_data.models.llm.templates.prompts import Seen
-from gigavideo_data.models.registry import writer_spec
+from gigavideo_data.models.registry import captions_spec, writer_spec
 from gigavideo_data.pipeline.execution.runner import Runner
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.sources import caption_table, decontamination
@@ -198,9 +198,8 @@ def _captions(recipe: Recipe, table: Table | None, runner: Runner) -> Iterator[S
     """A twin for each caption, and its real clip."""
     part = recipe.captions
     if table is None:
-        items = [
-            Item("caption", {"backend": part.source}, {"index": i, "seed": recipe.seed}) for i in range(part.count)
-        ]
+        settings, location = captions_spec(part)
+        items = [Item("caption", settings, {"index": i, "seed": recipe.seed}, location) for i in range(part.count)]
     else:
         for clip, reason in table.rejected:
             yield Row("real", clip), rejection(reason, clip)

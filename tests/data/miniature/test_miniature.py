@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.miniature_trials import judged, trial
 from gigavideo_data.io import video
-from gigavideo_data.miniature import world
+from gigavideo_data.io.hashing import content_key
+from gigavideo_data.miniature import clips, world, writer
 from gigavideo_data.miniature.clips import RenderedClips
 from gigavideo_data.miniature.grammar import SKILLS, describe, parse, sample_scene, split_of
 from gigavideo_data.miniature.judge import REVISION, MiniatureJudge
@@ -62,6 +63,19 @@ def test_ground_never_moves_a_scene_to_another_split_and_size_may():
 def test_a_writer_finds_all_prompts_of_a_split():
     prompts = texts(GrammarWriter({}).prompts("motion_order_understanding", 1000, 0, "train"))
     assert len(prompts) == len(set(prompts)) == 204
+
+
+def test_other_prompts_or_captions_need_another_revision():
+    """Where this fails, raise the number in `REVISION` of the writer or of the clips, and write down the new hash."""
+    prompts = [
+        texts(GrammarWriter({}).prompts(dimension, 5, 0, split))
+        for dimension in ASK
+        for split in writer.MINIATURE_SPLIT
+    ]
+    extended = [GrammarWriter({}).extend(text, 0, 0)["prompt"] for of_split in prompts for text in of_split]
+    captions = [RenderedClips({}).clip(index, 0)[0] for index in range(20)]
+    assert (writer.REVISION, content_key({"prompts": prompts, "extended": extended})[:8]) == ("grammar-2", "11715437")
+    assert (clips.REVISION, content_key({"captions": captions})[:8]) == ("rendered-2", "b16cc3f5")
 
 
 @pytest.mark.parametrize(("shorter", "longer"), [(5, 12), (10, 1000)])

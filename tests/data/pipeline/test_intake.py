@@ -1,6 +1,7 @@
 """Tables of clips: the warnings before a build, and the reason of each rejected row."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from gigavideo_data.commands.plan import DryRunRunner, plan
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.pipeline.sources.intake import intake
+from gigavideo_data.pipeline.stages import Item, Record
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.loading import load
 from gigavideo_data.recipe.recipe import Recipe
@@ -26,6 +28,35 @@ def importing(folder: Path, text: str) -> Recipe:
     imports = f"imports=[{{model: other-1, table: {folder}/elsewhere.csv, clips: {folder}/clips}}]"
     nothing = ["synthetic=false", "captions.count=0", "eval_prompts.per_dimension=0"]
     return load("quickstart", ["dimensions=[mechanics]", *nothing, imports])
+
+
+class Recorder(DryRunRunner):
+    """Notes the keys of the items of each stage."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.keys: dict[str, list[str]] = {}
+
+    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
+        self.keys |= {item.stage: [each.key for each in items] for item in items[:1]}
+        return super().records(items, label)
+
+
+@pytest.mark.parametrize(
+    ("engine", "changed", "same"), [("writer", "prompt", "caption"), ("clips", "caption", "prompt")]
+)
+def test_a_new_revision_of_the_miniature_changes_the_keys_in_the_store(tmp_path, monkeypatch, engine, changed, same):
+    def keys() -> dict[str, list[str]]:
+        recorder = Recorder(Store(tmp_path))
+        intake(load("quickstart"), recorder)
+        return recorder.keys
+
+    before = keys()
+    monkeypatch.setattr(f"gigavideo_data.miniature.{engine}.REVISION", "another")
+    after = keys()
+    assert before[changed]
+    assert not set(before[changed]) & set(after[changed])
+    assert before[same] == after[same]
 
 
 def test_a_plan_names_missing_clips_and_counts_unusable_rows(tmp_path):
