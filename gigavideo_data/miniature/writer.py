@@ -30,6 +30,13 @@ def spec(writer: Writer) -> EngineSpec:
     return EngineSpec({"backend": writer.backend, "revision": REVISION}, {})
 
 
+def held_out(prompt: str) -> str | None:
+    """The split that contains a prompt, in words, if it is dev or test; None otherwise, and for text of others."""
+    scene = parse(prompt)
+    split = split_of(scene) if scene else None
+    return f"the {split} split of the miniature" if split in ("dev", "test") else None
+
+
 class GrammarWriter:
     """Writes and reads the language of the miniature (see `PromptWriter`); it needs none of the `details`."""
 

@@ -88,6 +88,13 @@ def check_subjects(recipe: Recipe) -> None:
             )
 
 
+def held_out(writer: Writer, prompt: str) -> str | None:
+    """The split, in words, of a recipe's writer that contains a prompt and is kept for evaluation; else None."""
+    function = ENGINES["writer"][writer.backend].held_out
+    split: str | None = _named(function)(prompt) if function else None
+    return split
+
+
 def key_warning(recipe: Recipe) -> str | None:
     """A warning where one key of the environment is sent to the endpoints of several hosts."""
     return shared_key_warning({"writer": recipe.writer.endpoint, "judge": recipe.judge.endpoint})

@@ -25,6 +25,8 @@ class Engine:
             workers that hold it.
         rows_at_once: how many rows it answers in parallel.
         subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
+        held_out: a function from a prompt to the split of a writer's language that is kept for evaluation and contains
+            it, in words, or to None. None where the writer has no such splits.
         hub_file: a small file that every model of it has, by which a commit of the Hub is found; None: it loads none.
     """
 
@@ -33,6 +35,7 @@ class Engine:
     actor_pool: bool = False
     rows_at_once: int = 1
     subjects: Name | None = None
+    held_out: Name | None = None
     hub_file: str | None = None
 
 
@@ -44,6 +47,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             ("gigavideo_data.miniature.writer", "GrammarWriter"),
             ("gigavideo_data.miniature.writer", "spec"),
             subjects=("gigavideo_data.miniature.questions", "ASK"),
+            held_out=("gigavideo_data.miniature.writer", "held_out"),
         ),
         "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32),
         "vllm": Engine(

@@ -17,7 +17,7 @@ from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.generators.profiles import profile_of, warnings_for
 from gigavideo_data.models.llm.templates.prompts import Seen
-from gigavideo_data.models.registry import captions_spec, writer_spec
+from gigavideo_data.models.registry import captions_spec, held_out, writer_spec
 from gigavideo_data.pipeline.execution.runner import Runner
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.sources import caption_table, decontamination
@@ -68,7 +68,7 @@ def intake(recipe: Recipe, runner: Runner) -> list[SourceRow]:
 
     Raises:
         RunError: the writer wrote no prompts at all for a dimension.
-        RecipeError: a table or a block-list cannot be read.
+        RecipeError: a table or a block-list cannot be read, or a table has prompts that are kept for evaluation.
     """
     captioned, imported = _tables(recipe)  # first, so that mistakes in tables are reported before any model runs
     for warning in _warnings(recipe, captioned, imported):
@@ -89,7 +89,8 @@ def intake_warnings(recipe: Recipe) -> list[str]:
     """Warnings about a recipe before it is built: the terms of its models, and table rows that will be rejected.
 
     Raises:
-        RecipeError: a table cannot be read, or a column or the folder of its clips is missing.
+        RecipeError: a table cannot be read, it has prompts that are kept for evaluation, or a column or the folder of
+            its clips is missing.
     """
     return _warnings(recipe, *_tables(recipe))
 
@@ -105,7 +106,21 @@ def _tables(recipe: Recipe) -> tuple[Table | None, list[Table]]:
         _table(f"imports.{number}", one.table, one.clips, no_limits, needs_dimension=True)
         for number, one in enumerate(recipe.imports)
     ]
+    for table in [*filter(None, [captioned]), *imported]:
+        _refuse_held_out(table, recipe)
     return captioned, imported
+
+
+def _refuse_held_out(table: Table, recipe: Recipe) -> None:
+    """Refuse a table with prompts of a split that the writer keeps for evaluation, drawn by this recipe or not."""
+    rows = [*table.usable, *(one for one, _ in table.without_clip)]
+    kept = [(one, split) for one in rows if (split := held_out(recipe.writer, one.caption))]
+    if kept:
+        one, split = kept[0]
+        raise RecipeError(
+            f"{table.key}.table: {table.path}: {len(kept)} of {table.num_rows} rows have prompts that are kept for "
+            f"evaluation and must not be trained on. Clip {one.clip!r}: {one.caption!r} is in {split}. Remove them."
+        )
 
 
 def _table(

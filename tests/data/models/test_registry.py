@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # mypy compares the signatures with those of the protocols
 
 @pytest.mark.parametrize(("kind", "backend", "engine"), LINES, ids=[f"{kind} {name}" for kind, name, _ in LINES])
 def test_every_line_names_what_exists(kind: str, backend: str, engine: Engine):
-    for module, name in filter(None, (engine.spec, engine.subjects)):
+    for module, name in filter(None, (engine.spec, engine.subjects, engine.held_out)):
         assert getattr(importlib.import_module(module), name)
     if (kind, backend) != ("judge", "vllm"):  # its module cannot be imported without vLLM
         module, name = engine.cls

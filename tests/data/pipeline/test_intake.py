@@ -1,9 +1,11 @@
 """Tables of clips: the warnings before a build, and the reason of each rejected row."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -12,11 +14,12 @@ from gigavideo_data.commands.build import build
 from gigavideo_data.commands.plan import DryRunRunner, plan
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.miniature.grammar import describe, sample_scene
 from gigavideo_data.pipeline.sources.intake import intake
 from gigavideo_data.pipeline.stages import Item, Record
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.loading import load
-from gigavideo_data.recipe.recipe import Recipe
+from gigavideo_data.recipe.recipe import Recipe, Writer
 
 
 def importing(folder: Path, text: str) -> Recipe:
@@ -93,6 +96,33 @@ def test_a_missing_column_or_folder_is_an_error_before_any_work(tmp_path, work):
     with pytest.raises(RecipeError, match=r"imports\.0\.clips: .*/clips: no such folder"):
         work(recipe, Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("work", [plan, lambda recipe, store: intake(recipe, DryRunRunner(store))])
+@pytest.mark.parametrize("source", ["imports.0", "captions"])
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_table_with_prompts_of_an_evaluation_split_is_refused_before_any_work(tmp_path, work, source, split):
+    rng = np.random.default_rng(0)
+    tuned, held_out = (describe(sample_scene("mechanics", rng, name), full=True) for name in ("tune", split))
+    recipe = importing(tmp_path, f'prompt,file,dimension\n"{tuned}",a,mechanics\n')
+    if source == "captions":
+        table = {"source": "table", "table": f"{tmp_path}/elsewhere.csv", "clips": f"{tmp_path}/clips", "count": 9}
+        recipe = load("quickstart", [f"captions={json.dumps(table)}"])
+    work(recipe, Store(tmp_path / "store"))
+    with (tmp_path / "elsewhere.csv").open("a") as file:
+        file.write(f'"{held_out}",c,mechanics\n')
+    words = rf"{source}\.table: .*/elsewhere\.csv: 1 of 2 rows .* 'c': '{held_out}' is in the {split} split .* Remove"
+    with pytest.raises(RecipeError, match=words) as error:
+        work(recipe, Store(tmp_path / "store"))
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "store").exists()
+
+
+def test_prompts_of_the_miniature_are_no_evaluation_prompts_of_other_writers(tmp_path):
+    held_out = describe(sample_scene("mechanics", np.random.default_rng(0), "test"), full=True)
+    recipe = importing(tmp_path, f'prompt,file,dimension\n"{held_out}",a,mechanics\n')
+    other = Writer(backend="http", endpoint="http://h/v1")
+    plan(recipe.model_copy(update={"writer": other}), Store(tmp_path / "store"))
 
 
 def test_a_build_without_any_clip_names_the_missing_files_on_the_terminal_and_in_the_rejects(tmp_path):
