@@ -322,7 +322,7 @@ def test_a_recipe_for_an_existing_dataset_needs_only_the_judge(tmp_path: Path) -
     ("name", "words"),
     [
         ("mechanic", "did you mean 'mechanics'?"),
-        ("physics", "it is a group: write material,mechanics,"),
+        ("physics", "it is a group: write material,mechanics,thermotics, or some of them"),
     ],
 )
 def test_a_wrong_dimension_is_one_mistake_with_a_suggestion(name: str, words: str) -> None:

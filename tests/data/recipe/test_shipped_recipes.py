@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from gigavideo_data.cli import app
-from gigavideo_data.recipe.dimensions.catalogue import names
+from gigavideo_data.recipe.dimensions.catalogue import load_dimension, names
 from gigavideo_data.recipe.loading import load, shipped
 
 ROOT = Path(__file__).parents[3]
-TEMPLATES = ("paper", "small")  # without dimensions of their own
+TEMPLATES = ("paper", "paper-nft", "small")  # without dimensions of their own
 OF_MODELS = sorted(set(shipped()) - {"quickstart", *TEMPLATES})
 
 
@@ -23,10 +23,12 @@ def test_there_is_one_for_each_group_of_the_paper_and_two_for_any_dimensions() -
     assert all(load(name).name == name for name in [*OF_MODELS, "quickstart"])
     assert all(load("paper", dimensions=[name]).dimensions == (name,) for name in names())
     assert sorted(load("all").dimensions) == names()
-    in_groups = [
-        dimension for group in ("human", "physics", "dynamics", "existence") for dimension in load(group).dimensions
-    ]
-    assert len(in_groups) == len(set(in_groups)) == 12  # the paper's Table 4
+
+
+def test_a_group_recipe_has_the_dimensions_that_are_labelled_with_the_group() -> None:
+    groups = {group: sorted(load(group).dimensions) for group in ("human", "physics", "dynamics", "existence")}
+    assert sum(map(len, groups.values())) == 12  # the paper's Table 4
+    assert groups == {group: [name for name in names() if load_dimension(name).group == group] for group in groups}
 
 
 @pytest.mark.parametrize("name", OF_MODELS)
@@ -56,10 +58,11 @@ from pathlib import Path
 from gigavideo_data.commands.plan import plan
 from gigavideo_data.recipe.loading import load, shipped
 from gigavideo_data.pipeline.store import Store
+templates = ("paper", "paper-nft", "small")
 plans = {(name, size): plan(load(name, size.split()), Store(Path("nowhere")))
-         for name in shipped() if name not in ("paper", "small")
+         for name in shipped() if name not in templates
          for size in (["", "extends=small"] if name != "quickstart" else [""])}
-plans |= {(name, ""): plan(load(name, dimensions=["mechanics"]), Store(Path("nowhere"))) for name in ("paper", "small")}
+plans |= {(name, ""): plan(load(name, dimensions=["mechanics"]), Store(Path("nowhere"))) for name in templates}
 print(json.dumps([[*key, each] for key, each in plans.items()]))
 """
 
@@ -76,6 +79,7 @@ def test_every_recipe_plans_without_a_network_a_store_or_a_model(tmp_path: Path)
     rows = {key: {line["stage"]: line["rows"] for line in each["stages"]} for key, each in plans.items()}
     assert rows["physics", ""]["synthesize"] == 3 * 560
     assert rows["paper", ""]["synthesize"] == 560
+    assert rows["paper-nft", ""]["synthesize"] == 560
     assert rows["small", ""]["synthesize"] == 4
     assert rows["all", ""]["synthesize"] == 17 * 560  # the paper's 9.5 thousand
     assert rows["physics", "extends=small"]["synthesize"] == 3 * 4
