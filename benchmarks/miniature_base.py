@@ -1,8 +1,9 @@
-"""What the miniature's base model is good and weak at: mean reward per skill, on prompts of held-out combinations.
+"""What the miniature's base model is good and weak at: mean reward per skill, on prompts of one split.
 
     python -m benchmarks.miniature_base [--model DIR] [--clips 96] [--split dev] [--out FILE.md] [--sheets DIR]
 
-The interval is a 95 % bootstrap over prompts. `--sheets` writes the best and the worst 25 clips of each skill as
+The splits are pretrain, tune, dev and test; a second table has the number of combinations of each. The interval is a
+95 % bootstrap over prompts. `--sheets` writes the best and the worst 25 clips of each skill as
 pictures, six frames a row, best first, to compare the judge with one's own eye.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -22,7 +24,7 @@ import numpy as np
 
 from benchmarks.miniature_trials import judged
 from gigavideo_data.io import video
-from gigavideo_data.miniature.grammar import SKILLS, describe, sample_scene
+from gigavideo_data.miniature.grammar import SKILLS, SPLITS, describe, sample_scene, split_of
 from gigavideo_data.miniature.judge import MiniatureJudge
 from gigavideo_data.miniature.questions import ask, ask_plain
 from gigavideo_data.miniature.world import FPS
@@ -31,6 +33,7 @@ from gigavideo_data.models.generators.profiles import named, profile_of, spec
 from gigavideo_data.recipe.recipe import Generator
 
 SHOWN = 25
+DRAWS = 50_000  # scenes of each skill, to find its combinations
 
 
 @cache
@@ -53,6 +56,27 @@ def clips(task: dict[str, Any]) -> list[dict[str, Any]]:
         reward = judged(MiniatureJudge({}), skill, asked, frames_THWC)
         results.append({"skill": skill, "prompt": prompt, "reward": reward, "frames_THWC": frames_THWC})
     return results
+
+
+def combinations(skill: str) -> tuple[Counter[str], bool]:
+    """The number of combinations of a skill per split, and whether the last fifth of the draws found no new one."""
+    rng, splits, num_early = np.random.default_rng(0), dict[str, str](), 0
+    for draw in range(DRAWS):
+        if draw == DRAWS * 4 // 5:
+            num_early = len(splits)
+        scene = SKILLS[skill](rng)
+        splits.setdefault(describe(scene), split_of(scene))
+    return Counter(splits.values()), len(splits) == num_early
+
+
+def table_of_combinations(skills: list[str]) -> list[str]:
+    """Lines of a Markdown table: combinations per skill and split."""
+    lines = [f"| skill | combinations | {' | '.join(SPLITS)} |", "| --- |" + " --- |" * (1 + len(SPLITS))]
+    for skill in skills:
+        counts, complete = combinations(skill)
+        total = f"{counts.total()}" if complete else f"at least {counts.total()}"
+        lines.append(f"| {skill} | {total} | {' | '.join(str(counts[split]) for split in SPLITS)} |")
+    return lines
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -78,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="miniature")
     parser.add_argument("--clips", type=int, default=96, help="per skill")
-    parser.add_argument("--split", default="dev")
+    parser.add_argument("--split", default="dev", choices=SPLITS)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--skills", nargs="+", default=list(SKILLS))
@@ -111,6 +135,7 @@ def main() -> None:
             ranked = sorted(mine, key=lambda clip: -1.0 if clip["reward"] is None else clip["reward"], reverse=True)
             for name, chosen in (("best", ranked[:SHOWN]), ("worst", ranked[-SHOWN:])):
                 cv2.imwrite(str(args.sheets / f"{skill}-{name}.png"), cv2.cvtColor(sheet(chosen), cv2.COLOR_RGB2BGR))
+    lines += ["", f"Combinations, found in {DRAWS:,} scenes of each skill:", "", *table_of_combinations(args.skills)]
     print("\n".join(lines))
     if args.out:
         args.out.write_text("# The base model of the miniature\n\n" + "\n".join(lines) + "\n")
