@@ -25,6 +25,7 @@ class Losses:
         reward_B: computed online; 0 for a clip that could not be scored.
         known_B: whether a clip could be scored; False without an online strategy.
         change_B: for `nft`, |v_theta - v_old| / |v - v_old|; 0 elsewhere.
+        distance_B: for `nft` with a first model other than v_old, |v_theta - v_first| / |v - v_first|; 0 elsewhere.
         forwards: number of samples passed forward with a backward pass, by the shape of their latents.
     """
 
@@ -34,11 +35,17 @@ class Losses:
     reward_B: torch.Tensor
     known_B: torch.Tensor
     change_B: torch.Tensor
+    distance_B: torch.Tensor
     forwards: Counter[torch.Size]
 
 
 def losses(
-    inputs: Inputs, velocity: Velocity, reference: Velocity | None, scorer: Scorer | None, config: TrainConfig
+    inputs: Inputs,
+    velocity: Velocity,
+    reference: Velocity | None,
+    scorer: Scorer | None,
+    config: TrainConfig,
+    first: Velocity | None = None,
 ) -> Losses:
     """Compute the losses of one pass.
 
@@ -48,13 +55,14 @@ def losses(
         reference: of the model before training; used by `dpo` and `nft`.
         scorer: of the online strategies.
         config: of the run.
+        first: of the model before the first round, used by `nft`; None where it is `reference`.
     """
     clip = inputs.clip
     predicted = velocity(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
     target = flow.target(clip.clean_BCFHW, clip.noise_BCFHW)
     match_B = objectives.matching(predicted, target)
     forwards = Counter({clip.clean_BCFHW.shape[1:]: len(inputs.samples)})
-    kl_B = reward_B = change_B = torch.zeros_like(match_B)
+    kl_B = reward_B = change_B = distance_B = torch.zeros_like(match_B)
     known_B = torch.zeros_like(match_B, dtype=torch.bool)
     if inputs.loser:
         assert reference
@@ -65,8 +73,12 @@ def losses(
         with torch.no_grad():
             old = reference(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
             change_B = nft.relative_change(predicted, old, target)
+            anchor = old
+            if first:
+                anchor = first(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
+                distance_B = nft.relative_change(predicted, anchor, target)
         match_B = nft.loss(predicted, old, target, inputs.advantage_B, config.nft_beta)
-        match_B = match_B + nft.anchor(predicted, old, config.nft_kappa)  # the first model generated the clips
+        match_B = match_B + nft.anchor(predicted, anchor, config.nft_kappa)
     if scorer:
         reward_B, known_B = _online_rewards(inputs, velocity, scorer, config)
         if config.strategy == "backprop-online":
@@ -81,7 +93,7 @@ def losses(
         kl_B = _realism(inputs.real, velocity, config)
         forwards[inputs.real.clean_BCFHW.shape[1:]] += len(inputs.samples)
     loss_B = inputs.scale_B * (inputs.weight_B * match_B + config.lambda_kl * kl_B)
-    return Losses(loss_B, match_B.detach(), kl_B.detach(), reward_B.detach(), known_B, change_B, forwards)
+    return Losses(loss_B, match_B.detach(), kl_B.detach(), reward_B.detach(), known_B, change_B, distance_B, forwards)
 
 
 def _preference(

@@ -11,7 +11,7 @@ import torch
 from gigavideo_train.losses.inputs import SOURCES, Inputs
 from gigavideo_train.losses.losses import Losses
 
-TERMS = ("loss", "match", "kl", "reward", "num_scored", "change", "flops")
+TERMS = ("loss", "match", "kl", "reward", "num_scored", "change", "distance", "flops")
 SIGMA_RANGES = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
 NUM_PARTS = len(SIGMA_RANGES) + len(SOURCES)  # of the matching term, each with a sum and a number of samples
 
@@ -37,13 +37,21 @@ def sums_of(losses: Losses, inputs: Inputs, flops: Mapping[torch.Size, int]) -> 
         flops[shape] * number for shape, number in losses.forwards.items()
     )  # a backward costs two forwards
     reward_B = torch.where(losses.known_B, losses.reward_B, 0.0)
-    terms_B = (losses.loss_B.detach(), losses.match_B, losses.kl_B, reward_B, losses.known_B, losses.change_B)
+    changes_B = (losses.change_B, losses.distance_B)
+    terms_B = (losses.loss_B.detach(), losses.match_B, losses.kl_B, reward_B, losses.known_B, *changes_B)
     terms = [term_B.sum().double() for term_B in terms_B] + [match_P.new_full((), work)]
     return torch.cat([torch.stack(terms), match_P, in_part_PB.sum(1).double()])
 
 
 def step_metrics(
-    sums: list[float], num_samples: int, batch_size: int, seconds: float, *, online: bool, nft: bool = False
+    sums: list[float],
+    num_samples: int,
+    batch_size: int,
+    seconds: float,
+    *,
+    online: bool,
+    nft: bool = False,
+    first: bool = False,
 ) -> dict[str, Any]:
     """The values in metrics.jsonl; a part is None where it has no sample or no finite sum.
 
@@ -54,8 +62,9 @@ def step_metrics(
         seconds: of the step.
         online: whether rewards were computed.
         nft: whether the change of the model was computed.
+        first: whether its distance to the first model was computed.
     """
-    loss, match, kl, reward, num_scored, change, flops = sums[: len(TERMS)]
+    loss, match, kl, reward, num_scored, change, distance, flops = sums[: len(TERMS)]
     totals, numbers = sums[len(TERMS) : -NUM_PARTS], sums[-NUM_PARTS:]
     means = [
         total / number if number and math.isfinite(total) else None
@@ -67,6 +76,7 @@ def step_metrics(
         "kl": kl / num_samples,
         **({"reward": reward / num_scored if num_scored else None} if online else {}),
         **({"relative_change": change / num_samples} if nft else {}),
+        **({"distance_to_first": distance / num_samples} if first else {}),
         "match_by_sigma": dict(zip(SIGMA_RANGES, means, strict=False)),
         "match_by_source": dict(zip(SOURCES, means[len(SIGMA_RANGES) :], strict=True)),
         "model_tflops": flops / seconds / 1e12,

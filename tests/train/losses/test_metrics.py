@@ -26,7 +26,7 @@ def passed(match: list[float], sigma: list[float], sources: list[str]) -> tuple[
     inputs = Inputs([], True, clip, None, None, nothing_B + 1, nothing_B + 1, source_B, nothing_B)
     known_B = match_B > 1
     return Losses(
-        match_B * 10, match_B, nothing_B + 3, nothing_B + 0.5, known_B, nothing_B, Counter({SHAPE: 2})
+        match_B * 10, match_B, nothing_B + 3, nothing_B + 0.5, known_B, nothing_B, nothing_B, Counter({SHAPE: 2})
     ), inputs
 
 
