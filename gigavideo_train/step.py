@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from gigavideo_train.distributed.world import World
 from gigavideo_train.losses import metrics
 from gigavideo_train.losses.inputs import Inputs
 from gigavideo_train.losses.losses import Losses
-from gigavideo_train.models import blocks
+from gigavideo_train.models import adapters, blocks
 from gigavideo_train.models.base import Condition, Family, Velocity
+from gigavideo_train.models.loading import load_transformer
 
 Flops = dict[torch.Size, int]  # of the forward pass of one sample, by the shape of its latents
 
@@ -36,7 +38,8 @@ class TrainedModel:
         average: their EMA; empty without the setting `ema`.
         velocity: of the transformer.
         reference: of the transformer before training; None where the strategy does not use it.
-        flops: filled by `velocity` and `reference`.
+        first: of the model before the first round of training; None where it is `reference`, or not used.
+        flops: filled by all three.
     """
 
     transformer: torch.nn.Module
@@ -45,43 +48,74 @@ class TrainedModel:
     average: ema.Weights
     velocity: Velocity
     reference: Velocity | None
+    first: Velocity | None
     flops: Flops
 
 
-def set_up_model(pipeline: Any, family: Family, config: TrainConfig, world: World) -> TrainedModel:
-    """Make the transformer of a pipeline trainable and move it to the device of this process."""
+def set_up_model(
+    pipeline: Any,
+    family: Family,
+    config: TrainConfig,
+    world: World,
+    adapter: Path | None = None,
+    first_folder: Path | None = None,
+) -> TrainedModel:
+    """Make the transformer of a pipeline trainable and move it to the device of this process.
+
+    Args:
+        pipeline: as `load_pipeline` returns it.
+        family: of the pipeline.
+        config: of the run.
+        world: this process.
+        adapter: folder of a LoRA to continue; None trains a new one, or all weights.
+        first_folder: of the pipeline of the model before the first round, as `start.first_model` returns it.
+
+    Raises:
+        RunError: the adapter does not fit the model.
+    """
     transformer = pipeline.transformer.train()
-    make_trainable(transformer, config, family)
-    frozen = None
-    if config.strategy in ("dpo", "nft") and config.tune == "full":
+    compares = config.strategy in ("dpo", "nft")  # with the model before training
+    if adapter is None:
+        make_trainable(transformer, config, family)
+    else:
+        adapters.continue_from(pipeline, adapter, keep_old=compares)
+    flops: Flops = {}
+
+    def frozen_velocity(frozen: torch.nn.Module) -> Velocity:
+        if world.device.type == "cuda" and not _is_sharded(config, world):
+            blocks.store_as_bfloat16(frozen.get_submodule(family.BLOCKS).children())
+        prepare(frozen, config, family, world)
+        return velocity_of(frozen, family, pipeline, world.device, flops)
+
+    reference = first = None
+    if compares and config.tune == "full":
         # It is called without gradients, but its parameters keep requiring them: torch computes some products of
         # weights that require none in another way, with other rounding.
-        frozen = copy.deepcopy(transformer)
-        prepare(frozen, config, family, world)
+        reference = frozen_velocity(copy.deepcopy(transformer))
+    if first_folder:
+        first = frozen_velocity(load_transformer(pipeline, first_folder))
     prepare(transformer, config, family, world)
-    parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
-    optimizer = adamw(parameters.values(), config, world.device)
-    flops: Flops = {}
     velocity = velocity_of(transformer, family, pipeline, world.device, flops)
-    reference: Velocity | None = None
-    if frozen is not None:
-        reference = velocity_of(frozen, family, pipeline, world.device, flops)
-    elif config.tune == "lora":
-        reference = _without_adapter(transformer, velocity)
+    if compares and adapter:
+        reference = adapters.with_old(transformer, velocity)
+        if config.strategy == "nft" and config.nft_kappa and not first_folder:
+            first = adapters.without(transformer, velocity)
+    elif compares and config.tune == "lora":
+        reference = adapters.without(transformer, velocity)
+    parameters = {
+        name: p for name, p in transformer.named_parameters() if p.requires_grad and adapters.is_trained(name)
+    }
+    optimizer = adamw(parameters.values(), config, world.device)
     average = ema.copy_weights(parameters) if config.ema else {}
-    return TrainedModel(transformer, parameters, optimizer, average, velocity, reference, flops)
+    return TrainedModel(transformer, parameters, optimizer, average, velocity, reference, first, flops)
 
 
 def make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: Family) -> None:
     """Train all weights, or add a new LoRA and train that."""
     if config.tune == "full":
         transformer.requires_grad_(True)
-        return
-    from peft import LoraConfig
-
-    transformer.add_adapter(
-        LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=family.LORA_TARGETS)
-    )
+    else:
+        adapters.add(transformer, family, config.lora_rank, config.lora_alpha)
 
 
 def prepare(transformer: torch.nn.Module, config: TrainConfig, family: Family, world: World) -> None:
@@ -90,10 +124,14 @@ def prepare(transformer: torch.nn.Module, config: TrainConfig, family: Family, w
     blocks.checkpoint_activations(its_blocks, config.checkpointing)
     if config.compile_blocks if config.compile_blocks is not None else world.device.type == "cuda":
         blocks.compile_blocks(its_blocks)
-    if world.size > 1 or config.offload:
+    if _is_sharded(config, world):
         blocks.shard(transformer, its_blocks, world.mesh(), offload=config.offload)
     else:
         transformer.to(world.device)
+
+
+def _is_sharded(config: TrainConfig, world: World) -> bool:
+    return world.size > 1 or config.offload
 
 
 def velocity_of(
@@ -120,19 +158,6 @@ def velocity_of(
             return family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition).float()
 
     return velocity
-
-
-def _without_adapter(transformer: Any, velocity: Velocity) -> Velocity:
-    """The velocity of the model without its LoRA."""
-
-    def without_adapter(noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, condition: Condition) -> torch.Tensor:
-        transformer.disable_adapters()
-        try:
-            return velocity(noisy_BCFHW, sigma_B, condition)
-        finally:
-            transformer.enable_adapters()
-
-    return without_adapter
 
 
 def adamw(parameters: Iterable[torch.nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.AdamW:

@@ -28,6 +28,14 @@ def load_pipeline(folder: Path) -> Any:
     return pipeline
 
 
+def load_transformer(pipeline: Any, folder: Path) -> Any:
+    """The transformer of another pipeline folder of the same class: float32, on the CPU, all parameters frozen."""
+    transformer = type(pipeline.transformer).from_pretrained(
+        folder / "transformer", dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    return transformer.requires_grad_(False)
+
+
 def frames_to_tensor(frames_THWC: np.ndarray, stride: int, multiple: int, vae: torch.nn.Module) -> torch.Tensor:
     """Uint8 RGB frames as (1, C, T, H, W) in [-1, 1], on the device and in the dtype of the autoencoder.
 

@@ -198,8 +198,13 @@ class DiffusersGenerator:
         ]
 
 
-def load_adapter(pipeline: Any, folder: Path) -> None:
+def load_adapter(pipeline: Any, folder: Path, name: str | None = None) -> None:
     """Load a LoRA and check that every weight was used: the library only warns of those that fit no parameter.
+
+    Args:
+        pipeline: of diffusers.
+        folder: of the LoRA.
+        name: of the adapter in the pipeline; None for the library's choice.
 
     Raises:
         RunError: a weight fits no parameter; the message has its name, and one that fits.
@@ -208,11 +213,11 @@ def load_adapter(pipeline: Any, folder: Path) -> None:
     keys = list(pipeline.lora_state_dict(folder, **options))
     if any("dora_scale" in key for file in folder.glob("*.safetensors") for key in _names_in(file)):
         raise RunError(f"adapter {folder.name}: it is a DoRA, whose scales diffusers ignores; use a plain LoRA")
-    pipeline.load_lora_weights(folder, **options)
-    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    pipeline.load_lora_weights(folder, adapter_name=name, **options)
+    parts = {role: part for role, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     loaded = {
-        f"{name}.{_ADAPTER_NAME.sub('', parameter)}"
-        for name, part in parts.items()
+        f"{role}.{_ADAPTER_NAME.sub('', parameter)}"
+        for role, part in parts.items()
         for parameter, _ in part.named_parameters()
         if ".lora_" in parameter
     }
