@@ -29,6 +29,7 @@ def train(
     dataset: str | Path,
     *,
     model: str | None = None,
+    adapter: str | Path | None = None,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     config: str | Path | None = None,
@@ -43,6 +44,7 @@ def train(
     Args:
         dataset: a folder, or owner/name[@version] on the Hub.
         model: a shipped name, a folder, or owner/name[@commit] on the Hub; None is the dataset's target model.
+        adapter: folder of a LoRA of that model, which the run continues with tune=lora; None is no or a new one.
         out: folder of the run; None is runs/train/<name of the dataset>.
         settings: fields of `gigavideo_train.config.TrainConfig`, such as {"strategy": "dpo", "lr": 1e-5}.
         config: a YAML file of settings; `settings` take precedence.
@@ -59,7 +61,8 @@ def train(
     Raises:
         DatasetError: the dataset breaks its contract, or no sample is kept.
         HubError: the Hub refuses, or cannot be reached.
-        RecipeError: a setting or the model is unknown.
+        RecipeError: a setting or the model is unknown, or `nft` would start from a model that generated none of the
+            videos.
         RunError: the folder holds another run, the disk is full, or losses are not finite.
         UnexpectedError: a fault of the program; the traceback is in log.<rank>.txt in `out`.
         KeyboardInterrupt: the run was stopped, after a checkpoint of its last step.
@@ -67,7 +70,8 @@ def train(
     overrides = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
     console = Console(stderr=True, markup=False, highlight=False, emoji=False, quiet=not show_progress)
     with world() as joined, Progress(console) as progress:
-        plan = make_plan(str(dataset), joined, model, Path(config) if config else None, overrides, preset)
+        config_file, start = Path(config) if config else None, Path(adapter) if adapter else None
+        plan = make_plan(str(dataset), joined, model, config_file, overrides, preset, start)
         facts = planning.facts(plan)
         plan_output.show(facts, console)
         for warning in plan_output.warnings(facts):
@@ -82,14 +86,20 @@ def default_out(dataset: str) -> Path:
 
 
 def make_plan(
-    dataset: str, joined: World, model: str | None, config: Path | None, overrides: list[str], preset: int | None
+    dataset: str,
+    joined: World,
+    model: str | None,
+    config: Path | None,
+    overrides: list[str],
+    preset: int | None,
+    adapter: Path | None,
 ) -> Plan:
     """Read a dataset and plan the run; rank 0 asks the Hub for all processes. Arguments as for `train`."""
     folder = download.local_folder(dataset)
     content = read(folder) if folder else read_version(joined.broadcast_from_rank0(lambda: download.resolve(dataset)))
     base = joined.broadcast_from_rank0(lambda: base_of(model, content.manifest))
     gpu_bytes = joined.broadcast_from_rank0(joined.memory_bytes)
-    return planning.make(content, base, config, overrides, preset, gpu_bytes)
+    return planning.make(content, base, config, overrides, preset, gpu_bytes, adapter)
 
 
 def run_plan(

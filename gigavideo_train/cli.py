@@ -40,6 +40,10 @@ Model = Annotated[
         "[default: the dataset's target]"
     ),
 ]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(help="Start from this LoRA of the model, the folder of an earlier run's adapter; needs tune=lora."),
+]
 Out = Annotated[Path | None, typer.Option(help="Write the run to this folder.  [default: runs/train/<dataset>]")]
 Strategy = Annotated[str | None, typer.Option(help=f"Use this training method: {STRATEGIES}.  [default: reweight]")]
 Dimensions = Annotated[
@@ -83,6 +87,7 @@ def main() -> None:
 def train(
     dataset: Dataset,
     model: Model = None,
+    adapter: Adapter = None,
     out: Out = None,
     strategy: Strategy = None,
     dimensions: Dimensions = None,
@@ -118,7 +123,8 @@ def train(
     is_first = int(os.environ.get("RANK", "0")) == 0
     progress_console, results = (terminal.console(stderr=stderr, quiet=not is_first) for stderr in (True, as_json))
     with world() as joined, Progress(progress_console) as progress:
-        planned = api.make_plan(dataset, joined, model, config, [*settings, *(overrides or [])], preset)
+        overrides = [*settings, *(overrides or [])]
+        planned = api.make_plan(dataset, joined, model, config, overrides, preset, adapter)
         facts = plan.facts(planned)
         plan_output.show(facts, results if dry_run else progress_console)
         for warning in plan_output.warnings(facts):

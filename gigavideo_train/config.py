@@ -80,6 +80,7 @@ class TrainConfig(BaseModel):
     dpo_margin: Positive = 0.2
     nft_beta: Annotated[float, Field(ge=0.05, allow_inf_nan=False)] = 0.3  # inverse step size
     nft_kappa: NotNegative = 0.1  # factor of the squared distance to the first model
+    anchor_model: Model | None = None  # the first model; null: the model to start from, without its adapter
     group_by: Literal["prompt_id", "prompt"] = "prompt_id"  # samples of a base prompt with its variants, or of one text
     judge: Model | None = None  # Hub id or folder of a transformers model
     backprop_eta: NotNegative = 0.1  # factor of the reward in the loss of backprop-online
@@ -132,6 +133,12 @@ class TrainConfig(BaseModel):
             raise ValueError("dimension_weights are used only with reward=mean, the mean over several dimensions")
         return self
 
+    @model_validator(mode="after")
+    def _uses_anchor_model(self) -> TrainConfig:
+        if self.anchor_model and (self.strategy != "nft" or not self.nft_kappa):
+            raise ValueError("anchor_model is used only with strategy=nft and nft_kappa above 0")
+        return self
+
     @property
     def online(self) -> bool:
         """Whether rewards are computed during training, on what the model predicts."""
@@ -142,9 +149,9 @@ class TrainConfig(BaseModel):
         """Whether the samples of a group are compared, so that groups need rewards that differ."""
         return self.strategy in ("dpo", "nft") or (self.strategy == "reweight" and self.weight_map == "group")
 
-    @field_serializer("judge")
-    def _published(self, judge: str | None) -> str | None:
-        return judge and published_name(judge)
+    @field_serializer("judge", "anchor_model")
+    def _published(self, model: str | None) -> str | None:
+        return model and published_name(model)
 
 
 def load(profile: str, path: Path | None, overrides: list[str], memory: Settings | None = None) -> TrainConfig:

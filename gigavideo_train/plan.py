@@ -14,12 +14,10 @@ from gigavideo_data.models.generators.profiles import (
     Base,
     Profile,
     base_of,
-    model_folder,
     model_revision,
     profile_of,
     sampler_of,
 )
-from gigavideo_data.recipe.recipe import published_name
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import judge_verdict
 from gigavideo_data.scoring.rewards import CAPTIONS
@@ -29,8 +27,15 @@ from gigavideo_train.data.advantages import Spread
 from gigavideo_train.data.batches import num_steps
 from gigavideo_train.data.dataset import Dataset
 from gigavideo_train.data.samples import Sample, Selection, held_out, select, spread
+from gigavideo_train.data.start import (
+    adapter_revision,
+    check_adapter,
+    check_generator,
+    content_hash,
+    first_model,
+    locate,
+)
 from gigavideo_train.judging.judges import SampleJudge, Scoring, sample_judges, scoring
-from gigavideo_train.models.registry import pipeline_class
 
 NUM_BINS = 10
 NOTHING_TO_COMPARE = (
@@ -65,7 +70,7 @@ class Plan:
         dataset: as published.
         selection: samples of the train split.
         config: all settings.
-        base: the model to start from.
+        base: the model to start from, without its adapter.
         model_folder: where it is on disk.
         profile: its size, length, steps and guidance.
         shift: of the draw of sigma.
@@ -74,6 +79,8 @@ class Plan:
         memory: key of `config.MEMORY_PRESETS`, GB; None if no preset is used.
         sample_judges: how sample clips are scored, by dimension.
         spread: what the groups of each trained dimension offer to learn from.
+        adapter: folder of the LoRA that the run starts from and continues.
+        first_folder: where the first model is, see `start.first_model`.
     """
 
     dataset: Dataset
@@ -88,6 +95,8 @@ class Plan:
     memory: int | None = None
     sample_judges: dict[str, SampleJudge] = field(default_factory=dict)
     spread: list[Spread] = field(default_factory=list)
+    adapter: Path | None = None
+    first_folder: Path | None = None
 
     @property
     def samples(self) -> list[Sample]:
@@ -105,6 +114,12 @@ class Plan:
         return list(self.config.dimensions or self.dataset.manifest["dimensions"])
 
     @property
+    def num_groups(self) -> int:
+        """Number of groups whose samples are compared by `nft`; 0 for other strategies."""
+        compared = [sample.row for sample in self.samples if sample.advantage is not None]
+        return len({(row["dimension"], row[self.config.group_by]) for row in compared})
+
+    @property
     def identity(self) -> Facts:
         """What must be equal when a run is resumed."""
         free = RESUMABLE if self.config.decay == "none" else RESUMABLE - LENGTH
@@ -114,6 +129,8 @@ class Plan:
             "model": self.base.commit or model_revision(self.base.model),
             "config": self.config.model_dump(mode="json", exclude=free),
             **({"judge": self.scoring.judge} if self.scoring else {}),
+            **({"adapter": adapter_revision(self.adapter)} if self.adapter else {}),
+            **({"first_model": model_revision(str(self.first_folder))} if self.first_folder else {}),
         }
 
 
@@ -124,6 +141,7 @@ def make(
     overrides: list[str],
     memory: int | None = None,
     gpu_bytes: int | None = None,
+    adapter: Path | None = None,
 ) -> Plan:
     """Check everything that can be checked without loading the model.
 
@@ -135,16 +153,16 @@ def make(
         memory: key of `config.MEMORY_PRESETS`, GB; None is the one that fits `gpu_bytes`, unless the model has a preset
             of its own.
         gpu_bytes: memory of a GPU; None without one.
+        adapter: folder of a LoRA of `base`, which the run continues.
 
     Raises:
         DatasetError: no sample is kept, or a strategy that compares samples has no group with different rewards.
-        RecipeError: a setting or the model is unknown, an online strategy or sample clips have no judge, or a tracker
-            is not installed.
+        RecipeError: a setting or a model is unknown, `nft` would start from a model that generated none of the videos,
+            an online strategy or sample clips have no judge, or a tracker is not installed.
         RunError: clips must be written or judged, and the packages for that are not installed.
     """
     base = base or base_of(None, dataset.manifest)
-    folder = model_folder(base.model, base.commit)
-    pipeline_class(folder)
+    folder = locate(base, dataset)
     profile = profile_of(base.model)
     if memory is not None and memory not in MEMORY_PRESETS:
         raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, MEMORY_PRESETS))} GB")
@@ -156,12 +174,15 @@ def make(
         video.check_installed("sample_every: writing clips")
     if config.online:
         video.check_installed(f"{config.strategy}: judging clips")
-    targets = dataset.manifest["dimensions"]
-    groups = spread(dataset.rows, targets, config)
+    if adapter:
+        check_adapter(adapter, config)
+    if config.strategy == "nft":
+        check_generator(dataset, base, adapter)
+    model, targets = content_hash(base, adapter), dataset.manifest["dimensions"]
+    groups = spread(dataset.rows, targets, config, model)
     if config.compares and not any(each.with_spread for each in groups):
         raise DatasetError(f"strategy {config.strategy} compares the samples of a prompt, and {NOTHING_TO_COMPARE}")
-    model_id = (published_name(base.model), base.commit or model_revision(base.model), None)
-    selection = select(dataset.rows, targets, config, model_id)
+    selection = select(dataset.rows, targets, config, model)
     return Plan(
         dataset,
         selection,
@@ -171,10 +192,12 @@ def make(
         profile,
         config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0,
         scoring([sample.row for sample in selection.samples], dataset.manifest, config) if config.online else None,
-        held_out(dataset.held_out, targets, config, model_id) if config.validate_every else [],
+        held_out(dataset.held_out, targets, config, model) if config.validate_every else [],
         memory,
         sample_judges(dataset.manifest, config),
         groups,
+        adapter,
+        first_model(config, base, folder, dataset),
     )
 
 
@@ -189,6 +212,7 @@ def facts(plan: Plan) -> Facts:
         "recipe": plan.dataset.manifest["recipe_hash"],
         "model": Path(plan.base.model).name,
         "model_commit": plan.base.commit,
+        "adapter": plan.adapter and f"{plan.adapter.name}@{adapter_revision(plan.adapter)}",
         "shift": plan.shift,
         "judge": plan.scoring.judge if plan.scoring else None,
         "sample_judges": {name: judge.engine["model"] for name, judge in plan.sample_judges.items()},
@@ -201,6 +225,7 @@ def facts(plan: Plan) -> Facts:
         "weights": {"least": min(weights), "most": max(weights), "histogram": _histogram(weights)},
         "held_out": len(plan.held_out),
         "effective_size": plan.selection.effective_size,
+        "groups": plan.num_groups,
         "passes_per_epoch": _passes_per_epoch(plan),
         "steps": num_steps(plan.samples, config.epochs, config.batch_size, config.max_steps),
     }

@@ -32,6 +32,7 @@ def show(facts: Facts, console: Console) -> None:
     """Print a plan."""
     config, weights = facts["config"], facts["weights"]
     model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
+    model += f" with adapter {facts['adapter']}" if facts["adapter"] else ""
     judge = f", judged by {facts['judge']['model']}" if facts["judge"] else ""
     dataset = f"{facts['version']} ({facts['commit'][:12]})" if facts["version"] else facts["dataset"]
     lines = [
@@ -55,7 +56,8 @@ def show(facts: Facts, console: Console) -> None:
     after = [
         f"reward of a sample: {reward}",
         f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, effective sample size "
-        f"{facts['effective_size']:.0f} of {facts['kept']}",
+        f"{facts['effective_size']:.0f} of {facts['kept']}"
+        + (f", in {facts['groups']} groups that are compared" if facts["groups"] else ""),
         f"{facts['steps']} steps of {config['batch_size']} samples at learning rate {config['lr']:g}; "
         f"{facts['passes_per_epoch']} forward passes per epoch",
     ]

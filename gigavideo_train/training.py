@@ -82,6 +82,7 @@ def run_training(
     total = num_steps(plan.samples, config.epochs, config.batch_size, config.max_steps)
     steps = islice(enumerate(batches(plan.samples, config.epochs, config.batch_size, config.seed)), done.steps, total)
     on_gpu = world.device.type == "cuda"  # on a CPU a second thread would only take cores from the model
+    num_groups = plan.num_groups
     with (
         attention.use_kernels(_rank_kernels(run)),  # in the backward too: recomputed activations must be equal
         Metrics(out / "metrics.jsonl", done.steps, config.report_to, enabled=world.is_first) as metrics,
@@ -103,7 +104,7 @@ def run_training(
                 epoch=batch.epoch,
                 **_loss_metrics(run, batch, outcome, seconds),
                 s_per_step=seconds,
-                **_weight_metrics(batch, config.group_by),
+                **_weight_metrics(batch, config.group_by, num_groups),
                 lr=lr,
                 grad_norm=outcome.grad_norm,
                 skipped=done.skipped,
@@ -160,7 +161,8 @@ class _Run:
     def losses(self, inputs: Inputs) -> Losses:
         """Move a pass to the device and compute its losses."""
         on_device = inputs.map(lambda tensor: tensor.to(self.world.device, non_blocking=True))
-        return losses(on_device, self.model.velocity, self.model.reference, self.scorer, self.plan.config)
+        model = self.model
+        return losses(on_device, model.velocity, model.reference, self.scorer, self.plan.config, model.first)
 
 
 def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progress) -> _Run:
@@ -174,7 +176,7 @@ def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Pro
     encode(encoded, plan.dataset, plan.rows, samples.texts(prompts), pipeline, family, world, progress)
     pipeline.register_modules(text_encoder=None)  # not needed any more, and the largest part of some pipelines
     torch.cuda.empty_cache()
-    model = set_up_model(pipeline, family, config, world)
+    model = set_up_model(pipeline, family, config, world, plan.adapter, plan.first_folder)
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
     scorer = Scorer(plan.scoring, family, pipeline, world.device, config.decode_batch) if plan.scoring else None
     writer = None
@@ -281,11 +283,12 @@ def _loss_metrics(run: _Run, batch: Batch, outcome: _Outcome, seconds: float) ->
         seconds,
         online=config.online,
         nft=config.strategy == "nft",
+        first=run.model.first is not None,
     )
 
 
-def _weight_metrics(batch: Batch, group_by: Literal["prompt_id", "prompt"]) -> dict[str, float]:
-    """Weights and advantages of a batch."""
+def _weight_metrics(batch: Batch, group_by: Literal["prompt_id", "prompt"], num_groups: int) -> dict[str, float]:
+    """Weights and advantages of a batch, and the number of compared groups in it and in the whole run."""
     weights = [sample.weight for sample in batch.samples]
     squares = sum(w * w for w in weights)
     metrics = {
@@ -298,6 +301,7 @@ def _weight_metrics(batch: Batch, group_by: Literal["prompt_id", "prompt"]) -> d
         metrics["mean_advantage"] = sum(advantages) / len(advantages)
         metrics["advantage_std"] = statistics.pstdev(advantages)
         metrics["groups"] = len({group for _, group in compared})
+        metrics["groups_in_run"] = num_groups
     return metrics
 
 
@@ -327,7 +331,7 @@ def _save_checkpoint(run: _Run, done: Done) -> None:
 def _save_model(run: _Run, steps: int) -> Path:
     """Write the tuned model; its folder."""
     model, folder = run.model, run.out / "model"
-    untrained = {name for name, p in model.transformer.named_parameters() if not p.requires_grad}
+    untrained = {name for name, _ in model.transformer.named_parameters()} - model.parameters.keys()
     with ema.swap_weights(model.average, model.parameters):
         state = {name: tensor for name, tensor in model.transformer.state_dict().items() if name not in untrained}
         tensors = run.world.gather_to_rank0(state)

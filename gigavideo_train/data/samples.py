@@ -22,7 +22,7 @@ from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
 
-ModelId = tuple[str | None, str | None, str | None]  # name, revision and adapter, as in the column `generator`
+ModelHash = tuple[str | None, str | None]  # revision of a model, and content hash of its adapter
 NO_SPREAD = "no spread"  # all rewards of the group are equal, or it has a single sample
 Branch = Literal["ps", "pr"]  # Eq. 3: prompts written for a dimension; Eq. 4: captions of real clips
 
@@ -80,7 +80,7 @@ class Selection:
 
 
 def select(
-    rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None
+    rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelHash | None = None
 ) -> Selection:
     """Select and weight the training samples.
 
@@ -106,7 +106,7 @@ def select(
 
 
 def held_out(
-    rows: list[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelId | None = None
+    rows: list[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelHash | None = None
 ) -> list[Sample]:
     """Select and weight samples of the validation split; at most `validate_samples`, the first by id."""
     dimensions = _weights_of(list(config.dimensions or targets), config)
@@ -115,7 +115,7 @@ def held_out(
 
 
 def _kept(
-    rows: list[DatasetRow], dimensions: dict[str, float], config: TrainConfig, model: ModelId | None
+    rows: list[DatasetRow], dimensions: dict[str, float], config: TrainConfig, model: ModelHash | None
 ) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
     """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
     tau = _threshold(rows) if config.tau is None else config.tau
@@ -175,13 +175,22 @@ def _threshold(rows: list[DatasetRow]) -> float:
     return 0.0 if readouts == {"text"} else 0.5
 
 
-def spread(rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig) -> list[Spread]:
-    """What the groups of samples of each trained dimension offer to learn from, whatever the strategy keeps."""
+def spread(
+    rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelHash | None = None
+) -> list[Spread]:
+    """What the groups of samples of each trained dimension offer to learn from, scored samples with low rewards too.
+
+    For `nft` these are groups of samples that the model to start from generated, as in `select`.
+    """
     rows = list(rows)
     dimensions = _dimensions(rows, list(targets), config)
     tau = _threshold(rows) if config.tau is None else config.tau
     samples = [replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)]
-    trained = [sample for sample in samples if sample.row["dimension"] in {None, *dimensions}]
+    trained = [
+        sample
+        for sample in samples
+        if sample.row["dimension"] in {None, *dimensions} and not _of_other_model(sample.row, config, model)
+    ]
     return spreads(_scored(trained, config), tau)
 
 
@@ -214,14 +223,14 @@ def _with_advantages(
 
 
 def _why_dropped(
-    sample: Sample, dimensions: Mapping[str, float], tau: float, config: TrainConfig, model: ModelId | None
+    sample: Sample, dimensions: Mapping[str, float], tau: float, config: TrainConfig, model: ModelHash | None
 ) -> str | None:
     if sample.row["dimension"] is not None and sample.row["dimension"] not in dimensions:
         return "other_dimension"
     if config.strategy == "sft" or config.online:
         return None
     if config.strategy == "nft":
-        return None if model is None or _model_of(sample.row) == model else "other_model"
+        return "other_model" if _of_other_model(sample.row, config, model) else None
     if sample.reward is None:
         return "unscorable"
     if config.strategy == "dpo":  # a sample with a low reward can be the loser
@@ -229,10 +238,17 @@ def _why_dropped(
     return None if sample.reward > tau else f"reward at most {tau:g}"
 
 
-def _model_of(row: DatasetRow) -> ModelId:
-    """The model that generated a row."""
+def model_hash(row: DatasetRow) -> ModelHash:
+    """The content of the model that generated a row; its names do not matter, as the same files may have another."""
     used = row["generator"]
-    return (used["model"], used["revision"], used["adapter"]) if used else (None, None, None)
+    if used is None:
+        return None, None
+    return used["revision"], used["adapter"] and used["adapter"].rpartition("@")[2]
+
+
+def _of_other_model(row: DatasetRow, config: TrainConfig, model: ModelHash | None) -> bool:
+    """Whether `nft` has no v_old for a row."""
+    return config.strategy == "nft" and model is not None and model_hash(row) != model
 
 
 def _preferences(samples: list[Sample], margin: float) -> list[Sample]:

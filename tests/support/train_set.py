@@ -13,6 +13,9 @@ from gigavideo_data.io import video
 from gigavideo_data.io.resampling import resize_and_crop
 from gigavideo_data.miniature.grammar import describe, sample_scene
 from gigavideo_data.miniature.world import render
+from gigavideo_data.models.generators.profiles import model_revision
+from gigavideo_data.models.spec import folder_revision
+from gigavideo_data.recipe.recipe import published_name
 from tests.support.rows import FPS, make_row, write_set
 
 REWARDS = (0.9, 0.7, 0.3, 0.95, None, 0.8, 0.6)  # of the synthetic rows; pairs have 0.75
@@ -53,6 +56,16 @@ def row(
         "height": size[0],
         "width": size[1],
     }
+
+
+def generated_by(made: list[Any], model: str = "miniature", adapter: Path | None = None) -> list[Any]:
+    """The rows as if this model, a shipped name or a folder, had generated them."""
+    generator = {
+        "model": published_name(model),
+        "revision": model_revision(model),
+        "adapter": f"{adapter.name}@{folder_revision(adapter)}" if adapter else None,
+    }
+    return [each | {"generator": each["generator"] | generator} if each["generator"] else each for each in made]
 
 
 def rows() -> list[Any]:

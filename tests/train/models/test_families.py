@@ -1,5 +1,6 @@
 """Each model family against its own diffusers pipeline: inputs, sampling, encoding and decoding."""
 
+import copy
 import json
 import math
 import shutil
@@ -18,15 +19,15 @@ from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.profiles import Profile, model_folder
-from gigavideo_data.recipe.recipe import published_name
 from gigavideo_train.cli import app
 from gigavideo_train.losses import flow
+from gigavideo_train.models import blocks
 from gigavideo_train.models.base import Condition, Family, make_condition
 from gigavideo_train.models.loading import load_pipeline
 from gigavideo_train.models.registry import load_family
 from gigavideo_train.monitoring.samples import cfg_velocity, sample_latents
 from tests.support import tiny_pipelines
-from tests.support.train_set import row, training_set
+from tests.support.train_set import generated_by, row, training_set
 
 PROMPT = "a red circle moves right"
 FAMILIES = ("miniature", "wan2.2", "ltx")  # the miniature is a Wan 2.1
@@ -320,16 +321,41 @@ def test_a_lora_run_leaves_an_adapter_that_its_pipeline_loads(dataset: Path, tin
 
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
-def test_nft_starts_exactly_at_the_model_that_made_the_clips(tiny: Tiny, tmp_path: Path, tune: str) -> None:
-    folder = str(tiny.folder)
-    generator = {"model": published_name(folder), "revision": profiles.model_revision(folder)}
-    made = [row(1, reward=0.9, num_frames=17, prompt=40), row(2, reward=0.1, num_frames=17, prompt=40)]
-    made = [each | {"generator": each["generator"] | generator} for each in made]
+def test_two_rounds_of_nft_start_exactly_at_the_models_that_made_the_clips(
+    tiny: Tiny, tmp_path: Path, tune: str
+) -> None:
+    folder, tuned = str(tiny.folder), tmp_path / "run1" / "model"
+    made = [row(seed, reward=reward, num_frames=17, prompt=40) for seed, reward in ((1, 0.9), (2, 0.1))]
     settings = {"strategy": "nft", "tune": tune, "validate_every": "null"}
-    run(training_set(tmp_path / "set", made), tmp_path / "run", "--model", folder, **settings)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0]["relative_change"] == 0.0, "bitwise"
-    assert lines[-1]["relative_change"] > 0
+    first = training_set(tmp_path / "set1", generated_by(made, folder))
+    run(first, tmp_path / "run1", "--model", folder, **settings)
+    if tune == "lora":
+        second = training_set(tmp_path / "set2", generated_by(made, folder, tuned))
+        run(second, tmp_path / "run2", "--model", folder, "--adapter", str(tuned), **settings)
+    else:
+        second = training_set(tmp_path / "set2", generated_by(made, str(tuned)))
+        run(second, tmp_path / "run2", "--model", str(tuned), **settings, anchor_model=folder)
+    for out in ("run1", "run2"):
+        lines = [json.loads(line) for line in (tmp_path / out / "metrics.jsonl").read_text().splitlines()]
+        assert lines[0]["relative_change"] == 0.0, "bitwise"
+        assert lines[-1]["relative_change"] > 0
+        assert lines[0].get("distance_to_first", 0.0) == 0.0 if out == "run1" else lines[0]["distance_to_first"] > 0
+
+
+def test_a_copy_in_bfloat16_computes_what_its_original_computes_under_autocast(tiny: Tiny) -> None:
+    clean, noise = encoded(tiny)
+    noisy, sigma = flow.interpolate(clean, noise, torch.tensor([0.4])), torch.tensor([0.4])
+    transformer = tiny.pipeline.transformer.requires_grad_(True)
+    frozen = copy.deepcopy(transformer)
+    blocks.store_as_bfloat16(frozen.get_submodule(tiny.family.BLOCKS).children())
+    stored = {parameter.dtype for parameter in frozen.get_submodule(tiny.family.BLOCKS).parameters()}
+    assert stored == {torch.float32, torch.bfloat16}
+    condition = tiny.condition([PROMPT], [tiny.profile.fps])
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = tiny.family.velocity(tiny.pipeline, transformer, noisy, sigma, condition)
+        with torch.no_grad():
+            found = tiny.family.velocity(tiny.pipeline, frozen, noisy, sigma, condition)
+    assert torch.equal(found, expected.detach())
 
 
 def test_the_datasets_target_may_be_a_model_of_the_hub(
