@@ -1,10 +1,11 @@
-"""Overhead of the trainer over a loop written by hand, with the same tensors and the same steps, interleaved.
+"""Overhead of the trainer over a loop written by hand, and of `nft` over `reweight`, on the same tensors, interleaved.
 
     python benchmarks/train_step.py [--rounds 8] [--steps 12] [--out FILE.md]
 
-Each round times the hand-written loop, the trainer, and the hand-written loop again. The two times of the hand-written
-loop are the control: they show how much two equal runs differ on this machine. The first step of each run is left out,
-because the trainer counts its FLOPs in it, once per run.
+Each round times the hand-written loop, the trainer with `reweight`, and the hand-written loop again; then `nft`, `nft`
+with a first model of its own, which takes a second reference pass, and `reweight` again. The two times of the
+hand-written loop and those of `reweight` are controls: they show how much two equal runs differ on this machine. The
+first step of each run is left out, because the trainer counts its FLOPs in it, once per run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import statistics
 import sys
 import tempfile
@@ -21,20 +23,23 @@ from pathlib import Path
 import torch
 from diffusers import WanTransformer3DModel
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.profiles import model_folder
 from gigavideo_train import plan as planning
 from gigavideo_train.data.batches import batches
-from gigavideo_train.data.dataset import read
+from gigavideo_train.data.dataset import Dataset, read
 from gigavideo_train.data.encode import EncodedRows
-from gigavideo_train.distributed.world import world
+from gigavideo_train.distributed.world import World, world
 from gigavideo_train.losses.flow import Schedule, draws
 from gigavideo_train.training import run_training
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from tests.support.train_set import row, training_set
+from tests.support.train_set import generated_by, row, training_set
 
 NUM_SAMPLES, BATCH = 48, 16
+PER_PROMPT = 6
 
 
 def by_hand(plan: planning.Plan, tensors: EncodedRows, steps: int) -> float:
@@ -64,57 +69,104 @@ def by_hand(plan: planning.Plan, tensors: EncodedRows, steps: int) -> float:
     raise AssertionError("not enough batches")
 
 
+def dataset_of(root: Path) -> Dataset:
+    """Clips that both strategies keep: rewards above tau, which differ between the samples of a prompt."""
+    rows = [
+        row(seed, reward=0.6 if seed % 2 else 0.9, num_frames=17, prompt=1000 + seed // PER_PROMPT)
+        for seed in range(NUM_SAMPLES)
+    ]
+    return read(training_set(root / "set", generated_by(rows)))
+
+
+def another_model(folder: Path) -> Path:
+    """The miniature with slightly other weights: the first model of an earlier round."""
+    shutil.copytree(model_folder("miniature"), folder)
+    (file,) = (folder / "transformer").glob("*.safetensors")
+    tensors = {name: tensor * 1.001 for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+class Trainer:
+    """Times runs of the trainer on one dataset.
+
+    Attributes:
+        root: folder of the runs and of their cache.
+    """
+
+    def __init__(self, root: Path, dataset: Dataset, steps: int, world: World, progress: Progress) -> None:
+        self.root, self._dataset, self._world, self._progress = root, dataset, world, progress
+        self._shared = [f"batch_size={BATCH}", "epochs=1000", f"max_steps={steps}", "lr=1e-5", "warmup_steps=0"]
+        self._number = 0
+
+    def plan(self, *settings: str) -> planning.Plan:
+        return planning.make(self._dataset, None, None, [*self._shared, *settings])
+
+    def seconds(self, *settings: str) -> float:
+        """Median seconds per step; the first step is left out."""
+        self._number += 1
+        out = self.root / f"run{self._number}"
+        run_training(self.plan(*settings), out, self.root / "cache", self._world, self._progress, resume=False)
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        shutil.rmtree(out)
+        return statistics.median(json.loads(line)["s_per_step"] for line in lines[1:])
+
+
+def measure(trainer: Trainer, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Ratios of each round, by what is compared."""
+    anchored = f"anchor_model={another_model(trainer.root / 'first')}"
+    plan = trainer.plan()
+    trainer.seconds()  # fills the cache and warms up
+    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, trainer.root / "cache")
+    by_hand(plan, tensors, 2)
+    ratios: dict[str, list[float]] = {}
+    for number in range(1, rounds + 1):
+        hand = by_hand(plan, tensors, steps)
+        reweight = trainer.seconds()
+        hand_again = by_hand(plan, tensors, steps)
+        nft = trainer.seconds("strategy=nft")
+        nft_anchored = trainer.seconds("strategy=nft", anchored)
+        reweight_again = trainer.seconds()
+        found = {
+            "trainer / by hand": 2 * reweight / (hand + hand_again),
+            "by hand / by hand (control)": hand_again / hand,
+            "nft / reweight": 2 * nft / (reweight + reweight_again),
+            "nft with a second reference / reweight": 2 * nft_anchored / (reweight + reweight_again),
+            "reweight / reweight (control)": reweight_again / reweight,
+        }
+        for name, ratio in found.items():
+            ratios.setdefault(name, []).append(ratio)
+        print(f"round {number}: {', '.join(f'{name} {ratio:.3f}' for name, ratio in found.items())}", flush=True)
+    return ratios
+
+
 def _span(values: list[float]) -> str:
     return f"{min(values):.3f} to {max(values):.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=8, help="at least 2")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, world() as alone, Progress(Console(quiet=True)) as progress:
-        root = Path(name)
-        dataset = training_set(
-            root / "set", [row(seed, reward=0.75, num_frames=17) for seed in range(1, NUM_SAMPLES + 1)]
-        )
-        settings = [f"batch_size={BATCH}", "epochs=1000", f"max_steps={args.steps}", "lr=1e-5", "warmup_steps=0"]
-        plan = planning.make(read(dataset), None, None, settings)
-
-        def by_trainer(number: int) -> float:
-            out = root / f"run{number}"
-            run_training(plan, out, root / "cache", alone, progress, resume=False)
-            lines = (out / "metrics.jsonl").read_text().splitlines()
-            return statistics.median(json.loads(line)["s_per_step"] for line in lines[1:])
-
-        by_trainer(-1)  # fills the cache and warms up
-        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, root / "cache")
-        by_hand(plan, tensors, 2)
-        ratios, control = [], []
-        for number in range(args.rounds):
-            before = by_hand(plan, tensors, args.steps)
-            trained = by_trainer(number)
-            after = by_hand(plan, tensors, args.steps)
-            ratios.append(trained / ((before + after) / 2))
-            control.append(after / before)
-            print(
-                f"round {number + 1}: by hand {before:.3f} s, trainer {trained:.3f} s, by hand {after:.3f} s",
-                flush=True,
-            )
+        trainer = Trainer(Path(name), dataset_of(Path(name)), args.steps, alone, progress)
+        ratios = measure(trainer, args.rounds, args.steps)
     command = f"python benchmarks/train_step.py --rounds {args.rounds} --steps {args.steps}"
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     lines = [
         "# Overhead of the trainer per step",
         "",
         f"`{command}` on {machine}, torch {torch.__version__.split('+')[0]}, batch {BATCH}, cached latents, "
-        "first steps left out. A round has three runs (by hand, trainer, by hand); a run counts by its median step.",
+        "all weights, first steps left out. A round has six runs: by hand, reweight, by hand, nft, nft with "
+        "a second reference, reweight. A run counts by its median step.",
         "",
         "| | median | middle half of the rounds | all rounds |",
         "| --- | --- | --- | --- |",
         *(
             f"| {name} | {statistics.median(values):.3f} | {_span(statistics.quantiles(values))} | {_span(values)} |"
-            for name, values in (("trainer / by hand", ratios), ("by hand / by hand (control)", control))
+            for name, values in ratios.items()
         ),
     ]
     text_out = "\n".join(lines) + "\n"

@@ -29,6 +29,8 @@ RATES: Mapping[str, tuple[str, str]] = {
     "training_peak_gb": ("training", "full, selective, compiled, synthetic, peak memory"),
     "training_pair_peak_gb": ("training", "full, selective, compiled, pair, peak memory"),
     "lora_pass_s": ("training", "lora, full, compiled, synthetic, a pass"),
+    "nft_over_reweight": ("references", "full, selective, nft over reweight"),
+    "nft_anchored_over_reweight": ("references", "full, selective, nft with a second reference over reweight"),
     "trainer_over_loop": ("trainer", "trainer over by hand"),
     "synthesis_forward_s": ("synthesis", "compiled, forward pass"),
     "synthesis_clip_s": ("synthesis", "compiled, a clip of 50 steps"),

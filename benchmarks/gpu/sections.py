@@ -13,7 +13,8 @@ class Section:
         number: for `--only`, as the name.
         name: of its module in this package, with a function `run(job)`.
         title: what it measures.
-        seconds: beside the start of its process, as one H100 took; of `synthesis` and `two_gpus` calculated.
+        seconds: beside the start of its process, as one H100 took; of `synthesis`, `two_gpus` and `references`
+            calculated.
         limit_s: after which it is ended.
         packages: that must be importable.
         gpus: that it needs.
@@ -41,6 +42,7 @@ SECTIONS = (
     Section(7, "encoding", "autoencoder and text encoder", 45, 70, TRAINER),
     Section(8, "judge", "a judge of Qwen2.5-VL-7B's shape on one clip", 35, 120, (*TRAINER, "tokenizers")),
     Section(9, "two_gpus", "NCCL and FSDP2 on two GPUs", 60, 120, TRAINER, gpus=2),
+    Section(10, "references", "nft over reweight: the cost of its frozen models", 200, 300, TRAINER),
 )
 
 

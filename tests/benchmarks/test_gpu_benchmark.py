@@ -76,7 +76,7 @@ def test_sections_fit_in_the_order_of_their_value() -> None:
     assert main._fitting(SECTIONS, 45) == [SECTIONS[0]]
     assert [section.number for section in main._fitting(SECTIONS, 60)] == [1, 2]
     assert find("3") is find("training")
-    assert sorted(section.number for section in SECTIONS) == list(range(1, 10))
+    assert sorted(section.number for section in SECTIONS) == list(range(1, 11))
 
 
 def test_the_reference_of_attention_is_torchs_own_arithmetic() -> None:
