@@ -18,6 +18,7 @@ from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.engines import ENGINES, Kind, Name
 from gigavideo_data.recipe.recipe import AnyJudge, Captions, Generator, Judge, Recipe, Writer, published_name
 
+
 def writer_spec(writer: Writer) -> EngineSpec:
     """A recipe's writer."""
     return _built_in_spec("writer", writer.backend, writer)

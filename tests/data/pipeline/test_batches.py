@@ -17,8 +17,8 @@ from gigavideo_data.pipeline.stages import Item, synthesis
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 
-ROWS = [(f"key-{number}", {"prompt": f"prompt {number}", "seed": number}) for number in range(5)]
-PROMPTS = [inputs["prompt"] for _, inputs in ROWS]
+PROMPTS = [f"prompt {number}" for number in range(5)]
+ROWS = [(f"key-{number}", {"prompt": prompt, "seed": number}) for number, prompt in enumerate(PROMPTS)]
 
 
 class Died(BaseException):
@@ -29,7 +29,8 @@ class Painter:
     """Paints a square that the seed places. A call with a prompt of `faults` raises its error."""
 
     def __init__(self, faults: dict[str, BaseException] | None = None) -> None:
-        self.faults, self.calls = faults or {}, []
+        self.faults = faults or {}
+        self.calls: list[list[str]] = []
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
         self.calls.append(list(prompts))
@@ -142,7 +143,8 @@ def test_a_row_that_kills_its_worker_is_rejected_and_the_others_of_its_batch_are
 
 def test_a_run_that_was_killed_in_a_batch_goes_on_with_the_missing_rows_in_one(tmp_path, reference, monkeypatch):
     """Killed after two of five rows were written: the call is repeated for three rows, and the bytes are equal."""
-    plain, written = Store.put, []
+    plain = Store.put
+    written: list[str] = []
 
     def put(self: Store, stage: str, key: str, *args, **kwargs) -> None:
         if len(written) == 2:

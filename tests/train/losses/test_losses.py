@@ -1,6 +1,7 @@
 """The losses of one pass by strategy, on a toy model whose parameter is its velocity."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def noised(seed: int) -> Noised:
 
 
 def inputs(advantage: float, weight: float = 1.0, *, pair: bool = False) -> Inputs:
-    row = {"id": "one", "source": "twin" if pair else "synthetic", "dimension": None}
+    row: Any = {"id": "one", "source": "twin" if pair else "synthetic", "dimension": None}
     ones = torch.ones(2)
     samples = [Sample(row, row if pair else None)] * 2
     real = noised(1) if pair else None
