@@ -5,9 +5,11 @@
     python -m benchmarks.proof run       # all runs on the test prompts, with the chosen settings
     python -m benchmarks.proof pace      # seconds per step of each strategy
     python -m benchmarks.proof tell      # write benchmarks/proof/result.md and its curves
+    python -m benchmarks.proof --arms dev       # one round per dimension on dev prompts: benchmarks/proof/dev.md
+    python -m benchmarks.proof --arms guidance  # three ways to treat guidance, on dev prompts: the same file
 
-An interrupted step continues when it is started again. runs.py lists the runs, work.py trains and evaluates one, and
-tell.py prints the results.
+An interrupted step continues when it is started again. runs.py and arms.py list the runs, work.py trains and evaluates
+one, and tell.py and dev_table.py print the results.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.proof import pace
+from benchmarks.proof import arms, dev_table, pace
 from benchmarks.proof.runs import SETS, SETS_SHARE, choices, runs
 from benchmarks.proof.tell import Results, choice, claims, curves, tables
 from benchmarks.proof.work import do_all
@@ -45,12 +47,34 @@ def tell(work: Path) -> None:
     curves(found, HERE)
 
 
+def tell_arms(work: Path) -> None:
+    text = (HERE / "dev_head.md").read_text("utf-8")
+    parts = {
+        "{verdict}": dev_table.verdict(work),
+        "{table}": dev_table.table(work, arms.DIMENSIONS),
+        "{guidance}": dev_table.guidance_table(work),
+    }
+    for placeholder, part in parts.items():
+        text = text.replace(placeholder, part)
+    (HERE / "dev.md").write_text(text, "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("build", "choose", "run", "pace", "tell"))
+    parser.add_argument("step", nargs="?", choices=("build", "choose", "run", "pace", "tell"))
+    parser.add_argument("--arms", choices=("dev", "guidance"), help="in place of a step")
+    parser.add_argument("--dimensions", nargs="+", default=arms.DIMENSIONS, help="of --arms dev; the rest is kept")
     parser.add_argument("--work", type=Path, default=Path("runs/proof"), help="work folder")
     args = parser.parse_args()
-    if args.step == "build":
+    if (args.step is None) == (args.arms is None):
+        parser.error("name a step, or --arms")
+    if args.arms:
+        if args.arms == "dev":
+            arms.run_arms(args.work, args.dimensions)
+        else:
+            arms.run_guidance_arms(args.work)
+        tell_arms(args.work)
+    elif args.step == "build":
         build(args.work)
     elif args.step == "choose":
         do_all(list(choices()), args.work, "dev")

@@ -65,6 +65,7 @@ class Run:
         lr: learning rate.
         steps: optimizer steps; None if `epochs` decides.
         epochs: passes over the kept samples.
+        settings: further settings of the trainer.
         others: also evaluate untrained dimensions.
     """
 
@@ -81,6 +82,7 @@ class Run:
     lr: float = LR
     steps: int | None = STEPS
     epochs: int = 10_000
+    settings: tuple[tuple[str, Any], ...] = ()
     others: bool = True
 
     @property

@@ -57,7 +57,7 @@ class Results:
     """All result files of a split."""
 
     def __init__(self, work: Path, split: str, runs: Iterable[Run]) -> None:
-        self.base = _rewards(json.loads(result_file(work, split, None).read_text()))
+        self.base = rewards_of(json.loads(result_file(work, split, None).read_text()))
         self.by_name: dict[tuple[str, str], list[Trained]] = defaultdict(list)
         self.refused: dict[tuple[str, str], str] = {}
         for run in runs:
@@ -65,7 +65,7 @@ class Results:
             if "refused" in found:
                 self.refused[run.table, run.name] = found["refused"]
             else:
-                self.by_name[run.table, run.name].append(Trained(run, found["plan"], _rewards(found)))
+                self.by_name[run.table, run.name].append(Trained(run, found["plan"], rewards_of(found)))
 
     def gain(self, table: str, name: str, dimensions: Iterable[str] | None = None) -> Contrast:
         """Tuned model against base, on the trained dimensions or on those given."""
@@ -78,7 +78,8 @@ class Results:
         return _contrast([(b.rewards, a.rewards) for b, a in pairs], {dimension})
 
 
-def _rewards(result: dict[str, Any]) -> Rewards:
+def rewards_of(result: dict[str, Any]) -> Rewards:
+    """The rewards of a result file."""
     return {(r["dimension"], r["prompt_id"], r["seed"]): r["reward"] for r in result["rewards"]}
 
 
@@ -128,7 +129,7 @@ def table(results: Results, title: str, names: Iterable[tuple[str, str]]) -> lis
         cells = [label, kept, steps, *_numbers(gain), "-" if gain.spread is None else f"{gain.spread:.3f}"]
         if mine[0].run.others:
             others = _others(results, *kind).prompts
-            cells += [f"{others.difference:+z.3f}", _interval(others)]
+            cells += [f"{others.difference:+z.3f}", interval(others)]
         else:
             cells += ["-", "-"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -143,10 +144,11 @@ def _others(results: Results, table: str, name: str) -> Contrast:
 
 def _numbers(contrast: Contrast) -> list[str]:
     over = contrast.prompts
-    return [f"{over.base:.3f}", f"{over.tuned:.3f}", f"{over.difference:+z.3f}", _interval(over)]
+    return [f"{over.base:.3f}", f"{over.tuned:.3f}", f"{over.difference:+z.3f}", interval(over)]
 
 
-def _interval(over: Comparison) -> str:
+def interval(over: Comparison) -> str:
+    """The 95 % interval of a difference over prompts."""
     return "-" if over.low is None else f"{over.low:+z.3f} to {over.high:+z.3f}"
 
 
@@ -192,7 +194,7 @@ def claims(results: Results) -> str:
     for claim, contrast in found:
         seeds = ", ".join(f"{value:+z.3f}" for value in contrast.by_seed)
         over = contrast.prompts
-        cells = [claim, f"{over.difference:+z.3f}", _interval(over), seeds, verdicts[contrast.verdict]]
+        cells = [claim, f"{over.difference:+z.3f}", interval(over), seeds, verdicts[contrast.verdict]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ from diffusers.utils import logging
 from rich.console import Console
 from safetensors.torch import load_file
 
-from benchmarks.proof.runs import SETS, Run, result_file, rows_for
+from benchmarks.proof.runs import Run, result_file, rows_for
 from gigavideo_data.commands.evaluate_setting import Setting, read_setting
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io import video
@@ -104,10 +104,10 @@ class Sampler:
 class Lab:
     """What one process keeps between runs: datasets, sampler, judge."""
 
-    def __init__(self, work: Path, split: str) -> None:
+    def __init__(self, work: Path, split: str, prompts: str) -> None:
         self.work = work
-        self.datasets = {name: training_set.read(work / name) for name in SETS}
-        self.setting = read_setting(work / "all", split)
+        self.dataset = cache(lambda name: training_set.read(work / name))
+        self.setting = read_setting(work / prompts, split)
         self.sampler = Sampler(self.setting)
         self.judge = load_engine("judge", judge_spec(self.setting.judge)[0])
 
@@ -122,11 +122,12 @@ class Lab:
         """
         out = self.work / "train" / run.key
         shutil.rmtree(out, ignore_errors=True)
-        whole = self.datasets[run.data]
+        whole = self.dataset(run.data)
         rows = rows_for(run, whole.rows)
         mine = replace(whole, identity=f"{whole.identity} {run.key}", rows=rows, held_out=[])
         settings: dict[str, Any] = {"lr": run.lr, "seed": run.seed, "strategy": run.strategy, "epochs": run.epochs}
         settings |= {"max_steps": run.steps} if run.steps else {}
+        settings |= dict(run.settings)
         settings |= {"checkpoint_every": 1_000_000, "dimensions": f"[{','.join(run.dimensions)}]"}
         plan = planning.make(mine, None, None, [f"{key}={value}" for key, value in settings.items()])
         with Progress(Console(quiet=True)) as progress:
@@ -161,19 +162,19 @@ class Lab:
 
 
 @cache
-def lab(work: Path, split: str) -> Lab:
+def lab(work: Path, split: str, prompts: str) -> Lab:
     """The lab of this process, created at its first run."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Lab(work, split)
+    return Lab(work, split, prompts)
 
 
-def do(run: Run | None, work: Path, split: str) -> None:
+def do(run: Run | None, work: Path, split: str, prompts: str) -> None:
     """Do one run, or evaluate the untuned base, and write the result file."""
-    here = lab(work, split)
+    here = lab(work, split, prompts)
     facts: dict[str, Any] = {}
     if run is None:
         transformer = model_folder(here.setting.generator.model) / "transformer"
@@ -189,14 +190,21 @@ def do(run: Run | None, work: Path, split: str) -> None:
         shutil.rmtree(work / "train" / run.key)
 
 
-def do_all(runs: list[Run], work: Path, split: str) -> None:
-    """Do the runs that have no result yet, on all cores; after an interruption, the same call continues."""
+def do_all(runs: list[Run], work: Path, split: str, prompts: str = "all") -> None:
+    """Do the runs that have no result yet, on all cores; after an interruption, the same call continues.
+
+    Args:
+        runs: besides the evaluation of the untuned base.
+        work: folder of datasets and results.
+        split: whose prompts are scored.
+        prompts: the dataset that holds them.
+    """
     wanted = [None, *runs]
     missing = [run for run in wanted if not result_file(work, split, run).exists()]
     cores = len(os.sched_getaffinity(0))
     with Progress(Console(stderr=True)) as progress, ProcessPoolExecutor(cores, get_context("spawn")) as pool:
         progress.start(split, total=len(wanted), cached=len(wanted) - len(missing))
-        for done in as_completed([pool.submit(do, run, work, split) for run in missing]):
+        for done in as_completed([pool.submit(do, run, work, split, prompts) for run in missing]):
             done.result()
             progress.advance()
         progress.finish()

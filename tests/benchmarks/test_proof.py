@@ -1,11 +1,13 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.proof import arms, dev_table
 from benchmarks.proof.runs import FOCUS, Run, corrupt, result_file, rows_for, runs
 from benchmarks.proof.tell import Contrast, Results, claims, tables
 from gigavideo_data.scoring.bootstrap import Scored, compare
@@ -104,3 +106,36 @@ def test_the_text_says_of_every_claim_what_the_results_say(tmp_path: Path) -> No
     assert "| sft | 1.00 | 0.90 to 1.30 |" in text
     assert "| reweight again (control) | 1.00 | 0.98 to 1.01 |" in text
     assert "| mechanics | 0 | - | - | - | - | nothing to train on |" in text
+
+
+def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path: Path) -> None:
+    """Results in which only nft learns from its rewards, and every run loses 0.1 for other reasons."""
+    here = arms.folder(tmp_path, FOCUS)
+    prompts = [(f"p{n}", seed) for n in range(30) for seed in (0, 1)]
+    rng = np.random.default_rng(0)
+    base = {key: float(rng.uniform(0.2, 0.4)) for key in prompts}
+    for run in (None, *arms.arms(FOCUS)):
+        gain = (-0.1 if run else 0.0) + (0.3 if run and run.strategy == "nft" and not run.corrupted else 0.0)
+        rewards = [
+            {"dimension": FOCUS, "prompt_id": p, "seed": s, "reward": base[p, s] + gain + rng.normal(0, 0.01)}
+            for p, s in prompts
+        ]
+        file = result_file(here, "dev", run)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"plan": {"kept": 7}, "rewards": rewards}))
+    text = dev_table.table(tmp_path, arms.DIMENSIONS)
+    cells = {line.split(" | ")[1]: line.strip("| ").split(" | ")[5:] for line in text.splitlines()[2:]}
+    numbers = {name: [float(cell.split()[0]) for cell in row] for name, row in cells.items()}
+    assert numbers["nft"] == pytest.approx([0.2, 0.3, -0.1], abs=0.02)
+    assert numbers["reweight"] == pytest.approx([-0.1, 0.0, -0.1], abs=0.02)
+    assert "which is above zero" in dev_table.verdict(tmp_path)
+    assert dev_table.guidance_table(tmp_path) == "Not measured."
+    assert len(text.splitlines()) == 2 + len(arms.STRATEGIES)  # the other dimensions have no results
+
+
+def test_every_arm_has_a_control_with_the_same_settings() -> None:
+    for dimension in arms.DIMENSIONS:
+        runs_of = list(arms.arms(dimension))
+        for real, control in zip(runs_of[::2], runs_of[1::2], strict=True):
+            assert replace(real, name=control.name, corrupted=1.0) == control
+    assert len({run.key for run in (*arms.arms(FOCUS), *arms.guidance_arms())}) == 2 * 3 + 8

@@ -1,0 +1,93 @@
+"""One round of training per dimension, scored on dev prompts: each strategy with a control whose rewards are shuffled.
+
+Each dimension has its own work folder with its own dataset. No test prompt is scored here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.proof.runs import FOCUS, Run
+from benchmarks.proof.work import do_all
+from gigavideo_data.cli import app
+
+DIMENSIONS = (
+    FOCUS,
+    "instance_preservation",
+    "dynamic_attribute",
+    "dynamic_spatial_relationship",
+    "composition",
+    "camera_motion",
+    "mechanics",
+)
+STRATEGIES = ("sft-filtered", "reweight", "nft")
+SHUFFLED = ", rewards shuffled"
+
+# Three variants of each prompt; the dimensions with few combinations get more samples of each.
+SAMPLES = {FOCUS: 2, "dynamic_spatial_relationship": 2, "composition": 2}
+MORE_SAMPLES = 4
+SET = {
+    "prompts.per_dimension": 204,  # all combinations of the focus
+    "prompts.variants": 3,
+    "captions.count": 0,
+    "validation_share": 0,
+    "check.videos": 0,
+    "eval_prompts.per_dimension": 100,
+    "eval_prompts.seeds": 3,
+}
+DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guidance, and with guidance 1
+GUIDANCE = 3.0  # of the miniature's sampler
+
+LR, STEPS = 3e-4, 160
+BUDGET = (("batch_size", 32), ("ema", 0.95))
+
+
+def arms(dimension: str) -> Iterator[Run]:
+    """The runs of one dimension."""
+    for strategy in STRATEGIES:
+        for label, corrupted in (("", 0.0), (SHUFFLED, 1.0)):
+            yield _run("arms", strategy + label, dimension, strategy=strategy, corrupted=corrupted)
+
+
+def guidance_arms() -> Iterator[Run]:
+    """Three ways to treat guidance, on the focus: the plain loss, clips without guidance, and guidance in the loss."""
+    for strategy in ("sft", "reweight", "nft"):
+        yield _run("guidance", f"{strategy}, plain", FOCUS, strategy=strategy)
+        yield _run("guidance", f"{strategy}, clips at guidance 1", FOCUS, strategy=strategy, data=UNGUIDED)
+        if strategy != "nft":  # a centred advantage cancels what guidance adds to all samples
+            settings = (*BUDGET, ("loss_guidance", GUIDANCE))
+            yield _run("guidance", f"{strategy}, guidance in the loss", FOCUS, strategy=strategy, settings=settings)
+
+
+def _run(table: str, name: str, dimension: str, **changes: Any) -> Run:
+    common: dict[str, Any] = {"data": DATASET, "lr": LR, "steps": STEPS, "settings": BUDGET, "others": False}
+    return Run(table, name, (dimension,), 0, **(common | changes))
+
+
+def folder(work: Path, dimension: str) -> Path:
+    """The work folder of a dimension."""
+    return work / "dev" / dimension
+
+
+def run_arms(work: Path, dimensions: Sequence[str]) -> None:
+    """Build the dataset of each dimension, then train and score; the same call continues after an interruption."""
+    for dimension in dimensions:
+        _build(work, dimension, DATASET)
+        do_all(list(arms(dimension)), folder(work, dimension), "dev", DATASET)
+
+
+def run_guidance_arms(work: Path) -> None:
+    """The comparison of `guidance_arms`."""
+    _build(work, FOCUS, DATASET)
+    _build(work, FOCUS, UNGUIDED, {"generators.0.guidance": 1.0})
+    do_all(list(guidance_arms()), folder(work, FOCUS), "dev", DATASET)
+
+
+def _build(work: Path, dimension: str, name: str, changes: dict[str, Any] | None = None) -> None:
+    settings = {"name": name, "samples_per_prompt": SAMPLES.get(dimension, MORE_SAMPLES), **SET, **(changes or {})}
+    options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    places = ["--out", str(folder(work, dimension) / name), "--store", str(work / "store")]
+    recipe = ["--recipe", "quickstart", "--dimensions", dimension]
+    app(["build", *recipe, *places, *options], standalone_mode=False)
