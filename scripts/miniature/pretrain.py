@@ -6,7 +6,8 @@
     TRAIN="$R scripts.miniature.pretrain train --latents OUT/latents"
     $TRAIN --out OUT/model1 --lr 1.3e-3
     $TRAIN --out OUT/model2 --lr 1e-3 --phase 2 --after OUT/model1
-    MADE="--vae OUT/vae --latents OUT/latents --model OUT/model2"
+    $TRAIN --out OUT/model3 --lr 1e-3 --phase 3 --after OUT/model2
+    MADE="--vae OUT/vae --latents OUT/latents --model OUT/model3"
     python -m scripts.miniature.pretrain assemble $MADE --out DIR
 
 What the base is good and weak at is decided by `mixture.py`: how often its training clips showed a skill. Text encoder
@@ -244,7 +245,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=16000)
-    parser.add_argument("--phase", type=int, choices=(1, 2), default=1, help="of the mixture")
+    parser.add_argument("--phase", type=int, choices=(1, 2, 3), default=1, help="of the mixture")
     parser.add_argument("--batch", type=int, default=32, help="clips per process and step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
