@@ -135,7 +135,7 @@ def test_a_row_that_kills_its_worker_is_rejected_and_the_others_of_its_batch_are
     assert record is not None
     assert (record["rejected"], record["attempts"]) == ("worker_died", limit)
     assert painter.calls[0] == PROMPTS
-    assert sorted(painter.calls[1:]) == sorted([*[[p] for p in PROMPTS], *[["prompt 2"]] * (limit - 1)])
+    assert sorted(painter.calls[1:]) == sorted([[prompt] for prompt in PROMPTS + ["prompt 2"] * (limit - 1)])
     whole = contents(tmp_path / "store")
     records = [name for name in reference if "synthesize" in name and "key-2" not in name]
     assert {name: whole[name] for name in records} == {name: reference[name] for name in records}
