@@ -67,7 +67,7 @@ def build(
     overrides: Sequence[str] = (),
     store: str | Path = STORE,
     retry_rejected: bool = False,
-    latents: bool = False,
+    latents: bool | None = None,
     show_progress: bool = False,
 ) -> Dataset:
     """Build a dataset. Finished rows are in the store, so the same call resumes an interrupted build.
@@ -78,7 +78,8 @@ def build(
         overrides: changes such as "prompts.variants=2"; not with a `Recipe`.
         store: folder of finished rows of every stage, shared by all builds.
         retry_rejected: try rows again that earlier builds rejected after all attempts.
-        latents: store the final latents of generated videos in the dataset too.
+        latents: whether the dataset holds the final latents of generated videos, which training reads; None is yes,
+            unless a generator's autoencoder cannot be identified on this machine.
         show_progress: show bars on stderr.
 
     Raises:

@@ -116,8 +116,14 @@ def build(
     tag: Tag = None,
     private: Private = False,
     latents: Annotated[
-        bool, typer.Option("--latents", help="Store the final latents of generated videos in the dataset too.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--latents/--no-latents",
+            help="Store the final latents of generated videos in the dataset too; with --latents, --push uploads "
+            "them.  [default: stored, not uploaded]",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build a dataset with prompts, videos, rewards and a report.
@@ -163,7 +169,7 @@ def build(
     _message(f"{result.rows} rows, {result.rejected} rejected, in {out}; the report is {report}")
     facts = {"out": out, "report": report, "rows": result.rows, "rejected": result.rejected, "recipe": resolved.hash}
     if repo:
-        facts |= _push(out, repo, tag, verified=True, with_latents=latents)
+        facts |= _push(out, repo, tag, verified=True, with_latents=latents is True)
     _print(facts, as_json)
 
 

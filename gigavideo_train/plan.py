@@ -25,7 +25,7 @@ from gigavideo_train import config as settings
 from gigavideo_train.config import MEMORY_PRESETS, MODEL_PRESETS, TrainConfig
 from gigavideo_train.data.advantages import Spread
 from gigavideo_train.data.batches import num_steps
-from gigavideo_train.data.dataset import Dataset
+from gigavideo_train.data.dataset import Dataset, ShippedLatents, usable_latents
 from gigavideo_train.data.samples import Sample, Selection, held_out, select, spread
 from gigavideo_train.data.start import (
     adapter_revision,
@@ -81,6 +81,7 @@ class Plan:
         spread: what the groups of each trained dimension offer to learn from.
         adapter: folder of the LoRA that the run starts from and continues.
         first_folder: where the first model is, see `start.first_model`.
+        latents: sha256 of a clip -> its latents in the dataset, where the run uses them; other clips are encoded.
     """
 
     dataset: Dataset
@@ -97,6 +98,7 @@ class Plan:
     spread: list[Spread] = field(default_factory=list)
     adapter: Path | None = None
     first_folder: Path | None = None
+    latents: dict[str, ShippedLatents] = field(default_factory=dict)
 
     @property
     def samples(self) -> list[Sample]:
@@ -107,6 +109,13 @@ class Plan:
         """All rows whose clips and prompts are used, of both splits."""
         samples = (*self.samples, *self.held_out)
         return [row for sample in samples for row in (sample.row, sample.real, sample.loser) if row is not None]
+
+    @property
+    def num_latents(self) -> dict[str, int]:
+        """Number of clips trained on the sampler's own latents, and of clips that are encoded."""
+        clips = {row["video_sha256"] for row in self.rows}
+        own = len(clips & self.latents.keys())
+        return {"own": own, "encoded": len(clips) - own}
 
     @property
     def dimensions(self) -> list[str]:
@@ -198,6 +207,7 @@ def make(
         groups,
         adapter,
         first_model(config, base, folder, dataset),
+        usable_latents(dataset, folder / "vae") if config.latents == "own" else {},
     )
 
 
@@ -219,6 +229,7 @@ def facts(plan: Plan) -> Facts:
         "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
         "samples": _kept_and_dropped(plan.selection),
+        "latents": plan.num_latents,
         "spread": [asdict(each) for each in plan.spread],
         "unreliable": unreliable(plan),
         "kept": len(plan.samples),

@@ -55,6 +55,7 @@ def show(facts: Facts, console: Console) -> None:
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
     after = [
         f"reward of a sample: {reward}",
+        f"latents: the sampler's own for {facts['latents']['own']} clips; {facts['latents']['encoded']} are encoded",
         f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, effective sample size "
         f"{facts['effective_size']:.0f} of {facts['kept']}"
         + (f", in {facts['groups']} groups that are compared" if facts["groups"] else ""),

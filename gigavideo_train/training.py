@@ -172,7 +172,7 @@ def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Pro
     torch.manual_seed(config.seed)  # only the initial weights of a LoRA are drawn from it
     pipeline = load_pipeline(plan.model_folder)
     prompts = samples.choose_prompts(plan, progress)
-    encoded = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, cache_root)
+    encoded = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache_root)
     encode(encoded, plan.dataset, plan.rows, samples.texts(prompts), pipeline, family, world, progress)
     pipeline.register_modules(text_encoder=None)  # not needed any more, and the largest part of some pipelines
     torch.cuda.empty_cache()

@@ -11,7 +11,7 @@ as it is measured; DIR/gpu.md and DIR/gpu_rates.json are written after every sec
 stay; a section that runs again replaces its own. `--latents` names a small set whose clips all have latents, so that
 none has to be decoded; section 5 trains the miniature on it:
 
-    gv-data build --recipe quickstart --latents --set captions.count=0
+    gv-data build --recipe quickstart --set captions.count=0
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def _compiled(job: Job) -> None:
 def _miniature(job: Job) -> None:
     name = f"miniature, {STEPS} steps from shipped latents"
     if job.latents is None:
-        job.record.note(name, "left out: needs --latents DIR, a set built with `gv-data build --latents`")
+        job.record.note(name, "left out: needs --latents DIR, a set built with `gv-data build`")
         return
     expected = _train(job, job.scratch / "miniature-reference", gpu=False)
     ours = _train(job, job.scratch / "miniature-device", gpu=job.device.type == "cuda")

@@ -95,7 +95,7 @@ def plan_of(job: Job, folder: Path) -> Plan:
         PROFILES[PROFILE],
         3.0,
     )
-    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, job.scratch / "cache")
+    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, job.scratch / "cache")
     generator = torch.Generator().manual_seed(2)
     for row in rows:
         tensors.clips.make(row["video_sha256"], lambda: torch.randn(shape_CFHW, generator=generator))
@@ -109,7 +109,7 @@ def by_hand(job: Job, plan: Plan, order: list[str]) -> list[float]:
 
     torch.compiler.reset()
     on_gpu = job.device.type == "cuda"
-    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, job.scratch / "cache")
+    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, job.scratch / "cache")
     model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", dtype=torch.float32)
     model = model.train().to(job.device)
     blocks.checkpoint_activations(model.blocks, plan.config.checkpointing)

@@ -15,6 +15,7 @@ from typing import Any
 from gigavideo_data.dataset import latents
 from gigavideo_data.dataset.report import page
 from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
+from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import vae_of
@@ -47,7 +48,7 @@ def build(
     *,
     retry_rejected: bool = False,
     uploader: Uploader | None = None,
-    with_latents: bool = False,
+    with_latents: bool | None = None,
 ) -> BuildResult:
     """Build a dataset.
 
@@ -58,7 +59,8 @@ def build(
         progress: where to show it.
         retry_rejected: process rows again that earlier builds rejected.
         uploader: gets each shard as soon as it is closed.
-        with_latents: whether the dataset holds the final latents of its generated videos. No row depends on it.
+        with_latents: whether the dataset holds the final latents of its generated videos; None is yes, unless a
+            generator's autoencoder cannot be identified on this machine. No row depends on it.
 
     Raises:
         RunError: another build uses `out`, or the run cannot go on; finished rows are kept.
@@ -72,7 +74,7 @@ def build(
         return _build(context, out, uploader, with_latents=with_latents)
 
 
-def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_latents: bool) -> BuildResult:
+def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_latents: bool | None) -> BuildResult:
     recipe, runner, counts, began = context.recipe, context.runner, context.counts, time.monotonic()
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     evaluation = [row for row in asked if row.source == "eval"]
@@ -96,23 +98,35 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
         "rewards": assemble.reward_summaries(rows, recipe.dimensions),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
-    shipped = _latents(context, generated, rows) if with_latents else []
+    shipped = _latents(context, generated, rows, required=with_latents) if with_latents is not False else []
     write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
     page.write_report(out)
     check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
     return BuildResult(len(rows), len(counts.rejects), commonest(counts.rejects), out, cost)
 
 
-def _latents(context: RunContext, generated: list[Row], rows: list[VideoRow]) -> list[LatentsRow]:
-    """The final latents of the videos that this recipe's generators made; imported videos have none."""
-    vaes = {
-        canonical(generator_spec(generator).identity): vae_of(generator)
-        for generator in context.recipe.generators
-        if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
-    }
+def _latents(
+    context: RunContext, generated: list[Row], rows: list[VideoRow], *, required: bool | None
+) -> list[LatentsRow]:
+    """The final latents of the videos that this recipe's generators made; imported videos have none.
+
+    Raises:
+        RecipeError, HubError: latents are required, and an autoencoder cannot be identified.
+    """
+    try:
+        vaes = {
+            canonical(generator_spec(generator).identity): vae_of(generator)
+            for generator in context.recipe.generators
+            if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
+        }
+    except (RecipeError, HubError) as error:  # as on a machine that has the videos in its store, but no model
+        if required:
+            raise
+        context.runner.progress.note(f"the dataset has no latents: {error}")
+        return []
     columns = {row["id"]: row for row in rows}
     return [
         latents.columns(columns[row.id], context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
         for row in generated
-        if row.clip and (key := canonical(row.generator)) in vaes
+        if row.clip and LATENTS_FILE in row.clip["blobs"] and (key := canonical(row.generator)) in vaes
     ]

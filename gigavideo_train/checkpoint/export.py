@@ -106,6 +106,7 @@ def card(plan: Plan, steps: int, metrics: list[dict[str, Any]]) -> ModelCard:
         num_groups=plan.num_groups,
         adapter=plan.identity.get("adapter"),
         first_model=plan.identity.get("first_model"),
+        latents=plan.num_latents,
         steps=steps,
         shift=plan.shift,
         held_out=[line["held_out"] for line in metrics if line.get("held_out") is not None],

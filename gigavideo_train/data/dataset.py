@@ -31,6 +31,7 @@ from gigavideo_data.errors import DatasetError, HubError
 from gigavideo_data.hub import download
 from gigavideo_data.hub.download import Version
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.spec import folder_revision
 from gigavideo_data.rows import DatasetRow, EvalPrompt, LatentsRow
 
 CLIP = "video"
@@ -229,6 +230,17 @@ def fetch_latents(dataset: Dataset, clips: set[str], progress: Progress) -> None
     """
     if dataset.version and clips:
         _fetch(dataset, {dataset.latents[sha256].shard for sha256 in clips}, "latents", progress)
+
+
+def usable_latents(dataset: Dataset, vae: Path) -> dict[str, ShippedLatents]:
+    """The shipped latents that an autoencoder decodes, by the sha256 of the clip.
+
+    Args:
+        dataset: as read.
+        vae: folder of the autoencoder.
+    """
+    revision = folder_revision(vae) if dataset.latents else None
+    return {sha256: each for sha256, each in dataset.latents.items() if each.vae == revision}
 
 
 def latents(dataset: Dataset, clips: set[str]) -> Iterator[tuple[str, bytes]]:

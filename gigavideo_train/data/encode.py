@@ -47,24 +47,23 @@ class EncodedRows:
         shipped: latents that came with a dataset, by their own sha256 and shape.
         prompts: text embeddings, by prompt.
         max_tokens: length to which a text is padded.
-        usable: sha256 of a clip -> its latents in the dataset, where they are of the model's autoencoder.
+        usable: sha256 of a clip -> its latents in the dataset, where the run uses them.
     """
 
     clips: Cache
     shipped: Cache
     prompts: Cache
     max_tokens: int
-    usable: dict[str, ShippedLatents]
+    usable: Mapping[str, ShippedLatents]
 
     @classmethod
     def open(
-        cls, model_folder: Path, max_tokens: int, shipped: Mapping[str, ShippedLatents], cache_root: Path
+        cls, model_folder: Path, max_tokens: int, usable: Mapping[str, ShippedLatents], cache_root: Path
     ) -> EncodedRows:
-        """The caches of a model, in `cache_root`; `shipped` is `Dataset.latents`."""
+        """The caches of a model, in `cache_root`; `usable` is `Plan.latents`."""
         vae, text, tokenizer = (folder_revision(model_folder / part) for part in ("vae", "text_encoder", "tokenizer"))
         # An encoder that attends to the padding gives other embeddings for other lengths.
         prompts = Cache(cache_root, f"text {text} {tokenizer} {max_tokens}")
-        usable = {sha256: each for sha256, each in shipped.items() if each.vae == vae}
         return cls(
             Cache(cache_root, f"latents {vae}"), Cache(cache_root, "shipped latents"), prompts, max_tokens, usable
         )

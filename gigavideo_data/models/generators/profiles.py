@@ -282,8 +282,8 @@ def vae_of(generator: Generator) -> VaeColumn:
     folder = (folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)) / "vae"
     if not any(folder.glob("*.safetensors")):
         raise RecipeError(
-            f"--latents: {published_name(model)} has no autoencoder on this machine; download the model, or leave the "
-            "option out"
+            f"latents: {published_name(model)} has no autoencoder on this machine; download the model, or build with "
+            "--no-latents"
         )
     return {"model": published_name(model), "revision": folder_revision(folder)}
 

@@ -35,6 +35,7 @@ from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import folder_revision
 from gigavideo_data.recipe.recipe import Generator
 from gigavideo_train import plan as planning
+from gigavideo_train.checkpoint.export import card
 from gigavideo_train.data.dataset import read
 from gigavideo_train.data.encode import EncodedRows, encode
 from gigavideo_train.distributed.world import World
@@ -61,10 +62,20 @@ SMALL = {
 pytestmark = pytest.mark.timeout(600)
 
 
-def build(folder: Path, out: str, *flags: str) -> Path:
+MAIN = "from gigavideo_data.cli import main; main()"
+NO_AUTOENCODER = """
+from gigavideo_data.commands import build
+from gigavideo_data.errors import RecipeError
+def vae_of(generator):
+    raise RecipeError("no autoencoder")
+build.vae_of = vae_of
+"""
+
+
+def build(folder: Path, out: str, *flags: str, program: str = MAIN) -> Path:
     """A small build by the miniature itself; what is in the folder's store is not made again."""
     settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()", "build", "--recipe", "quickstart"]
+    command = [sys.executable, "-c", program, "build", "--recipe", "quickstart"]
     done = subprocess.run(
         [*command, "--out", out, "--store", "store", *settings, *flags],
         cwd=folder,
@@ -74,13 +85,14 @@ def build(folder: Path, out: str, *flags: str) -> Path:
         timeout=500,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    if done.returncode:
+        raise ChildProcessError(done.stderr)
     return folder / out
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("latents"), "set", "--latents")
+    return build(tmp_path_factory.mktemp("latents"), "set")
 
 
 @pytest.fixture
@@ -140,12 +152,12 @@ def with_vae(one: Any, revision: str | None) -> Any:
     return one | {"vae": {"model": "other", "revision": revision}}
 
 
-def encoded(folder: Path, pipeline: Any, cache: Path) -> tuple[planning.Plan, EncodedRows, str]:
+def encoded(folder: Path, pipeline: Any, cache: Path, *settings: str) -> tuple[planning.Plan, EncodedRows, str]:
     """A plan of all samples, their tensors, and what is said of them."""
-    plan = planning.make(read(folder), None, None, ["strategy=sft"])
+    plan = planning.make(read(folder), None, None, ["strategy=sft", *settings])
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, cache)
+        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache)
         encode(tensors, plan.dataset, plan.rows, (), pipeline, wan, World(0, 1, torch.device("cpu")), progress)
     return plan, tensors, said.getvalue()
 
@@ -190,16 +202,22 @@ def test_a_build_ships_what_was_kept_byte_by_byte_and_load_dataset_reads_it(whol
         assert (one["shape"], one["vae"]) == ([8, 5, 12, 12], vae)
 
 
-def test_the_same_build_again_writes_the_same_bytes_and_without_the_flag_only_the_latents_are_gone(whole):
+def test_the_same_build_again_writes_the_same_bytes_and_no_latents_leaves_out_only_the_latents(whole):
     again = build(whole.parent, "again", "--latents")
     assert files(again) == files(whole)
-    build(whole.parent, "again")
+    build(whole.parent, "again", "--no-latents")
     assert not listed(again)
     without = files(again)
     del without["manifest.json"], without["README.md"]
     assert without.items() <= files(whole).items()
     recipes = [json.loads((each / "manifest.json").read_text())["recipe_hash"] for each in (whole, again)]
     assert recipes[0] == recipes[1]
+
+
+def test_without_the_autoencoder_a_build_has_no_latents_unless_they_are_required(whole):
+    assert not listed(build(whole.parent, "no_model", program=NO_AUTOENCODER + MAIN))
+    with pytest.raises(ChildProcessError, match="no autoencoder"):
+        build(whole.parent, "no_model", "--latents", program=NO_AUTOENCODER + MAIN)
 
 
 def test_they_are_near_what_encoding_the_clip_gives_and_nearer_than_what_is_not_normalised(whole, pipeline):
@@ -351,6 +369,26 @@ def test_a_clip_with_shipped_latents_is_neither_decoded_nor_encoded(whole, pipel
     _, _, said = encoded(whole, pipeline, tmp_path / "cache")
     assert counted == {"decode": len(real), "encode_video": len(real)}
     assert re.search(r"(\d+) of \1 were cached", said)
+
+
+def test_a_plan_uses_own_latents_of_all_generated_clips_by_default_and_none_with_encoded(
+    whole, pipeline, tmp_path, counted
+):
+    own_plan, own, _ = encoded(whole, pipeline, tmp_path / "cache")
+    encoded_plan, ours, said = encoded(whole, pipeline, tmp_path / "cache", "latents=encoded")
+    rows, num_own = [sample.row for sample in own_plan.samples], len(latents_of(whole))
+    num_real = len({sample.real["video_sha256"] for sample in own_plan.samples if sample.real})
+    assert planning.facts(own_plan)["latents"] == {"own": num_own, "encoded": num_real}
+    assert planning.facts(encoded_plan)["latents"] == {"own": 0, "encoded": num_own + num_real}
+    assert counted["encode_video"] == num_real + num_own
+    assert f"latents of 0 of {num_own + num_real} clips came with the dataset" in said
+    for row in rows:
+        assert not torch.equal(own.latents([row]), ours.latents([row]))
+    assert own_plan.identity != encoded_plan.identity
+    again = encoded(whole, pipeline, tmp_path / "cache")[1]
+    assert torch.equal(again.latents(rows), own.latents(rows))
+    text = str(card(own_plan, 1, []))
+    assert f"| latents | the sampler's own for {num_own} clips; {num_real} clips encoded |" in text
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def encoded(plan: planning.Plan, pipeline: Any, cache: Path, device: torch.devic
     """The encoded rows, and the messages."""
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.dataset.latents, cache)
+        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache)
         encode(tensors, plan.dataset, plan.rows, (), pipeline, wan, World(0, 1, device), progress)
     return tensors, said.getvalue()
 

@@ -75,9 +75,7 @@ def test_the_validation_loss_uses_the_noise_of_each_row(tmp_path: Path) -> None:
     planned = plan.make(read(dataset), None, None, [])
     pipeline, tensors = (
         load_pipeline(planned.model_folder),
-        EncodedRows.open(
-            planned.model_folder, planned.profile.max_tokens, planned.dataset.latents, tmp_path / "latents"
-        ),
+        EncodedRows.open(planned.model_folder, planned.profile.max_tokens, planned.latents, tmp_path / "latents"),
     )
     held = [sample.row for sample in planned.held_out]
     clean = tensors.latents(held)
