@@ -48,7 +48,7 @@ def train(
         out: folder of the run; None is runs/train/<name of the dataset>.
         settings: fields of `gigavideo_train.config.TrainConfig`, such as {"strategy": "dpo", "lr": 1e-5}.
         config: a YAML file of settings; `settings` take precedence.
-        preset: settings for the memory of one GPU in GB, a key of `gigavideo_train.config.MEMORY_PRESETS`; None is the
+        preset: settings for the memory of one GPU in GB, a key of `gigavideo_train.presets.MEMORY_PRESETS`; None is the
             one that fits the GPU of this process.
         cache: folder for latents and text embeddings, shared by runs.
         resume: continue from the newest checkpoint in `out`, if there is one.

@@ -1,53 +1,30 @@
 """Every setting of a training run, validated once and strictly; the trainer passes flat values inward.
 
-Defaults are those of the paper where it names one. On top of them come, in this order: the preset of the model, the
-preset for the memory of the GPU, a YAML file (`--config`), and `--set key=value`.
+Defaults are those of the paper where it names one. On top of them come the tables of `presets`, a YAML file
+(`--config`), and `--set key=value`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.recipe.recipe import Model, published_name
 from gigavideo_data.recipe.yaml_config import Document, override, read, validate
+from gigavideo_train.presets import preset
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
-Settings = dict[str, Any]
-
-MODEL_PRESETS: dict[str, Settings] = {
-    # A thousandth of the size of the paper's model: it needs, and tolerates, larger steps.
-    "miniature": {
-        "lr": 1e-4,
-        "warmup_steps": 5,
-        "decay": "linear",
-        "batch_size": 16,
-        "epochs": 6,
-        "logit_std": 1.5,
-        "decode_batch": 16,
-    },
-}
-# By the memory of one GPU in GB (10^9 bytes), for a model of the size of Wan 2.1 1.3B at 832x480x81. Calculated:
-# float32 weights, gradients and AdamW's state take 23 GB. Per clip, `full` checkpointing keeps 3 GB of block inputs,
-# and `selective` 6 GB more of attention outputs. Measured on an H100 (`benchmarks/gpu.md`): a sample takes 12 GB with
-# preset 24, and 29 GB with preset 80; a paired sample 39 GB with preset 80.
-MEMORY_PRESETS: dict[int, Settings] = {
-    24: {"tune": "lora", "checkpointing": "full", "micro_batch": 1},
-    48: {"tune": "full", "checkpointing": "full", "micro_batch": 1, "offload": True},
-    80: {"tune": "full", "checkpointing": "selective", "micro_batch": 1},
-    141: {"tune": "full", "checkpointing": "selective", "micro_batch": 2},
-}
 
 
 class TrainConfig(BaseModel):
-    """The settings of one run.
+    """The settings of one run; `docs/training.md` says what each does.
 
     `reward`: the reward of a row; `own` is its column `reward`, `mean` the mean over the trained dimensions that could
     be scored, weighted by `dimension_weights`. `tau`: samples with a reward above it are kept; null is 0.5 for soft
@@ -65,6 +42,7 @@ class TrainConfig(BaseModel):
     dimensions: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # null: the dataset's targets
     reward: Literal["own", "mean"] = "own"
     dimension_weights: dict[str, Positive] = {}
+    skip_unchecked: bool = False  # leave out dimensions whose judge sanity check failed
     tau: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_map: Literal["linear", "exp", "group"] = "linear"
     normalize: Literal["mean1", "none"] = "mean1"
@@ -106,6 +84,8 @@ class TrainConfig(BaseModel):
     logit_mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     logit_std: Positive = 1.0
     shift: Positive | None = None
+    prompt_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of samples trained without their prompt
+    loss_guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None  # null: the conditional branch
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     checkpoint_every: Count = 100  # optimizer steps
     validate_every: Count | None = 100
@@ -140,6 +120,30 @@ class TrainConfig(BaseModel):
             raise ValueError("anchor_model is used only with strategy=nft and nft_kappa above 0")
         return self
 
+    def _can_guide_the_loss(self) -> TrainConfig:
+        if self.loss_guidance is None:
+            return self
+        if self.online or self.strategy == "dpo":
+            raise ValueError(f"loss_guidance cannot be used with {self.strategy}; leave it out")
+        if self.lambda_kl > 0 and self.kl != "gaussian":
+            raise ValueError(f"loss_guidance cannot be used with kl={self.kl}; use kl=gaussian")
+        if self.prompt_dropout:
+            raise ValueError(
+                "loss_guidance takes the unconditional velocity of the start model, which prompt_dropout would change; "
+                "set prompt_dropout=0"
+            )
+        return self
+
+    @property
+    def compares_with_start(self) -> bool:
+        """Whether the loss uses the velocity of the model before training."""
+        return self.strategy in ("dpo", "nft") or self.loss_guidance is not None
+
+    @property
+    def needs_no_prompt(self) -> bool:
+        """Whether some forward passes have the empty prompt."""
+        return self.prompt_dropout > 0 or self.loss_guidance is not None
+
     @property
     def online(self) -> bool:
         """Whether rewards are computed during training, on what the model predicts."""
@@ -155,34 +159,26 @@ class TrainConfig(BaseModel):
         return model and published_name(model)
 
 
-def load(profile: str, path: Path | None, overrides: list[str], memory: Settings | None = None) -> TrainConfig:
+def load(profile: str, path: Path | None, overrides: list[str], memory: int | None = None) -> TrainConfig:
     """Combine presets, file and overrides.
 
     Args:
-        profile: of the model, a key of `MODEL_PRESETS` or not.
+        profile: of the model, a key of `presets.MODEL_PRESETS` or not.
         path: a YAML file.
         overrides: "key=value" each.
-        memory: one of `MEMORY_PRESETS`.
+        memory: a key of `presets.MEMORY_PRESETS`.
 
     Raises:
         RecipeError: with file and line, or the override, and the nearest valid key.
     """
-    preset = MODEL_PRESETS.get(profile, {}) | (memory or {})
     written = read(path) if path else Document({}, "--set")
     if not isinstance(written.data, dict):
         return validate(TrainConfig, written)  # raises the error that names the file
-    document = Document({**preset, **written.data}, written.source, written.origins)
     for text in overrides:
-        document = override(document, text)
-    return validate(TrainConfig, document)
-
-
-def memory_preset(num_bytes: int) -> int:
-    """The largest key of `MEMORY_PRESETS` that fits into a GPU with this much memory, or the smallest key.
-
-    A card of "48 GB" reports up to a tenth less: error correction takes some.
-    """
-    return max((size for size in MEMORY_PRESETS if 0.9 * size * 10**9 <= num_bytes), default=min(MEMORY_PRESETS))
+        written = override(written, text)
+    strategy = str(written.data.get("strategy", TrainConfig.model_fields["strategy"].default))
+    replaced = preset(profile, strategy, memory)
+    return validate(TrainConfig, Document({**replaced, **written.data}, written.source, written.origins))
 
 
 def check_tracker(name: TrackerName | None) -> None:

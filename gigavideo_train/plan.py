@@ -22,7 +22,7 @@ from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import judge_verdict
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train import config as settings
-from gigavideo_train.config import MEMORY_PRESETS, MODEL_PRESETS, TrainConfig
+from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.advantages import Spread
 from gigavideo_train.data.batches import num_steps
 from gigavideo_train.data.dataset import Dataset, ShippedLatents, usable_latents
@@ -36,6 +36,7 @@ from gigavideo_train.data.start import (
     locate,
 )
 from gigavideo_train.judging.judges import SampleJudge, Scoring, sample_judges, scoring
+from gigavideo_train.presets import MEMORY_PRESETS, MODEL_PRESETS, memory_preset
 
 NUM_BINS = 10
 NOTHING_TO_COMPARE = (
@@ -176,8 +177,8 @@ def make(
     if memory is not None and memory not in MEMORY_PRESETS:
         raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, MEMORY_PRESETS))} GB")
     if memory is None and gpu_bytes and profile.name not in MODEL_PRESETS:
-        memory = settings.memory_preset(gpu_bytes)
-    config = settings.load(profile.name, config_file, overrides, MEMORY_PRESETS[memory] if memory else None)
+        memory = memory_preset(gpu_bytes)
+    config = settings.load(profile.name, config_file, overrides, memory)
     settings.check_tracker(config.report_to)
     if config.sample_every:
         video.check_installed("sample_every: writing clips")

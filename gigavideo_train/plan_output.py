@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from gigavideo_data.io import terminal
-from gigavideo_train.config import MEMORY_PRESETS
 from gigavideo_train.plan import NOTHING_TO_COMPARE, Facts
+from gigavideo_train.presets import MEMORY_PRESETS
 
 LOW_BETA, MANY_TIMES = 0.2, 4  # below this nft_beta, few clips that are seen more often than this are memorised
 

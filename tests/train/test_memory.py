@@ -1,7 +1,7 @@
 import pytest
 
 from gigavideo_train import config
-from gigavideo_train.config import MEMORY_PRESETS, memory_preset
+from gigavideo_train.presets import MEMORY_PRESETS, memory_preset
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,6 @@ def test_the_largest_preset_that_fits_is_taken(gigabytes: float, preset: int) ->
 
 
 def test_every_preset_is_a_run_and_what_is_set_by_hand_comes_on_top() -> None:
-    for preset in MEMORY_PRESETS.values():
-        assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, [], preset).model_dump().items() >= preset.items()
-    assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, ["tune=full"], MEMORY_PRESETS[24]).tune == "full"
+    for memory, preset in MEMORY_PRESETS.items():
+        assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, [], memory).model_dump().items() >= preset.items()
+    assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, ["tune=full"], 24).tune == "full"
