@@ -37,7 +37,7 @@ class TrainedModel:
         optimizer: over them.
         average: their EMA; empty without the setting `ema`.
         velocity: of the transformer.
-        reference: of the transformer before training; None where the strategy does not use it.
+        reference: of the transformer before training; None where the loss does not use it.
         first: of the model before the first round of training; None where it is `reference`, or not used.
         flops: filled by all three.
     """
@@ -74,7 +74,7 @@ def set_up_model(
         RunError: the adapter does not fit the model.
     """
     transformer = pipeline.transformer.train()
-    compares = config.strategy in ("dpo", "nft")  # with the model before training
+    compares = config.compares_with_start
     if adapter is None:
         make_trainable(transformer, config, family)
     else:

@@ -24,7 +24,7 @@ from gigavideo_train.checkpoint import checkpoint, ema
 from gigavideo_train.checkpoint.checkpoint import Done
 from gigavideo_train.checkpoint.export import save_model
 from gigavideo_train.data.batches import Batch, batches, num_steps, portions
-from gigavideo_train.data.encode import EncodedRows, encode
+from gigavideo_train.data.encode import NO_PROMPT, EncodedRows, encode
 from gigavideo_train.distributed.signals import Stop
 from gigavideo_train.distributed.world import World, full_tensor
 from gigavideo_train.judging.online import Scorer
@@ -173,7 +173,8 @@ def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Pro
     pipeline = load_pipeline(plan.model_folder)
     prompts = samples.choose_prompts(plan, progress)
     encoded = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache_root)
-    encode(encoded, plan.dataset, plan.rows, samples.texts(prompts), pipeline, family, world, progress)
+    texts = [*samples.texts(prompts), *([NO_PROMPT] if config.needs_no_prompt else [])]
+    encode(encoded, plan.dataset, plan.rows, texts, pipeline, family, world, progress)
     pipeline.register_modules(text_encoder=None)  # not needed any more, and the largest part of some pipelines
     torch.cuda.empty_cache()
     model = set_up_model(pipeline, family, config, world, plan.adapter, plan.first_folder)

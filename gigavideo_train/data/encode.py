@@ -30,6 +30,8 @@ from gigavideo_train.data.dataset import Dataset, ShippedLatents, clips, fetch, 
 from gigavideo_train.distributed.world import World
 from gigavideo_train.models.base import Condition, Family, make_condition
 
+NO_PROMPT = ""  # of the unconditional velocity
+
 
 class Conditioning(TypedDict):
     """The columns of a row that a model is conditioned on."""

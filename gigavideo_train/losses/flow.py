@@ -72,6 +72,26 @@ def target(clean_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor) -> torch.Tensor
     return noise_BCFHW - clean_BCFHW
 
 
+def drops_prompt(name: str, seed: int, epoch: int, share: float) -> bool:
+    """Whether a sample is trained without its prompt in an epoch: a function of (seed, epoch, name) only."""
+    digest = hashlib.sha256(f"{seed}/{epoch}/{name}/prompt".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def guided_target(target_BCFHW: torch.Tensor, unconditional_BCFHW: torch.Tensor, guidance: float) -> torch.Tensor:
+    """The target of the velocity v for which u + w (v - u), the velocity of a guided sampler, is the target.
+
+    It is u + (target - u) / w, and the squared distance of v to it is that of the guided prediction to the target,
+    divided by w^2.
+
+    Args:
+        target_BCFHW: noise - clean.
+        unconditional_BCFHW: u, without gradients.
+        guidance: w, at least 1.
+    """
+    return unconditional_BCFHW + (target_BCFHW - unconditional_BCFHW) / guidance
+
+
 def endpoint(velocity_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor) -> torch.Tensor:
     """Estimate of the clean latent from the velocity and the true noise (the paper's u + z_0)."""
     return noise_BCFHW - velocity_BCFHW

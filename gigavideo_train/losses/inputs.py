@@ -11,12 +11,13 @@ import torch
 
 from gigavideo_data.rows import DatasetRow
 from gigavideo_train.config import TrainConfig
-from gigavideo_train.data.encode import EncodedRows
+from gigavideo_train.data.encode import NO_PROMPT, Conditioning, EncodedRows
 from gigavideo_train.data.samples import Sample
 from gigavideo_train.losses import flow
 from gigavideo_train.models.base import Condition
 
 CPU = torch.device("cpu")
+VALIDATION_EPOCH = -1  # in the seed of noise and sigma: no epoch of training has this number
 SOURCES = ("synthetic", "twin")  # of samples; a real clip belongs to the sample of its twin
 
 Item = TypeVar("Item")
@@ -32,6 +33,7 @@ class Noised(NamedTuple):
         noisy_BCFHW: the interpolation of both at sigma.
         sigma_B: noise level in (0, 1).
         condition: of these clips.
+        unconditional: the same with the empty prompt; only with `loss_guidance`.
     """
 
     clean_BCFHW: torch.Tensor
@@ -39,11 +41,19 @@ class Noised(NamedTuple):
     noisy_BCFHW: torch.Tensor
     sigma_B: torch.Tensor
     condition: Condition
+    unconditional: Condition | None = None
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Noised:
         """A copy with every tensor changed."""
-        clean, noise, noisy, sigma, condition = self
-        return Noised(change(clean), change(noise), change(noisy), change(sigma), Condition(*map(change, condition)))
+        clean, noise, noisy, sigma, condition, unconditional = self
+        return Noised(
+            change(clean),
+            change(noise),
+            change(noisy),
+            change(sigma),
+            Condition(*map(change, condition)),
+            unconditional and Condition(*map(change, unconditional)),
+        )
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,11 @@ class Inputs:
         counts: bool = True,
     ) -> Inputs:
         """Inputs on the CPU, read from the cache; all randomness is a function of (seed, epoch, id)."""
+        share = 0.0 if epoch == VALIDATION_EPOCH else config.prompt_dropout
+        dropped = [flow.drops_prompt(sample.id, config.seed, epoch, share) for sample in samples]
 
         def noised(rows: list[DatasetRow], names: list[str]) -> Noised | None:
-            return _noised(rows, names, epoch, encoded, schedule, config.seed) if rows else None
+            return _noised(rows, names, dropped, epoch, encoded, schedule, config) if rows else None
 
         uses_real = config.lambda_kl > 0 and config.strategy != "dpo"
         real = [sample.real for sample in samples if sample.real is not None and uses_real]
@@ -121,12 +133,23 @@ class Inputs:
 
 
 def _noised(
-    rows: list[DatasetRow], names: list[str], epoch: int, encoded: EncodedRows, schedule: flow.Schedule, seed: int
+    rows: list[DatasetRow],
+    names: list[str],
+    dropped: list[bool],
+    epoch: int,
+    encoded: EncodedRows,
+    schedule: flow.Schedule,
+    config: TrainConfig,
 ) -> Noised:
+    """Clips with noise and sigma by `names`, and without their prompts where these are `dropped`."""
     clean_BCFHW = encoded.latents(rows)
-    sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], seed, epoch, schedule)
+    sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], config.seed, epoch, schedule)
     noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
-    return Noised(clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B, encoded.condition(rows, CPU))
+    without: list[Conditioning] = [{"prompt": NO_PROMPT, "fps": row["fps"]} for row in rows]
+    conditions: list[Conditioning] = [no_prompt if drop else row for row, no_prompt, drop in zip(rows, without, dropped, strict=True)]
+    condition = encoded.condition(conditions, CPU)
+    unconditional = encoded.condition(without, CPU) if config.loss_guidance is not None else None
+    return Noised(clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B, condition, unconditional)
 
 
 def prefetch(

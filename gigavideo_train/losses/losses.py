@@ -52,14 +52,14 @@ def losses(
     Args:
         inputs: on the device of the model.
         velocity: of the model.
-        reference: of the model before training; used by `dpo` and `nft`.
+        reference: of the model before training; used by `dpo`, `nft` and `loss_guidance`.
         scorer: of the online strategies.
         config: of the run.
         first: of the model before the first round, used by `nft`; None where it is `reference`.
     """
     clip = inputs.clip
     predicted = velocity(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
-    target = flow.target(clip.clean_BCFHW, clip.noise_BCFHW)
+    target = _target(clip, reference, config)
     match_B = objectives.matching(predicted, target)
     forwards = Counter({clip.clean_BCFHW.shape[1:]: len(inputs.samples)})
     kl_B = reward_B = change_B = distance_B = torch.zeros_like(match_B)
@@ -90,10 +90,22 @@ def losses(
         estimate = flow.tweedie(predicted, clip.noisy_BCFHW, clip.sigma_B)
         kl_B = objectives.kl_moment(estimate, inputs.real.clean_BCFHW, clip.sigma_B)
     elif inputs.real:
-        kl_B = _realism(inputs.real, velocity, config)
+        kl_B = _realism(inputs.real, velocity, reference, config)
         forwards[inputs.real.clean_BCFHW.shape[1:]] += len(inputs.samples)
     loss_B = inputs.scale_B * (inputs.weight_B * match_B + config.lambda_kl * kl_B)
     return Losses(loss_B, match_B.detach(), kl_B.detach(), reward_B.detach(), known_B, change_B, distance_B, forwards)
+
+
+def _target(clip: Noised, reference: Velocity | None, config: TrainConfig) -> torch.Tensor:
+    """The velocity to predict; with `loss_guidance`, that for which the guided prediction is noise - clean."""
+    target = flow.target(clip.clean_BCFHW, clip.noise_BCFHW)
+    if config.loss_guidance is None:
+        return target
+    assert reference
+    assert clip.unconditional
+    with torch.no_grad():
+        unconditional = reference(clip.noisy_BCFHW, clip.sigma_B, clip.unconditional)
+    return flow.guided_target(target, unconditional, config.loss_guidance)
 
 
 def _preference(
@@ -134,13 +146,18 @@ def _online_rewards(
         return reward_B + 0.0 * estimate.flatten(1).sum(1), known_B
 
 
-def _realism(real: Noised, velocity: Velocity, config: TrainConfig) -> torch.Tensor:
+def _realism(real: Noised, velocity: Velocity, reference: Velocity | None, config: TrainConfig) -> torch.Tensor:
     """The realism term (B,) on a forward pass of the real clips."""
-    predicted = velocity(real.noisy_BCFHW, real.sigma_B, real.condition)
-    if config.estimate == "endpoint":
-        estimate = flow.endpoint(predicted, real.noise_BCFHW)
-    else:
-        estimate = flow.tweedie(predicted, real.noisy_BCFHW, real.sigma_B)
-    if config.kl == "gaussian":
-        return objectives.kl_gaussian(estimate, real.clean_BCFHW)
-    return objectives.kl_softmax(estimate, real.clean_BCFHW, config.temperature)
+
+    def estimate(velocity_BCFHW: torch.Tensor) -> torch.Tensor:
+        if config.estimate == "endpoint":
+            return flow.endpoint(velocity_BCFHW, real.noise_BCFHW)
+        return flow.tweedie(velocity_BCFHW, real.noisy_BCFHW, real.sigma_B)
+
+    predicted = estimate(velocity(real.noisy_BCFHW, real.sigma_B, real.condition))
+    if config.kl == "softmax":
+        return objectives.kl_softmax(predicted, real.clean_BCFHW, config.temperature)
+    clean = real.clean_BCFHW
+    if config.loss_guidance is not None:
+        clean = estimate(_target(real, reference, config))
+    return objectives.kl_gaussian(predicted, clean)

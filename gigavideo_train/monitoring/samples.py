@@ -20,14 +20,13 @@ from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.rows import EvalPrompt
 from gigavideo_train.data import dataset
-from gigavideo_train.data.encode import EncodedRows
+from gigavideo_train.data.encode import NO_PROMPT, EncodedRows
 from gigavideo_train.distributed.world import World
 from gigavideo_train.judging import verdicts
 from gigavideo_train.models.base import Condition, Family, Velocity
 from gigavideo_train.monitoring.sample_page import Clip, ClipPair, page
 from gigavideo_train.plan import Plan
 
-NO_TEXT = ""  # the prompt of the unconditional branch of guidance
 Metrics = dict[str, float | int | None]
 
 
@@ -52,7 +51,7 @@ def choose_prompts(plan: Plan, progress: Progress) -> list[EvalPrompt]:
 
 def texts(prompts: list[EvalPrompt]) -> list[str]:
     """All texts that must be encoded for sampling."""
-    return [*(prompt["prompt"] for prompt in prompts), NO_TEXT] if prompts else []
+    return [*(prompt["prompt"] for prompt in prompts), NO_PROMPT] if prompts else []
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class SampleWriter:
         """Latents (1, C, F, H, W) of a clip, from the first seed of its prompt."""
         device, like = self.world.device, self.plan.samples[0].row
         shape_CFHW = self.encoded.latents([like]).shape[1:]
-        texts = (prompt["prompt"], NO_TEXT)
+        texts = (prompt["prompt"], NO_PROMPT)
         text, no_text = (self.encoded.condition([{"prompt": one, "fps": like["fps"]}], device) for one in texts)
         noise_1CFHW = torch.randn((1, *shape_CFHW), generator=torch.Generator().manual_seed(prompt["seeds"][0]))
         self.family.set_timesteps(self.pipeline, self.plan.profile.steps, shape_CFHW, device)

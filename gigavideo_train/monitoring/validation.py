@@ -10,10 +10,8 @@ import torch
 from gigavideo_train.data.batches import Batch, batches
 from gigavideo_train.data.samples import Sample
 from gigavideo_train.distributed.world import World
-from gigavideo_train.losses.inputs import Inputs
+from gigavideo_train.losses.inputs import VALIDATION_EPOCH, Inputs
 from gigavideo_train.losses.losses import Losses
-
-EPOCH = -1  # in the seed of noise and sigma: no epoch of training has this number
 
 
 @torch.no_grad()
@@ -35,7 +33,7 @@ def validation_loss(
     """
     total = torch.zeros((), device=world.device)
     for batch in batches(samples, 1, batch_size, seed=0):
-        for inputs in make_passes(replace(batch, epoch=EPOCH)):
+        for inputs in make_passes(replace(batch, epoch=VALIDATION_EPOCH)):
             total += loss_of(inputs).loss_B.sum()
     (mean,) = world.sum(total[None] / len(samples))
     return mean

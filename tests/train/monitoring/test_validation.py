@@ -12,9 +12,9 @@ from gigavideo_train.data.dataset import read
 from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.data.samples import held_out
 from gigavideo_train.losses import flow
+from gigavideo_train.losses.inputs import VALIDATION_EPOCH
 from gigavideo_train.models import wan
 from gigavideo_train.models.loading import load_pipeline
-from gigavideo_train.monitoring.validation import EPOCH
 from tests.e2e.test_train import arguments, losses, metrics, run, same, weights
 from tests.support.ranks import run_together
 from tests.support.train_set import row, rows, training_set
@@ -80,7 +80,7 @@ def test_the_validation_loss_uses_the_noise_of_each_row(tmp_path: Path) -> None:
     held = [sample.row for sample in planned.held_out]
     clean = tensors.latents(held)
     schedule = flow.Schedule("logit_normal", 0.0, planned.config.logit_std, planned.shift)
-    sigma_B, noise = flow.draws([held[0]["id"]], clean.shape[1:], 0, EPOCH, schedule)
+    sigma_B, noise = flow.draws([held[0]["id"]], clean.shape[1:], 0, VALIDATION_EPOCH, schedule)
     with torch.inference_mode():
         noisy = flow.interpolate(clean, noise, sigma_B)
         conditioning = tensors.condition(held, torch.device("cpu"))
