@@ -50,6 +50,9 @@ Dimensions = Annotated[
     str | None,
     typer.Option(help="Train only these dimensions, separated by commas.  [default: the dataset's targets]"),
 ]
+SkipUnchecked = Annotated[
+    bool, typer.Option("--skip-unchecked", help="Leave out dimensions whose judge sanity check failed.")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="Read settings from this YAML file; gigavideo_train/config.py lists them.")
 ]
@@ -91,6 +94,7 @@ def train(
     out: Out = None,
     strategy: Strategy = None,
     dimensions: Dimensions = None,
+    skip_unchecked: SkipUnchecked = False,
     config: ConfigFile = None,
     overrides: Overrides = None,
     report_to: ReportTo = None,
@@ -119,6 +123,7 @@ def train(
         raise typer.Exit(launch.run_processes(size, [sys.executable, "-m", "gigavideo_train", *sys.argv[1:]]))
     settings = [f"strategy={strategy}"] if strategy else []
     settings += [f"dimensions=[{dimensions}]"] if dimensions else []
+    settings += ["skip_unchecked=true"] if skip_unchecked else []
     settings += [f"report_to={report_to}"] if report_to else []
     is_first = int(os.environ.get("RANK", "0")) == 0
     progress_console, results = (terminal.console(stderr=stderr, quiet=not is_first) for stderr in (True, as_json))

@@ -77,7 +77,7 @@ class Plan:
         shift: of the draw of sigma.
         scoring: how an online strategy scores; None for the others.
         held_out: samples of the validation split.
-        memory: key of `config.MEMORY_PRESETS`, GB; None if no preset is used.
+        memory: key of `presets.MEMORY_PRESETS`, GB; None if no preset is used.
         sample_judges: how sample clips are scored, by dimension.
         spread: what the groups of each trained dimension offer to learn from.
         adapter: folder of the LoRA that the run starts from and continues.
@@ -121,7 +121,12 @@ class Plan:
     @property
     def dimensions(self) -> list[str]:
         """The trained dimensions."""
-        return list(self.config.dimensions or self.dataset.manifest["dimensions"])
+        return _trained(self.dataset, self.config)
+
+    @property
+    def unreliable(self) -> dict[str, str]:
+        """The requested dimensions whose judge sanity check failed, each with the reason."""
+        return unreliable(self.dataset, self.config)
 
     @property
     def num_groups(self) -> int:
@@ -160,8 +165,8 @@ def make(
         base: as `base_of` returns it, once for all processes; None is the dataset's target.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
-        memory: key of `config.MEMORY_PRESETS`, GB; None is the one that fits `gpu_bytes`, unless the model has a preset
-            of its own.
+        memory: key of `presets.MEMORY_PRESETS`, GB; None is the one that fits `gpu_bytes`, unless the model has a
+            preset of its own.
         gpu_bytes: memory of a GPU; None without one.
         adapter: folder of a LoRA of `base`, which the run continues.
 
@@ -189,10 +194,13 @@ def make(
     if config.strategy == "nft":
         check_generator(dataset, base, adapter)
     model, targets = content_hash(base, adapter), dataset.manifest["dimensions"]
-    groups = spread(dataset.rows, targets, config, model)
+    trained = _trained(dataset, config)
+    unchecked = set(_requested(dataset, config)) - set(trained)
+    groups = spread(dataset.rows, targets, config, model, unchecked)
     if config.compares and not any(each.with_spread for each in groups):
         raise DatasetError(f"strategy {config.strategy} compares the samples of a prompt, and {NOTHING_TO_COMPARE}")
-    selection = select(dataset.rows, targets, config, model)
+    selection = select(dataset.rows, targets, config, model, unchecked)
+    rows = [sample.row for sample in selection.samples]
     return Plan(
         dataset,
         selection,
@@ -201,10 +209,10 @@ def make(
         folder,
         profile,
         config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0,
-        scoring([sample.row for sample in selection.samples], dataset.manifest, config) if config.online else None,
-        held_out(dataset.held_out, targets, config, model) if config.validate_every else [],
+        scoring(rows, dataset.manifest, config, trained) if config.online else None,
+        held_out(dataset.held_out, targets, config, model, unchecked) if config.validate_every else [],
         memory,
-        sample_judges(dataset.manifest, config),
+        sample_judges(dataset.manifest, config, trained),
         groups,
         adapter,
         first_model(config, base, folder, dataset),
@@ -232,7 +240,7 @@ def facts(plan: Plan) -> Facts:
         "samples": _kept_and_dropped(plan.selection),
         "latents": plan.num_latents,
         "spread": [asdict(each) for each in plan.spread],
-        "unreliable": unreliable(plan),
+        "unreliable": plan.unreliable,
         "kept": len(plan.samples),
         "weights": {"least": min(weights), "most": max(weights), "histogram": _histogram(weights)},
         "held_out": len(plan.held_out),
@@ -270,8 +278,18 @@ def _passes_per_epoch(plan: Plan) -> int:
     return passes + len(plan.samples) * config.online  # the estimate that is judged takes another pass
 
 
-def unreliable(plan: Plan) -> dict[str, str]:
-    """The trained dimensions whose judge sanity check failed, each with the reason."""
-    checks = [check for check in plan.dataset.manifest["judge_check"] if check["dimension"] in plan.dimensions]
+def _trained(dataset: Dataset, config: TrainConfig) -> list[str]:
+    left_out = unreliable(dataset, config) if config.skip_unchecked else {}
+    return [name for name in _requested(dataset, config) if name not in left_out]
+
+
+def _requested(dataset: Dataset, config: TrainConfig) -> list[str]:
+    return list(config.dimensions or dataset.manifest["dimensions"])
+
+
+def unreliable(dataset: Dataset, config: TrainConfig) -> dict[str, str]:
+    """The requested dimensions whose judge sanity check failed, each with the reason."""
+    requested = _requested(dataset, config)
+    checks = [check for check in dataset.manifest["judge_check"] if check["dimension"] in requested]
     verdicts = [(check["dimension"], *judge_verdict.verdict(check)) for check in checks]
     return {name: why for name, verdict, why in verdicts if verdict == "failed"}

@@ -14,11 +14,10 @@ LOW_BETA, MANY_TIMES = 0.2, 4  # below this nft_beta, few clips that are seen mo
 def warnings(facts: Facts) -> list[str]:
     """One sentence for each trained dimension whose judge sanity check failed, and one for a low nft_beta."""
     config = facts["config"]
-    found = [
-        f"{name}: the judge sanity check failed ({why}), so its rewards may be noise; "
-        "--dimensions without it leaves it out"
-        for name, why in facts["unreliable"].items()
-    ]
+    effect = (
+        "it is left out" if config["skip_unchecked"] else "its rewards may be noise; --skip-unchecked leaves it out"
+    )
+    found = [f"{name}: the judge sanity check failed ({why}), so {effect}" for name, why in facts["unreliable"].items()]
     times_seen = facts["steps"] * config["batch_size"] / facts["kept"]
     if config["strategy"] == "nft" and config["nft_beta"] < LOW_BETA and times_seen > MANY_TIMES:
         found.append(
@@ -26,6 +25,15 @@ def warnings(facts: Facts) -> list[str]:
             "clips may be memorised; raise nft_beta, or train fewer steps"
         )
     return found
+
+
+def _hint(spread: Facts) -> str:
+    """What to change where no group has different rewards."""
+    if spread["always_right"] == 1:
+        return " All samples are right: write harder prompts, or leave the dimension out."
+    if spread["always_wrong"] == 1:
+        return " All samples are wrong: write easier prompts, or start from a better model."
+    return ""
 
 
 def show(facts: Facts, console: Console) -> None:
@@ -68,7 +76,7 @@ def show(facts: Facts, console: Console) -> None:
         judges = ", ".join(sorted(set(facts["sample_judges"].values())))
         after.append(f"sample clips of held-out prompts judged by {judges} every {config['sample_every']} steps")
     nothing = [
-        f"{terminal.words(each['dimension'])}: {NOTHING_TO_COMPARE}"
+        f"{terminal.words(each['dimension'])}: {NOTHING_TO_COMPARE}{_hint(each)}"
         for each in facts["spread"]
         if not each["with_spread"]
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,7 @@ from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
 
 ModelHash = tuple[str | None, str | None]  # revision of a model, and content hash of its adapter
 NO_SPREAD = "no spread"  # all rewards of the group are equal, or it has a single sample
+CHECK_FAILED = "judge check failed"
 Branch = Literal["ps", "pr"]  # Eq. 3: prompts written for a dimension; Eq. 4: captions of real clips
 
 
@@ -80,7 +81,11 @@ class Selection:
 
 
 def select(
-    rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelHash | None = None
+    rows: Iterable[DatasetRow],
+    targets: Iterable[str],
+    config: TrainConfig,
+    model: ModelHash | None = None,
+    unchecked: Collection[str] = (),
 ) -> Selection:
     """Select and weight the training samples.
 
@@ -89,13 +94,14 @@ def select(
         targets: the dataset's dimensions, trained where the config names none.
         config: of the run.
         model: the model to start from. `nft` keeps only samples that it generated; None keeps those of all models.
+        unchecked: dimensions to leave out because their judge sanity check failed.
 
     Raises:
         DatasetError: no sample is kept, or a dimension is not in the dataset.
         RecipeError: a dimension with a weight is not trained.
     """
     rows = list(rows)
-    kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config, model)
+    kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config, model, unchecked)
     if not kept:
         reasons = [f"{n} {reason} ({source})" for (source, reason), n in _by_reason(dropped).items()]
         raise DatasetError(
@@ -106,23 +112,33 @@ def select(
 
 
 def held_out(
-    rows: list[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelHash | None = None
+    rows: list[DatasetRow],
+    targets: Iterable[str],
+    config: TrainConfig,
+    model: ModelHash | None = None,
+    unchecked: Collection[str] = (),
 ) -> list[Sample]:
     """Select and weight samples of the validation split; at most `validate_samples`, the first by id."""
     dimensions = _weights_of(list(config.dimensions or targets), config)
-    kept, _ = _kept(rows, dimensions, config, model)
+    kept, _ = _kept(rows, dimensions, config, model, unchecked)
     return _with_scales(kept[: config.validate_samples], config)
 
 
 def _kept(
-    rows: list[DatasetRow], dimensions: dict[str, float], config: TrainConfig, model: ModelHash | None
+    rows: list[DatasetRow],
+    dimensions: dict[str, float],
+    config: TrainConfig,
+    model: ModelHash | None,
+    unchecked: Collection[str],
 ) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
     """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
     tau = _threshold(rows) if config.tau is None else config.tau
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for sample in (replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)):
-        reason = _why_dropped(sample, dimensions, tau, config, model)
+    checked = {name: factor for name, factor in dimensions.items() if name not in unchecked}
+    for sample in (replace(sample, reward=_reward(sample.row, checked, config)) for sample in _pair_up(rows)):
+        failed = sample.row["dimension"] in dimensions.keys() - checked.keys()
+        reason = CHECK_FAILED if failed else _why_dropped(sample, checked, tau, config, model)
         if reason is None:
             kept.append(sample)
         else:
@@ -176,22 +192,27 @@ def _threshold(rows: list[DatasetRow]) -> float:
 
 
 def spread(
-    rows: Iterable[DatasetRow], targets: Iterable[str], config: TrainConfig, model: ModelHash | None = None
+    rows: Iterable[DatasetRow],
+    targets: Iterable[str],
+    config: TrainConfig,
+    model: ModelHash | None = None,
+    unchecked: Collection[str] = (),
 ) -> list[Spread]:
     """What the groups of samples of each trained dimension offer to learn from, scored samples with low rewards too.
 
     For `nft` these are groups of samples that the model to start from generated, as in `select`.
     """
     rows = list(rows)
-    dimensions = _dimensions(rows, list(targets), config)
+    trained = _dimensions(rows, list(targets), config)
+    dimensions = {name: factor for name, factor in trained.items() if name not in unchecked}
     tau = _threshold(rows) if config.tau is None else config.tau
     samples = [replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)]
-    trained = [
+    used = [
         sample
         for sample in samples
         if sample.row["dimension"] in {None, *dimensions} and not _of_other_model(sample.row, config, model)
     ]
-    return spreads(_scored(trained, config), tau)
+    return spreads(_scored(used, config), tau)
 
 
 def _scored(samples: Iterable[Sample], config: TrainConfig) -> list[Scored]:

@@ -7,6 +7,7 @@ the rules of `gv-data eval`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,19 +68,19 @@ class SampleJudge:
     min_mass: float
 
 
-def scoring(rows: list[DatasetRow], manifest: Manifest, config: TrainConfig) -> Scoring:
+def scoring(rows: list[DatasetRow], manifest: Manifest, config: TrainConfig, trained: Sequence[str]) -> Scoring:
     """Choose the judge of an online strategy.
 
     Args:
         rows: those trained on; their `answers` name questions and judges.
         manifest: of the dataset.
         config: of the run.
+        trained: dimensions.
 
     Raises:
         RecipeError: the dataset's judge cannot run here, or the one in the settings does not exist.
         HubError: the Hub does not have it.
     """
-    trained = config.dimensions or manifest["dimensions"]
     dimensions = {name: config.dimension_weights.get(name, 1.0) for name in trained}
     judge, location = judge_spec(pinned_part(_online_judge(rows, manifest, config, set(dimensions))))
     rules = rules_of(manifest)
@@ -87,8 +88,8 @@ def scoring(rows: list[DatasetRow], manifest: Manifest, config: TrainConfig) -> 
     return Scoring(judge, location, dimensions, combine, rules.min_mass, config.reward == "mean")
 
 
-def sample_judges(manifest: Manifest, config: TrainConfig) -> dict[str, SampleJudge]:
-    """Choose the judges of sample clips, by dimension, as `gv-data eval` does; empty without `judge_samples`.
+def sample_judges(manifest: Manifest, config: TrainConfig, trained: Sequence[str]) -> dict[str, SampleJudge]:
+    """Choose the judges of sample clips, by trained dimension, as `gv-data eval` does; empty without `judge_samples`.
 
     Raises:
         RecipeError: one cannot run here, or the one in the settings does not exist.
@@ -98,7 +99,6 @@ def sample_judges(manifest: Manifest, config: TrainConfig) -> dict[str, SampleJu
         return {}
     # Not validated: a dataset keeps only the path of an endpoint.
     general = Judge.model_construct(**manifest["recipe"]["judge"])
-    trained = config.dimensions or manifest["dimensions"]
     if config.judge:
         judges: dict[str, AnyJudge] = dict.fromkeys(trained, pinned_part(_configured_judge(config.judge, manifest)))
     else:

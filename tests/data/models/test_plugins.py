@@ -159,15 +159,15 @@ def test_a_set_cannot_select_the_generator_that_remakes_it(built):
 @pytest.mark.usefixtures("acme")
 def test_a_set_cannot_select_the_judge_of_a_training_run(built):
     manifest = json.loads((built.folder / "out" / "manifest.json").read_text())
-    config = TrainConfig(sample_every=1, judge_samples=True)
+    config, trained = TrainConfig(sample_every=1, judge_samples=True), manifest["dimensions"]
     with pytest.raises(RecipeError, match="--set judge="):
-        sample_judges(manifest, config)
-    judges = sample_judges(manifest, config.model_copy(update={"judge": "brightness"}))
+        sample_judges(manifest, config, trained)
+    judges = sample_judges(manifest, config.model_copy(update={"judge": "brightness"}), trained)
     assert {judge.engine["backend"] for judge in judges.values()} == {"brightness"}
     online = TrainConfig(strategy="reweight-online")
     with pytest.raises(RecipeError, match="--set judge="):
-        scoring(built.rows("out"), manifest, online)
-    selected = scoring(built.rows("out"), manifest, online.model_copy(update={"judge": "loaded"}))
+        scoring(built.rows("out"), manifest, online, trained)
+    selected = scoring(built.rows("out"), manifest, online.model_copy(update={"judge": "loaded"}), trained)
     assert selected.judge == judge_spec(Judge(backend="loaded")).identity
 
 

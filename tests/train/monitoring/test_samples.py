@@ -206,11 +206,11 @@ def test_a_specialist_judges_the_dimensions_that_it_judged_in_the_dataset() -> N
     manifest["recipe"] |= {"specialists": {"camera": {"backend": "camera"}, "counting": None}}
     manifest["recipe"]["judge"] |= {"backend": "vllm", "model": "org/judge", "vllm": {}}
     config = TrainConfig(sample_every=1, judge_samples=True)
-    found = sample_judges(manifest, config.model_copy(update={"dimensions": ("camera_motion",)}))
+    found = sample_judges(manifest, config, ["camera_motion"])
     assert found["camera_motion"].judge == Camera()
     with pytest.raises(RecipeError, match=r"mechanics is judged by org/judge \(vllm\)"):
-        sample_judges(manifest, config.model_copy(update={"dimensions": ("camera_motion", "mechanics")}))
-    assert sample_judges(manifest, TrainConfig(dimensions=("mechanics",), sample_every=1)) == {}
+        sample_judges(manifest, config, ["camera_motion", "mechanics"])
+    assert sample_judges(manifest, TrainConfig(sample_every=1), ["mechanics"]) == {}
 
 
 class Held:
