@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -90,7 +91,8 @@ def reward_facts(rows: list[DatasetRow], group: str) -> dict[str, Any]:
     mine = [row for row in rows if reward_group(row) == group]
     scored = sorted((row["reward"], row["id"], row["prompt"]) for row in mine if row["reward"] is not None)
     values = [value for value, _, _ in scored]
-    histogram = Counter(min(int(value * NUM_BINS), NUM_BINS - 1) for value in values)
+    # A range includes its upper end: a reward of 0.5 is not above the threshold of training.
+    histogram = Counter(max(math.ceil(value * NUM_BINS) - 1, 0) for value in values)
     unscorable = [row for row in mine if row["reward"] is None]
     return {
         "scored": len(values),
