@@ -146,7 +146,9 @@ def _noised(
     sigma_B, noise_BCFHW = flow.draws(names, clean_BCFHW.shape[1:], config.seed, epoch, schedule)
     noisy_BCFHW = flow.interpolate(clean_BCFHW, noise_BCFHW, sigma_B)
     without: list[Conditioning] = [{"prompt": NO_PROMPT, "fps": row["fps"]} for row in rows]
-    conditions: list[Conditioning] = [no_prompt if drop else row for row, no_prompt, drop in zip(rows, without, dropped, strict=True)]
+    conditions: list[Conditioning] = [
+        no_prompt if drop else row for row, no_prompt, drop in zip(rows, without, dropped, strict=True)
+    ]
     condition = encoded.condition(conditions, CPU)
     unconditional = encoded.condition(without, CPU) if config.loss_guidance is not None else None
     return Noised(clean_BCFHW, noise_BCFHW, noisy_BCFHW, sigma_B, condition, unconditional)

@@ -70,10 +70,10 @@ def test_page_card_and_trainer_count_the_same_rewards(folder: Path, tmp_path: Pa
 def good_on_the_page(folder: Path) -> set[str]:
     """Ids of the videos that the report page shows as kept in training, by its own rule."""
     page = (folder / "report.html").read_text()
-    cards = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["cards"]
-    threshold = float(re.search(r"kindOf = \(value\) => \(value > ([\d.]+)", page)[1])
-    rewards = {card["id"]: card["reward"] for card in cards}
-    return {name for name, reward in rewards.items() if reward is not None and reward > threshold}
+    (data,) = re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)
+    (threshold,) = re.findall(r"kindOf = \(value\) => \(value > ([\d.]+)", page)
+    rewards = {card["id"]: card["reward"] for card in json.loads(data)["cards"]}
+    return {name for name, reward in rewards.items() if reward is not None and reward > float(threshold)}
 
 
 def test_page_plan_and_loop_keep_the_same_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

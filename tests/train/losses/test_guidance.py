@@ -29,7 +29,7 @@ class Texts:
 
 
 def sample(name: str, *, pair: bool = False) -> Sample:
-    row = {"id": name, "prompt": f"a prompt of {name}", "fps": 8.0, "source": "twin" if pair else "synthetic"}
+    row: Any = {"id": name, "prompt": f"a prompt of {name}", "fps": 8.0, "source": "twin" if pair else "synthetic"}
     return Sample(row, row | {"id": f"real of {name}"} if pair else None)
 
 
@@ -112,7 +112,7 @@ def test_the_optimum_of_the_guided_loss_sampled_with_that_guidance_is_the_target
 
 @pytest.mark.parametrize("estimate", ["endpoint", "tweedie"])
 def test_the_guided_loss_is_that_of_the_guided_prediction_divided_by_its_square(estimate: str) -> None:
-    settings = {"strategy": "sft", "estimate": estimate, "loss_guidance": W}
+    settings: Any = {"strategy": "sft", "estimate": estimate, "loss_guidance": W}
     made = inputs([sample("a", pair=True), sample("bb", pair=True)], **settings)
     now, start = START.float() + 0.3, START.float()
     found = losses(made, linear(now), linear(start), None, TrainConfig(**settings))
