@@ -120,6 +120,7 @@ class TrainConfig(BaseModel):
             raise ValueError("anchor_model is used only with strategy=nft and nft_kappa above 0")
         return self
 
+    @model_validator(mode="after")
     def _can_guide_the_loss(self) -> TrainConfig:
         if self.loss_guidance is None:
             return self

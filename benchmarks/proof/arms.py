@@ -41,7 +41,7 @@ DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guid
 GUIDANCE = 3.0  # of the miniature's sampler
 
 LR, STEPS = 3e-4, 160
-BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"))
+BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"), ("latents", "encoded"))
 
 
 def arms(dimension: str) -> Iterator[Run]:

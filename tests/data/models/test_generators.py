@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -112,33 +111,35 @@ def test_seed_and_prompt_decide_a_video_and_neighbours_do_not(tiny):
     assert not torch.equal(first.latents_CFHW, other.latents_CFHW)
 
 
-def bits(made):
-    return made.latents_CFHW.numpy().tobytes(), made.frames_THWC.tobytes()
-
-
-def test_a_row_has_the_same_bytes_alone_and_at_any_place_of_any_batch(tiny, monkeypatch):
+def test_a_batch_of_every_family_has_the_videos_of_its_rows_in_order(tiny, monkeypatch):
+    """Up to rounding: here the sizes are odd, and no model of these families has several videos per call."""
     name, folder = tiny
     monkeypatch.setitem(profiles.PROFILES, name, replace(tiny_pipelines.PROFILES[name], batch_size=3))
     engine = load(folder)
-    rows = [("a red circle", 7), ("two blue bars move up and then to the left", 8), ("a bar", 7)]
-    alone = {row: bits(engine.generate([row[0]], [row[1]])[0]) for row in rows}
-    assert len(set(alone.values())) == 3
-    for batch in [*permutations(rows), *permutations(rows, 2), [rows[0]] * 3]:
-        made = engine.generate(*map(list, zip(*batch, strict=True)))
-        assert [bits(each) for each in made] == [alone[row] for row in batch]
+    prompts, seeds = ["a red circle", "two blue bars move up and then to the left", "a bar"], [7, 8, 7]
+    alone = [engine.generate([prompt], [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
+    for number in (2, 3):
+        for one, made in zip(alone[:number], engine.generate(prompts[:number], seeds[:number]), strict=True):
+            torch.testing.assert_close(made.latents_CFHW, one.latents_CFHW, atol=1e-3, rtol=1e-3)
+            np.testing.assert_allclose(made.frames_THWC.astype(int), one.frames_THWC, atol=1)
+    assert (alone[0].latents_CFHW - alone[1].latents_CFHW).abs().max() > 0.1
+    assert (alone[0].latents_CFHW - alone[2].latents_CFHW).abs().max() > 1e-2, "the prompt matters, too"
 
 
-def test_a_batch_of_the_miniature_does_not_depend_on_its_order_and_its_number():
+def test_a_row_of_the_miniature_has_the_same_bytes_at_every_place_of_every_batch():
     engine = load_engine("generator", described(Generator(steps=2)))
     words = ["a red circle moves to the left", "two blue bars", "a green pillar falls and bounces", ""]
     rows = [(words[number % 4], number) for number in range(engine.batch_size)]
-    assert len(rows) > 1
-    whole = dict(zip(rows, map(bits, engine.generate(*map(list, zip(*rows, strict=True)))), strict=True))
-    assert len(set(whole.values())) == len(rows)
-    shuffled = np.random.default_rng(0).permutation(len(rows))
-    for batch in ([rows[at] for at in shuffled], rows[::-1][:5], rows[9:10]):
-        made = engine.generate(*map(list, zip(*batch, strict=True)))
-        assert [bits(each) for each in made] == [whole[row] for row in batch]
+
+    def made(batch):
+        videos = engine.generate([prompt for prompt, _ in batch], [seed for _, seed in batch])
+        return [(each.latents_CFHW.numpy().tobytes(), each.frames_THWC.tobytes()) for each in videos]
+
+    whole = dict(zip(rows, made(rows), strict=True))
+    assert len(set(whole.values())) == len(rows) == 16
+    shuffled = [rows[at] for at in np.random.default_rng(0).permutation(len(rows))]
+    for batch in (shuffled, rows[::-1][:5], [rows[9]], [rows[9]] * 16):
+        assert made(batch) == [whole[row] for row in batch]
 
 
 def test_only_the_miniature_makes_several_videos_in_one_call(tiny):

@@ -42,7 +42,7 @@ def test_the_small_size_differs_only_in_numbers(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("gv-data build --recipe p", ["paper", "physics"]),
+        ("gv-data build --recipe p", ["paper-nft", "paper", "physics"]),
         ("gv-data plan --recipe paper --dimensions material,mec", ["material,mechanics"]),
         ("gv-data plan --recipe paper --dimensions mechanics,mec", []),
     ],
