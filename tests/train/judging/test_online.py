@@ -191,7 +191,7 @@ def test_without_its_factor_backprop_is_sft(dataset: Path, tmp_path: Path) -> No
 
 def test_backprop_raises_the_reward_of_the_models_estimates(tmp_path: Path) -> None:
     """Half-way clips look half right at first, whatever noise is drawn; only the gradient improves them."""
-    dataset = write_set(tmp_path / "set", [half_way(0), half_way(2)])
+    dataset = write_set(tmp_path / "set", [half_way(5), half_way(11)])
     run(dataset, tmp_path / "run", strategy="backprop-online", backprop_eta="3", epochs="12", lr="1e-4")
     found = metrics(tmp_path / "run", "reward")
     assert sum(found[-6:]) / 6 > 2 * sum(found[:2]) / 2
