@@ -156,8 +156,9 @@ def _ground_step(before: np.ndarray, after: np.ndarray, colored_HW: np.ndarray) 
     if points is None or len(points) < 8:
         return None
     # A zoom's flow is followed on a smooth texture too: by the default threshold too few points were left.
-    options = {"winSize": (25, 25), "maxLevel": 2, "minEigThreshold": 1e-5}
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **options)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, points, None, winSize=(25, 25), maxLevel=2, minEigThreshold=1e-5
+    )
     ok = found[:, 0] == 1
     if ok.sum() < 8:
         return None
