@@ -32,7 +32,6 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Settings]] = {
     "miniature": {
         "nft": {
             "lr": 3e-4,
-            "decay": "none",  # the moving average takes its place
             "batch_size": 32,
             "max_steps": 160,
             "epochs": 1000,  # as many as `max_steps` needs
