@@ -6,6 +6,7 @@ A reward that cannot be determined is None with a reason, never 0.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,14 +141,18 @@ class MeanSem(TypedDict):
 
 
 def mean_sem(values: list[float]) -> MeanSem:
-    """Mean and its standard error to six decimals, which is what a float32 column keeps; None for too few values."""
+    """Mean and its standard error to six decimals; None for too few values.
+
+    They are those of the values as a float32 column keeps them, so a dataset that is read gives what its build gave.
+    """
     if not values:
         return {"mean": None, "sem": None}
-    mean = sum(values) / len(values)
-    if len(values) == 1:
+    kept = array("f", values)
+    mean = sum(kept) / len(kept)
+    if len(kept) == 1:
         return {"mean": round(mean, 6), "sem": None}
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return {"mean": round(mean, 6), "sem": round(sqrt(variance / len(values)), 6)}
+    variance = sum((value - mean) ** 2 for value in kept) / (len(kept) - 1)
+    return {"mean": round(mean, 6), "sem": round(sqrt(variance / len(kept)), 6)}
 
 
 def _unscorable(reason: str | None) -> Reward:

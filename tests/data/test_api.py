@@ -1,6 +1,5 @@
 """The public API: the examples of its page run, and importing the package costs nothing."""
 
-import os
 import re
 import subprocess
 import sys
@@ -20,9 +19,8 @@ def test_the_examples_of_the_page_run_one_after_the_other(small_build: Workspace
     (tmp_path / "store").rename(tmp_path / "runs" / "store")
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
     command = [sys.executable, "-c", code]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=240, check=False
-    )
+    env = small_build.environment()
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("runs/small {")
     assert "did you mean runs/small?" in ended.stdout

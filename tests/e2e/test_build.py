@@ -139,8 +139,8 @@ def test_a_second_recipe_makes_no_shared_video_twice(reference):
 
 @pytest.mark.slow
 def test_a_row_that_kills_its_worker_is_rejected_with_a_reason_and_harms_no_other(reference, tmp_path):
-    poison = "red pillar moves up"  # both samples of one prompt
-    prompts = pq.read_table(reference.folder / "out" / "data", columns=["source", "prompt"]).to_pylist()
+    prompts = reference.rows()
+    poison = next(row["base_prompt"] for row in prompts if row["source"] == "synthetic")  # both samples of one prompt
     doomed = sum(poison in row["prompt"] and row["source"] != "real" for row in prompts)
     assert 0 < doomed < len(prompts)
     workspace = Workspace(tmp_path / "poison")
@@ -195,7 +195,7 @@ def test_two_builds_in_one_folder_the_second_is_refused(tmp_path):
     _, said_first = first.communicate(timeout=120)
     assert code == 1
     assert "another" in said
-    assert first.returncode == 130
+    assert first.returncode == 130, said_first
     assert "interrupted" in said_first
 
 

@@ -46,9 +46,11 @@ class Workspace:
         return Workspace(folder)
 
     def run(self, arguments: list[str], faults: dict[str, str] | None = None) -> Forked:
-        ours = {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file), "GV_BATCH": str(BATCH)}
-        env = os.environ | ours | (faults or {})
-        return Forked("gv-data", [*arguments, "--store", "store"], env, self.folder)
+        return Forked("gv-data", [*arguments, "--store", "store"], self.environment() | (faults or {}), self.folder)
+
+    def environment(self) -> dict[str, str]:
+        """Of a process whose generator counts its calls and makes as many videos in one as those of the builds here."""
+        return os.environ | {"PYTHONPATH": str(FAULTS), "GV_CALLS": str(self.calls_file), "GV_BATCH": str(BATCH)}
 
     def build(
         self, out: str = "out", faults: dict[str, str] | None = None, *, retry: bool = False, **changes: str

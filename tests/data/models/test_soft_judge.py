@@ -76,7 +76,7 @@ def test_an_empty_clip_is_judged_without_gradient():
 
 def test_pixels_can_be_moved_until_the_judge_says_yes():
     """A thing that goes half the way: the gradient alone makes it go further."""
-    asked, whole_THWC = trial("motion_order_understanding", 0, right=True)
+    asked, whole_THWC = trial("motion_order_understanding", 9, right=True)
     question, frames_THWC = asked[0].text, torch.from_numpy(whole_THWC[:8]).float()
     assert SOFT.probabilities(frames_THWC, FPS, [question])[0, 0] < 0.2
     for _ in range(20):
