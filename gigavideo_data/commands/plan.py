@@ -38,16 +38,16 @@ class Rate:
     source: str
 
 
-_QUICKSTART = "make quickstart on two cores of an x86-64 machine"
+_QUICKSTART = "make quickstart on two cores of an AMD EPYC"
 # Only measured values; nothing is guessed.
 RATES = {
     ("synthesize", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"): Rate(240.0, "RTX 4090", "README of Wan2.1, 832x480, 81 frames"),
     # Twice the wall seconds of cost.json over its rows: two workers were busy, Ray's start included.
-    ("prompt", "grammar"): Rate(1.2, "CPU core", _QUICKSTART),
+    ("prompt", "grammar"): Rate(0.55, "CPU core", _QUICKSTART),
     ("extend", "grammar"): Rate(0.006, "CPU core", _QUICKSTART),
-    ("questions", "grammar"): Rate(0.004, "CPU core", _QUICKSTART),
-    ("synthesize", "miniature"): Rate(1.4, "CPU core", _QUICKSTART),
-    ("judge", "miniature"): Rate(0.1, "CPU core", _QUICKSTART),
+    ("questions", "grammar"): Rate(0.003, "CPU core", _QUICKSTART),
+    ("synthesize", "miniature"): Rate(0.34, "CPU core", _QUICKSTART),
+    ("judge", "miniature"): Rate(0.05, "CPU core", _QUICKSTART),
 }
 
 
