@@ -56,9 +56,8 @@ def guidance_arms() -> Iterator[Run]:
     for strategy in ("sft", "reweight", "nft"):
         yield _run("guidance", f"{strategy}, plain", FOCUS, strategy=strategy)
         yield _run("guidance", f"{strategy}, clips at guidance 1", FOCUS, strategy=strategy, data=UNGUIDED)
-        if strategy != "nft":  # a centred advantage cancels what guidance adds to all samples
-            settings = (*BUDGET, ("loss_guidance", GUIDANCE))
-            yield _run("guidance", f"{strategy}, guidance in the loss", FOCUS, strategy=strategy, settings=settings)
+        guided = (*BUDGET, ("loss_guidance", GUIDANCE))
+        yield _run("guidance", f"{strategy}, guidance in the loss", FOCUS, strategy=strategy, settings=guided)
 
 
 def _run(table: str, name: str, dimension: str, **changes: Any) -> Run:

@@ -138,4 +138,4 @@ def test_every_arm_has_a_control_with_the_same_settings() -> None:
         runs_of = list(arms.arms(dimension))
         for real, control in zip(runs_of[::2], runs_of[1::2], strict=True):
             assert replace(real, name=control.name, corrupted=1.0) == control
-    assert len({run.key for run in (*arms.arms(FOCUS), *arms.guidance_arms())}) == 2 * 3 + 8
+    assert len({run.key for run in (*arms.arms(FOCUS), *arms.guidance_arms())}) == 2 * 3 + 9
