@@ -1,8 +1,6 @@
-"""One run of the proof: train with the trainer, sample in batches, use the dataset's judge; one process per core.
+"""One run of the proof: train with the trainer, sample and judge as `gv-data eval` does; one process per core.
 
-Sampling differs from `gv-data eval` only in speed: prompts in batches, the transformer compiled (which takes a C++
-compiler) and in bfloat16. Prompts, seeds, scheduler, guidance, MP4 encoding, questions and judge are the same, also for
-base and tuned model.
+Prompts, seeds, generator, MP4 encoding, questions and judge are the same, also for base and tuned model.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 import transformers
 from diffusers.utils import logging
@@ -41,7 +38,6 @@ from gigavideo_train.data import dataset as training_set
 from gigavideo_train.distributed.world import World
 from gigavideo_train.training import run_training
 
-BATCH = 16
 OTHERS = 8  # prompts of each untrained dimension, one seed each
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -49,56 +45,20 @@ Asked = tuple[EvalPrompt, int]  # a row of eval_prompts, and a seed
 
 
 class Sampler:
-    """The miniature's pipeline, in batches. The transformer is compiled once; each run replaces its weights."""
+    """The dataset's generator; each run replaces the weights of its transformer."""
 
     def __init__(self, setting: Setting) -> None:
         self.generator = DiffusersGenerator(generator_spec(setting.generator).settings)
-        for module in self.generator.pipeline.vae.modules():
-            if isinstance(module, torch.nn.Conv3d):  # channels last: a batch decodes in half the time
-                module.weight.data = module.weight.data.to(memory_format=torch.channels_last_3d)
         self.transformer = self.generator.pipeline.transformer
-        compiled = torch.compile(self.transformer.forward)
 
-        def forward(*args: Any, **kwargs: Any) -> tuple[torch.Tensor]:
-            with torch.autocast("cpu", torch.bfloat16):
-                velocity = compiled(*args, **kwargs)[0]
-            return (velocity.float(),)  # the sampler's sums stay in float32
-
-        self.transformer.forward = forward
-
-    @torch.inference_mode()
     def videos(self, asked: list[Asked]) -> Iterator[bytes]:
-        """One MP4 per prompt and seed, in order."""
-        generator = self.generator
-        for start in range(0, len(asked), BATCH):
-            mine = asked[start : start + BATCH]
-            full = mine + mine[-1:] * (BATCH - len(mine))  # one shape, so nothing is compiled twice
-            latents_BCFHW = generator.pipeline(
-                prompt=[prompt["prompt"] for prompt, _ in full],
-                negative_prompt=generator.settings["negative_prompt"],
-                height=generator.profile.height,
-                width=generator.profile.width,
-                num_frames=generator.profile.num_frames,
-                num_inference_steps=generator.settings["steps"],
-                guidance_scale=generator.settings["guidance"],
-                generator=[torch.Generator().manual_seed(seed) for _, seed in full],
-                max_sequence_length=generator.profile.max_tokens,
-                output_type="latent",
-            ).frames
-            with torch.autocast("cpu", torch.bfloat16):
-                frames_BTHWC = self._decoded(latents_BCFHW[: len(mine)])
-            for frames_THWC in frames_BTHWC:
-                yield video.encode(frames_THWC, generator.profile.fps)
-
-    def _decoded(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
-        """Frames (B, T, H, W, 3), uint8 RGB; values that are not finite end the proof."""
-        vae, shape = self.generator.pipeline.vae, (1, -1, 1, 1, 1)
-        mean, std = (torch.tensor(v).view(shape) for v in (vae.config.latents_mean, vae.config.latents_std))
-        frames_BCTHW = vae.decode(latents_BCFHW * std + mean, return_dict=False)[0]
-        if not torch.isfinite(frames_BCTHW).all():
-            raise ValueError("a decoded video holds values that are not finite")
-        frames_BCTHW = ((frames_BCTHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return frames_BCTHW.permute(0, 2, 3, 4, 1).contiguous().numpy()
+        """One MP4 per prompt and seed, in order; a video with values that are not finite ends the proof."""
+        size = self.generator.batch_size
+        for start in range(0, len(asked), size):
+            mine = asked[start : start + size]
+            made = self.generator.generate([prompt["prompt"] for prompt, _ in mine], [seed for _, seed in mine])
+            for each in made:
+                yield video.encode(each.frames_THWC, each.fps)
 
 
 class Lab:

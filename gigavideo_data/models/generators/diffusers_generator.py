@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.models.generators.base import Generated
+from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
 from gigavideo_data.models.generators.profiles import batch_size_of, model_folder, profile_of
 from gigavideo_data.reasons import Reason
 
@@ -129,9 +130,7 @@ class DiffusersGenerator:
         """Put all modules on the accelerator if they need less than half of its memory, else each while it runs."""
         if self.device == "cpu":
             if self.batch_size > 1:
-                for module in self.pipeline.vae.modules():
-                    if isinstance(module, torch.nn.Conv3d):  # a batch is decoded in about half the time
-                        module.to(memory_format=torch.channels_last_3d)
+                use_batch_kernels(self.pipeline)
             return
         modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
         num_bytes = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
