@@ -129,7 +129,7 @@ def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path:
     assert numbers["nft"] == pytest.approx([0.2, 0.3, -0.1], abs=0.02)
     assert numbers["reweight"] == pytest.approx([-0.1, 0.0, -0.1], abs=0.02)
     assert "which is above zero" in dev_table.verdict(tmp_path)
-    assert dev_table.guidance_table(tmp_path) == "Not measured."
+    assert dev_table.table_of(tmp_path, arms.guidance_arms()) == "Not measured."
     assert len(text.splitlines()) == 2 + len(arms.STRATEGIES)  # the other dimensions have no results
 
 
@@ -138,4 +138,5 @@ def test_every_arm_has_a_control_with_the_same_settings() -> None:
         runs_of = list(arms.arms(dimension))
         for real, control in zip(runs_of[::2], runs_of[1::2], strict=True):
             assert replace(real, name=control.name, corrupted=1.0) == control
-    assert len({run.key for run in (*arms.arms(FOCUS), *arms.guidance_arms())}) == 2 * 3 + 9
+    others = (*arms.guidance_arms(), *arms.setting_arms())
+    assert len({run.key for run in (*arms.arms(FOCUS), *others)}) == 2 * 3 + 9 + 16

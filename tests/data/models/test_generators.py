@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from diffusers import DiffusionPipeline
 from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.generators import profiles
+from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
 from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import EngineSpec
@@ -259,3 +261,14 @@ def test_an_adapter_that_does_not_fit_is_refused_with_both_names(tmp_path, chang
     adapter = str(lora(tmp_path / "lora", **changes))
     with pytest.raises(RunError, match=rf"adapter lora: {words}.*names such as transformer\..*\.lora_A\.weight do"):
         load_engine("generator", described(Generator(adapter=adapter)))
+
+
+def test_the_kernels_for_batches_compute_what_the_ordinary_ones_do():
+    pipeline = SimpleNamespace(transformer=torch.nn.Linear(24, 40), vae=torch.nn.Conv3d(3, 4, 3))
+    x_BND, x_BCTHW = torch.randn(5, 7, 24), torch.randn(2, 3, 4, 5, 6)
+    before = pipeline.transformer(x_BND), pipeline.vae(x_BCTHW)
+    use_batch_kernels(pipeline)
+    with torch.inference_mode():
+        after = pipeline.transformer(x_BND), pipeline.vae(x_BCTHW)
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
