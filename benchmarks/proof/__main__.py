@@ -6,6 +6,7 @@
     python -m benchmarks.proof pace      # seconds per step of each strategy
     python -m benchmarks.proof tell      # write benchmarks/proof/result.md and its curves
     python -m benchmarks.proof --arms dev       # one round per dimension on dev prompts: benchmarks/proof/dev.md
+    python -m benchmarks.proof --arms settings  # other settings of the trainer, on dev prompts: the same file
     python -m benchmarks.proof --arms guidance  # three ways to treat guidance, on dev prompts: the same file
 
 An interrupted step continues when it is started again. runs.py and arms.py list the runs, work.py trains and evaluates
@@ -52,7 +53,8 @@ def tell_arms(work: Path) -> None:
     parts = {
         "{verdict}": dev_table.verdict(work),
         "{table}": dev_table.table(work, arms.DIMENSIONS),
-        "{guidance}": dev_table.guidance_table(work),
+        "{settings}": dev_table.table_of(work, arms.setting_arms()),
+        "{guidance}": dev_table.table_of(work, arms.guidance_arms()),
     }
     for placeholder, part in parts.items():
         text = text.replace(placeholder, part)
@@ -62,7 +64,7 @@ def tell_arms(work: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", nargs="?", choices=("build", "choose", "run", "pace", "tell"))
-    parser.add_argument("--arms", choices=("dev", "guidance"), help="in place of a step")
+    parser.add_argument("--arms", choices=("dev", "settings", "guidance"), help="in place of a step")
     parser.add_argument("--dimensions", nargs="+", default=arms.DIMENSIONS, help="of --arms dev; the rest is kept")
     parser.add_argument("--work", type=Path, default=Path("runs/proof"), help="work folder")
     args = parser.parse_args()
@@ -71,6 +73,8 @@ def main() -> None:
     if args.arms:
         if args.arms == "dev":
             arms.run_arms(args.work, args.dimensions)
+        elif args.arms == "settings":
+            arms.run_setting_arms(args.work)
         else:
             arms.run_guidance_arms(args.work)
         tell_arms(args.work)

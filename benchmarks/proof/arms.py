@@ -41,7 +41,28 @@ DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guid
 GUIDANCE = 3.0  # of the miniature's sampler
 
 LR, STEPS = 3e-4, 160
-BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"), ("latents", "encoded"))
+BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"))
+# One setting at a time in place of that of the arms.
+CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {
+    "sft-filtered": (("lr", 1e-4), ("max_steps", 320), ("latents", "encoded")),
+    "reweight": (
+        ("lr", 1e-4),
+        ("batch_size", 16),
+        ("max_steps", 320),
+        ("prompt_dropout", 0.1),
+        ("latents", "encoded"),
+    ),
+    "nft": (
+        ("lr", 1e-4),
+        ("batch_size", 16),
+        ("max_steps", 320),
+        ("nft_beta", 0.1),
+        ("nft_beta", 1.0),
+        ("group_by", "prompt"),
+        ("prompt_dropout", 0.1),
+        ("latents", "encoded"),
+    ),
+}
 
 
 def arms(dimension: str) -> Iterator[Run]:
@@ -49,6 +70,14 @@ def arms(dimension: str) -> Iterator[Run]:
     for strategy in STRATEGIES:
         for label, corrupted in (("", 0.0), (SHUFFLED, 1.0)):
             yield _run("arms", strategy + label, dimension, strategy=strategy, corrupted=corrupted)
+
+
+def setting_arms() -> Iterator[Run]:
+    """Other settings on the focus."""
+    for strategy, changes in CHANGES.items():
+        for key, value in changes:
+            settings = tuple((dict(BUDGET) | {key: value}).items())
+            yield _run("settings", f"{strategy}, {key} {value}", FOCUS, strategy=strategy, settings=settings)
 
 
 def guidance_arms() -> Iterator[Run]:
@@ -75,6 +104,12 @@ def run_arms(work: Path, dimensions: Sequence[str]) -> None:
     for dimension in dimensions:
         _build(work, dimension, DATASET)
         do_all(list(arms(dimension)), folder(work, dimension), "dev", DATASET)
+
+
+def run_setting_arms(work: Path) -> None:
+    """The comparison of `setting_arms`."""
+    _build(work, FOCUS, DATASET)
+    do_all(list(setting_arms()), folder(work, FOCUS), "dev", DATASET)
 
 
 def run_guidance_arms(work: Path) -> None:

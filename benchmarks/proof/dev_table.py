@@ -7,11 +7,11 @@ rewards less the base, so what training changes without any information about qu
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.arms import SHUFFLED, STRATEGIES, arms, folder, guidance_arms
+from benchmarks.proof.arms import SHUFFLED, STRATEGIES, arms, folder
 from benchmarks.proof.runs import FOCUS, Run, result_file
 from benchmarks.proof.tell import Rewards, interval, rewards_of
 from gigavideo_data.io.terminal import words
@@ -35,10 +35,10 @@ def table(work: Path, dimensions: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def guidance_table(work: Path) -> str:
-    """One row per strategy and way to treat guidance; empty before they are run."""
+def table_of(work: Path, runs: Iterable[Run]) -> str:
+    """One row per run on the focus; a sentence before all are done."""
     here = folder(work, FOCUS)
-    base, found = _found(here, None), {run.name: _found(here, run) for run in guidance_arms()}
+    base, found = _found(here, None), {run.name: _found(here, run) for run in runs}
     if base is None or None in found.values():
         return "Not measured."
     lines = ["| strategy | samples | base | tuned | gain |", "| --- | --- | --- | --- | --- |"]
