@@ -60,7 +60,7 @@ class TrainConfig(BaseModel):
     nft_kappa: NotNegative = 0.1  # factor of the squared distance to the first model
     anchor_model: Model | None = None  # the first model; null: the model to start from, without its adapter
     group_by: Literal["prompt_id", "prompt"] = "prompt_id"  # samples of a base prompt with its variants, or of one text
-    latents: Literal["own", "encoded"] = "own"  # of generated clips: the sampler's own, where the dataset has them
+    latents: Literal["own", "encoded"] = "encoded"  # of generated clips; own: the sampler's, where the dataset has them
     judge: Model | None = None  # Hub id or folder of a transformers model
     backprop_eta: NotNegative = 0.1  # factor of the reward in the loss of backprop-online
 

@@ -39,7 +39,6 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Settings]] = {
             "nft_beta": 0.3,
             "group_by": "prompt_id",
             "prompt_dropout": 0.0,
-            "latents": "own",
         },
     },
 }

@@ -38,7 +38,7 @@ from gigavideo_train.training import run_training
 
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 settings = ["batch_size=4", "epochs=50", "warmup_steps=0", "decay=none", "lr=1e-4", "validate_every=null"]
-settings += ["compile_blocks=false", "checkpoint_every=10000"]
+settings += ["compile_blocks=false", "checkpoint_every=10000", "latents=own"]
 with world() as alone:
     plan = planning.make(read(folder), None, None, settings)
     try:

@@ -122,7 +122,9 @@ def encode(
     new_shipped = {sha256: by_clip[sha256] for sha256 in new if sha256 in encoded.usable}
     new_clips = {sha256: by_clip[sha256] for sha256 in new if sha256 not in encoded.usable}
     if new_clips:
-        video.check_installed(f"encoding {len(new_clips)} clips, whose latents are in neither dataset nor cache,")
+        video.check_installed(
+            f"encoding {len(new_clips)} clips (latents=own takes latents of the dataset, if it has them)"
+        )
     world.barrier()  # every process has looked before any writes
 
     progress.start("text", total=len(prompts), cached=len(prompts) - len(new_prompts))

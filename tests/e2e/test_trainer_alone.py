@@ -74,7 +74,7 @@ def test_training_from_shipped_and_cached_latents_needs_no_pyav_no_opencv_and_no
         str(cache),
         "--json",
     ]
-    settings = ["--set", "batch_size=1", "--set", "max_steps=2", "--set", "validate_every=null"]
+    settings = [f"--set={one}" for one in ("latents=own", "batch_size=1", "max_steps=2", "validate_every=null")]
     done = python("from gigavideo_train.cli import main; main()", BUILDING, *arguments, *settings)
     assert done.returncode == 0, done.stderr
     assert "latents of 1 of 2 clips came with the dataset" in " ".join(done.stderr.split())
@@ -85,7 +85,7 @@ def test_training_from_shipped_and_cached_latents_needs_no_pyav_no_opencv_and_no
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([], "encoding 2 clips, whose latents are in neither dataset nor cache, needs av,"),
+        ([], r"encoding 2 clips \(latents=own takes latents of the dataset, if it has them\) needs av,"),
         (["sample_every=5"], "sample_every: writing clips needs av, not installed here; pip install av"),
         (["strategy=reweight-online"], "reweight-online: judging clips needs av,"),
     ],

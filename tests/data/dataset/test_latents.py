@@ -154,7 +154,7 @@ def with_vae(one: Any, revision: str | None) -> Any:
 
 def encoded(folder: Path, pipeline: Any, cache: Path, *settings: str) -> tuple[planning.Plan, EncodedRows, str]:
     """A plan of all samples, their tensors, and what is said of them."""
-    plan = planning.make(read(folder), None, None, ["strategy=sft", *settings])
+    plan = planning.make(read(folder), None, None, ["strategy=sft", "latents=own", *settings])
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
         tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache)
@@ -371,7 +371,7 @@ def test_a_clip_with_shipped_latents_is_neither_decoded_nor_encoded(whole, pipel
     assert re.search(r"(\d+) of \1 were cached", said)
 
 
-def test_a_plan_uses_own_latents_of_all_generated_clips_by_default_and_none_with_encoded(
+def test_a_plan_uses_own_latents_of_all_generated_clips_with_own_and_none_with_encoded(
     whole, pipeline, tmp_path, counted
 ):
     own_plan, own, _ = encoded(whole, pipeline, tmp_path / "cache")
@@ -393,7 +393,7 @@ def test_a_plan_uses_own_latents_of_all_generated_clips_by_default_and_none_with
 
 @pytest.mark.slow
 def test_several_processes_share_what_came_with_the_dataset(whole, pipeline, tmp_path):
-    settings = ("--set", "strategy=sft", "--set", "max_steps=1", "--set", "validate_every=null")
+    settings = ("--set", "strategy=sft", "--set", "max_steps=1", "--set", "validate_every=null", "--set", "latents=own")
     where = ("--dataset", str(whole), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"))
     run_together(2, [*where, *settings])
     before = set((tmp_path / "cache").rglob("*.safetensors"))
@@ -490,7 +490,7 @@ def test_they_are_not_pushed_unless_asked_for_and_then_the_clips_stay_on_the_hub
         names = hub.repo("org/ds").commits[-1].files
         assert any(name.startswith("latents/") for name in names), "versions after one with latents have them too"
 
-        settings = ("--set", "strategy=sft", "--set", "max_steps=1")
+        settings = ("--set", "strategy=sft", "--set", "max_steps=1", "--set", "latents=own")
         code, _, said = gv_train(hub, tmp_path, "--dataset", "org/ds@v1.0.1", *settings)
         assert code == 0, said
         num_real = sum(row["source"] == "real" for row in rows)
