@@ -30,7 +30,7 @@ class Reason(StrEnum):
     # prompts
     DUPLICATE = "duplicate", NOT_WANTED  # the same text, video or row is there already
     NEAR_DUPLICATE = "near_duplicate", NOT_WANTED
-    SHOWS_NO_TARGET = "shows_no_target", NOT_WANTED  # its questions are about no target dimension
+    SHOWS_NO_TARGET = "shows_no_target", NOT_WANTED  # its questions are about no dimension of the recipe
     IMPOSSIBLE = "impossible", NOT_WANTED
     BAD_TEXT = "bad_text", NOT_WANTED
     TOO_MANY_WORDS = "too_many_words", NOT_WANTED

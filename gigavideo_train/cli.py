@@ -48,7 +48,7 @@ Out = Annotated[Path | None, typer.Option(help="Write the run to this folder.  [
 Strategy = Annotated[str | None, typer.Option(help=f"Use this training method: {STRATEGIES}.  [default: reweight]")]
 Dimensions = Annotated[
     str | None,
-    typer.Option(help="Train only these dimensions, separated by commas.  [default: the dataset's targets]"),
+    typer.Option(help="Train only these dimensions, separated by commas.  [default: all with rows]"),
 ]
 SkipUnchecked = Annotated[
     bool, typer.Option("--skip-unchecked", help="Leave out dimensions whose judge sanity check failed.")

@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     strategy: Literal["sft", "sft-filtered", "reweight", "reweight-online", "backprop-online", "dpo", "nft"] = (
         "reweight"
     )
-    dimensions: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # null: the dataset's targets
+    dimensions: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # null: all with rows
     reward: Literal["own", "mean"] = "own"
     dimension_weights: dict[str, Positive] = {}
     skip_unchecked: bool = False  # leave out dimensions whose judge sanity check failed

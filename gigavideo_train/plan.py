@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io import video
 from gigavideo_data.models.generators.profiles import (
@@ -124,6 +125,17 @@ class Plan:
         return _trained(self.dataset, self.config)
 
     @property
+    def others(self) -> list[str]:
+        """The trained dimensions that are not to be improved, but must not get worse."""
+        others = others_of(self.dataset.manifest)
+        return [name for name in self.dimensions if name in others]
+
+    @property
+    def targets(self) -> list[str]:
+        """The trained dimensions that are to be improved."""
+        return [name for name in self.dimensions if name not in self.others]
+
+    @property
     def unreliable(self) -> dict[str, str]:
         """The requested dimensions whose judge sanity check failed, each with the reason."""
         return unreliable(self.dataset, self.config)
@@ -193,13 +205,13 @@ def make(
         check_adapter(adapter, config)
     if config.strategy == "nft":
         check_generator(dataset, base, adapter)
-    model, targets = content_hash(base, adapter), dataset.manifest["dimensions"]
+    model, with_rows = content_hash(base, adapter), _with_rows(dataset)
     trained = _trained(dataset, config)
     unchecked = set(_requested(dataset, config)) - set(trained)
-    groups = spread(dataset.rows, targets, config, model, unchecked)
+    groups = spread(dataset.rows, with_rows, config, model, unchecked)
     if config.compares and not any(each.with_spread for each in groups):
         raise DatasetError(f"strategy {config.strategy} compares the samples of a prompt, and {NOTHING_TO_COMPARE}")
-    selection = select(dataset.rows, targets, config, model, unchecked)
+    selection = select(dataset.rows, with_rows, config, model, unchecked)
     rows = [sample.row for sample in selection.samples]
     return Plan(
         dataset,
@@ -210,7 +222,7 @@ def make(
         profile,
         config.shift or profile.shift or sampler_of(base.model, base.commit)["shift"] or 1.0,
         scoring(rows, dataset.manifest, config, trained) if config.online else None,
-        held_out(dataset.held_out, targets, config, model, unchecked) if config.validate_every else [],
+        held_out(dataset.held_out, with_rows, config, model, unchecked) if config.validate_every else [],
         memory,
         sample_judges(dataset.manifest, config, trained),
         groups,
@@ -237,6 +249,8 @@ def facts(plan: Plan) -> Facts:
         "sample_judges": {name: judge.engine["model"] for name, judge in plan.sample_judges.items()},
         "memory": plan.memory,
         "config": json.loads(config.model_dump_json()),
+        "targets": plan.targets,
+        "others": plan.others,
         "samples": _kept_and_dropped(plan.selection),
         "latents": plan.num_latents,
         "spread": [asdict(each) for each in plan.spread],
@@ -284,7 +298,14 @@ def _trained(dataset: Dataset, config: TrainConfig) -> list[str]:
 
 
 def _requested(dataset: Dataset, config: TrainConfig) -> list[str]:
-    return list(config.dimensions or dataset.manifest["dimensions"])
+    return list(config.dimensions or _with_rows(dataset))
+
+
+def _with_rows(dataset: Dataset) -> list[str]:
+    """The target dimensions, and the others that rows were written for."""
+    written = {row["dimension"] for row in dataset.rows}
+    others = others_of(dataset.manifest)
+    return [name for name in dataset.manifest["dimensions"] if name not in others or name in written]
 
 
 def unreliable(dataset: Dataset, config: TrainConfig) -> dict[str, str]:

@@ -49,6 +49,7 @@ def show(facts: Facts, console: Console) -> None:
     if facts["memory"]:
         preset = ", ".join(f"{key} {config[key]}" for key in MEMORY_PRESETS[facts["memory"]])
         lines.append(f"preset for {facts['memory']} GB of GPU memory: {preset}")
+    lines += terminal.targets_and_others(facts["targets"], facts["others"])
     samples = terminal.Table("Samples", "source", "dimension", ">kept", "dropped")
     for line in facts["samples"]:
         why = ", ".join(f"{number} {reason}" for reason, number in line["dropped"].items())

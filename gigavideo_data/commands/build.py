@@ -91,11 +91,11 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
         "recipe_hash": recipe.hash,
         "code_version": version("gigavideo"),
         "target_model": resolved["target"],
-        "dimensions": list(recipe.dimensions),
+        "dimensions": list(recipe.all_dimensions),
         "license": recipe.license,
         "ledger": counts.lines,
         "judge_check": check,
-        "rewards": assemble.reward_summaries(rows, recipe.dimensions),
+        "rewards": assemble.reward_summaries(rows, recipe.all_dimensions),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     shipped = _latents(context, generated, rows, required=with_latents) if with_latents is not False else []

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from gigavideo_data.commands.evaluate_models import Candidate
 from gigavideo_data.commands.evaluate_setting import Setting
+from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.io.progress import Progress
@@ -48,8 +49,8 @@ def evaluate(
     """Make videos of both models, judge and compare them.
 
     Returns:
-        The facts, also written to `out`/eval.json: both models, judge, one comparison per dimension (`paired`), and the
-        clips with the largest gains and losses.
+        The facts, also written to `out`/eval.json: both models, the dataset's others, judge, one comparison per
+        dimension (`paired`), and the clips with the largest gains and losses.
 
     Raises:
         RecipeError: a model is not known.
@@ -108,6 +109,7 @@ def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[li
         "base": {"name": base.name, "commit": base.commit},
         "tuned": {"name": tuned.name, "commit": tuned.commit},
         "trained": trained_on(tuned.adapter or model_folder(tuned.model, tuned.commit)),
+        "others": others_of(setting.manifest) if setting.manifest else [],
         "judge": ", ".join(judges),
         "judge_note": judge_note(judges, setting.judges_of_training),
         "rejected": dict(Counter(one["rejected"] for of_model in results for one in of_model if one["rejected"])),

@@ -34,10 +34,14 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
         change = "–" if line["difference"] is None else f"{line['difference']:+z.3f}"
         base, tuned = terminal.number(line["base"]), terminal.number(line["tuned"])
         both = f"{line['both']} of {line['videos']}"
-        cells = (terminal.words(line["dimension"]), base, tuned, change, interval, both, line["verdict"])
+        cells = (_words(line["dimension"], facts), base, tuned, change, interval, both, line["verdict"])
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", bootstrap.correction_note(facts["comparisons"])]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
+
+
+def _words(dimension: str, facts: dict[str, Any]) -> str:
+    return terminal.words(dimension) + (" (other)" if dimension in facts["others"] else "")
 
 
 def show(facts: dict[str, Any], console: Console) -> None:
@@ -50,7 +54,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
     for line in facts["comparisons"]:
         low, high = line["low"], line["high"]
         table.add(
-            terminal.words(line["dimension"]) + (" *" if line["dimension"] in facts["trained"] else ""),
+            _words(line["dimension"], facts) + (" *" if line["dimension"] in facts["trained"] else ""),
             terminal.number(line["base"]),
             terminal.number(line["tuned"]),
             "-" if line["difference"] is None else f"{line['difference']:+z.2f}",
@@ -59,7 +63,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
             line["verdict"],
         )
     console.print(table)
-    console.print("* trained dimension. both: number of videos scored for both models.")
+    other = " (other): not to be improved, but must not get worse." if facts["others"] else ""
+    console.print(f"* trained dimension. both: number of videos scored for both models.{other}")
     console.print(bootstrap.correction_note(facts["comparisons"]))
     for line in facts["comparisons"]:
         if line["base_scorable"] != line["tuned_scorable"]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from gigavideo_data.commands.republish import NewStage, Stored, read_stored, republish
 from gigavideo_data.dataset import latents
-from gigavideo_data.dataset.manifest import LedgerLine, Manifest
+from gigavideo_data.dataset.manifest import LedgerLine, Manifest, targets_of
 from gigavideo_data.dataset.reader import read_video_rows
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.hub import versions
@@ -83,11 +83,15 @@ def _joined(sets: Sequence[Stored]) -> Stored:
     """Everything that the datasets hold beside their rows and prompts, joined."""
     manifests = [each.manifest for each in sets]
     dimensions = list(dict.fromkeys(name for manifest in manifests for name in manifest["dimensions"]))
+    targets = {name for manifest in manifests for name in targets_of(manifest)}
+    others = [name for name in dimensions if name not in targets]
+    recipe = manifests[0]["recipe"] | {"dimensions": [name for name in dimensions if name in targets]}
+    recipe |= {"others": {**recipe.get("others", {}), "dimensions": others}} if others or "others" in recipe else {}
     hashes = " ".join(manifest["recipe_hash"] for manifest in manifests)
     manifest: Manifest = {
         **manifests[0],
         "name": "+".join(dict.fromkeys(manifest["name"] for manifest in manifests)),
-        "recipe": {**manifests[0]["recipe"], "dimensions": dimensions},
+        "recipe": recipe,
         "recipe_hash": hashlib.sha256(hashes.encode()).hexdigest()[:16],
         "merged": [
             {"name": one["name"], "recipe": one["recipe"], "recipe_hash": one["recipe_hash"]}

@@ -81,9 +81,9 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     """Count the rows of each stage, and those in the store.
 
     Returns:
-        JSON-able: one line per stage (largest number of rows, rows in the store, seconds of a device for the rest and
-        their source, None where nobody measured them), and the bytes of the videos that are missing (None if the store
-        has no video to estimate from).
+        JSON-able: the target dimensions and the others, one line per stage (largest number of rows, rows in the store,
+        seconds of a device for the rest and their source, None where nobody measured them), and the bytes of the videos
+        that are missing (None if the store has no video to estimate from).
 
     Raises:
         RecipeError: the writer cannot write about a dimension, or a table or the folder of its clips cannot be read.
@@ -108,6 +108,8 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
+        "targets": list(recipe.dimensions),
+        "others": list(recipe.others.dimensions),
         "stages": lines,
         "video_bytes": (round(num_missing * sum(sizes) / len(sizes)) if sizes else None) if num_missing else 0,
         "warnings": warnings + intake_warnings(recipe),
@@ -136,16 +138,19 @@ def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) ->
 
 def _most(recipe: Recipe, runner: DryRunRunner) -> dict[str, int]:
     """The largest number of rows that each stage can have."""
-    num_dimensions = len(recipe.dimensions)
-    written = num_dimensions * recipe.prompts.per_dimension * recipe.synthetic
+    num_dimensions = len(recipe.all_dimensions)
+    written = sum(recipe.num_prompts.values())
     held_out = num_dimensions * recipe.eval_prompts.per_dimension * 2
     captioned, imported = (runner.seen.get(name, (0, 0))[0] for name in ("caption", "import"))
     extended = written * recipe.prompts.variants + held_out
     videos = written * recipe.prompts.variants * recipe.samples_per_prompt + captioned
     clips = captioned * (1 + recipe.captions.real)
     # For each dimension: its own videos, generated counterparts of real clips that may show it, and real clips.
-    of_one = recipe.prompts.per_dimension * recipe.synthetic * recipe.prompts.variants * recipe.samples_per_prompt
-    checked = min(recipe.check.videos, of_one + captioned + imported) + min(recipe.check.videos, captioned)
+    per_prompt = recipe.prompts.variants * recipe.samples_per_prompt
+    checked = sum(
+        min(recipe.check.videos, count * per_prompt + captioned + imported) + min(recipe.check.videos, captioned)
+        for count in recipe.num_prompts.values()
+    )
     return {
         "prompt": num_dimensions * 3,
         "caption": captioned,
@@ -154,7 +159,7 @@ def _most(recipe: Recipe, runner: DryRunRunner) -> dict[str, int]:
         "questions": (extended + clips + imported) * num_dimensions,
         "synthesize": videos,
         "judge": videos + imported,
-        "judge check": checked * num_dimensions,
+        "judge check": checked,
     }
 
 
@@ -186,6 +191,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
         hours = "-" if not missing else "unknown" if line["seconds"] is None else f"{line['seconds'] / 3600:.2f}"
         table.add(line["stage"], line["rows"], line["in_store"], missing, hours)
     console.print(table)
+    for line in terminal.targets_and_others(facts["targets"], facts["others"]):
+        console.print(line)
     for line in facts["stages"]:
         if line["rate"]:
             console.print(f"{line['stage']}: {line['rate']}")

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import DatasetCardData
 
-from gigavideo_data.dataset.manifest import Manifest
+from gigavideo_data.dataset.manifest import Manifest, others_of, targets_of
 from gigavideo_data.dataset.schema import configs_of
 from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS, verdict
 
@@ -58,6 +58,8 @@ def card_text(manifest: Manifest, on_hub: OnHub | None = None) -> str:
         card_data=_front_matter(manifest, configs),
         name=manifest["name"],
         manifest=manifest,
+        targets=targets_of(manifest),
+        others=others_of(manifest),
         on_hub=on_hub,
         configs=configs,
         config_notes=CONFIG_NOTES,

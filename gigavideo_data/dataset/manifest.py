@@ -72,7 +72,7 @@ class Manifest(TypedDict):
     recipe_hash: str
     code_version: str
     target_model: str
-    dimensions: list[str]
+    dimensions: list[str]  # all that prompts were written for: targets and others
     license: str
     rows: dict[str, NonNegativeInt]  # per split
     files: dict[str, File]  # by path in the dataset's folder
@@ -88,10 +88,15 @@ class _JudgeRules(TypedDict):
     min_mass: float
 
 
+class _Others(TypedDict):
+    dimensions: list[str]
+
+
 class _ReadRecipe(TypedDict):
     """The parts of a recipe that other commands read again."""
 
     judge: _JudgeRules
+    others: NotRequired[_Others]
     generators: NotRequired[list[dict[str, Any]]]
     specialists: NotRequired[dict[str, Any]]
 
@@ -130,6 +135,18 @@ def parse(text: str, where: str) -> Manifest:
         if not FILE_NAME.fullmatch(name):
             raise DatasetError(f"{where}: file name {name!r} is not allowed in a dataset. Do not use this set.")
     return manifest
+
+
+def others_of(manifest: Manifest) -> list[str]:
+    """The dimensions that are not to be improved but must not get worse."""
+    others: dict[str, Any] = manifest["recipe"].get("others", {})
+    return [name for name in manifest["dimensions"] if name in others.get("dimensions", ())]
+
+
+def targets_of(manifest: Manifest) -> list[str]:
+    """The dimensions that are to be improved."""
+    others = others_of(manifest)
+    return [name for name in manifest["dimensions"] if name not in others]
 
 
 def files_in(manifest: Mapping[str, Any], folder: str) -> list[str]:

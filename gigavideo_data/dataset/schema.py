@@ -72,7 +72,7 @@ ROW_SCHEMA = _schema(
         "fps": FLOAT,  # Hz
         "status": STRING,
         "reason": STRING,  # why a row is not scored
-        "reward": FLOAT,  # [0, 1]: the value on `dimension`; for twins the mean of the non-null targets
+        "reward": FLOAT,  # [0, 1]: the value on `dimension`; for twins the mean over the dataset's dimensions
         "rewards": pa.list_(pa.struct({"dimension": STRING, "value": FLOAT, "status": STRING, "reason": STRING})),
         "answers": pa.list_(
             pa.struct(

@@ -18,9 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from gigavideo_data.dataset.manifest import LedgerLine, Manifest
+from gigavideo_data.dataset.manifest import LedgerLine, Manifest, others_of, targets_of
 from gigavideo_data.dataset.reader import WITHHELD, read_manifest, read_rows
-from gigavideo_data.io.terminal import Table, counted, number, plain, words
+from gigavideo_data.io.terminal import Table, counted, number, plain, targets_and_others, words
 from gigavideo_data.rows import DatasetRow, RewardEntry
 from gigavideo_data.scoring import judge_verdict, pixels
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
@@ -50,6 +50,8 @@ def summarize(folder: Path) -> dict[str, Any]:
         "code_version": manifest["code_version"],
         "target_model": manifest["target_model"],
         "dimensions": manifest["dimensions"],
+        "targets": targets_of(manifest),
+        "others": others_of(manifest),
         "license": manifest["license"],
         "recipe": manifest["recipe"],
         "files": manifest["files"],
@@ -69,13 +71,13 @@ def summarize(folder: Path) -> dict[str, Any]:
 
 
 def dimensions(manifest: Manifest, rows: Sequence[DatasetRow]) -> list[str]:
-    """The target dimensions in the recipe's order, then all others that were scored."""
+    """The dimensions of the dataset in the recipe's order, then all further ones that were scored."""
     scored = sorted({reward["dimension"] for row in rows for reward in row["rewards"] or []})
     return [*manifest["dimensions"], *(name for name in scored if name not in manifest["dimensions"])]
 
 
 def reward_groups(manifest: Manifest, rows: list[DatasetRow]) -> list[str]:
-    """The groups of the reward summary: target dimensions, other dimensions that prompts were written for, twins."""
+    """The groups of the reward summary: the dataset's dimensions, further ones that prompts were written for, twins."""
     found = {reward_group(row) for row in rows} - {None, CAPTIONS, *manifest["dimensions"]}
     twins = any(row["source"] == "twin" for row in rows)
     return [*manifest["dimensions"], *sorted(map(str, found)), *([CAPTIONS] if twins else [])]
@@ -129,6 +131,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
         f"target model {facts['target_model']}, gigavideo {facts['code_version']}, licence {facts['license']}",
         f"{counts['rows']} videos of {counts['prompts']} prompts: {counted(counts['split'])}; "
         f"{counted(counts['source'])}; {counted(counts['status'])}",
+        *targets_and_others(facts["targets"], facts["others"]),
         *([WITHHELD] if facts["withheld"] else []),
     ):
         console.print(plain(line))

@@ -10,7 +10,7 @@ never read as markup and cannot contain escape codes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
 from rich.cells import cell_len
@@ -119,6 +119,12 @@ def counted(counts: dict[str, int]) -> str:
 def words(name: str) -> str:
     """A dimension's name as words: camera_motion -> camera motion."""
     return name.replace("_", " ")
+
+
+def targets_and_others(targets: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Lines that say which dimensions are to be improved, and which must only not get worse; none without others."""
+    kept = ", ".join(map(words, others))
+    return [f"targets: {', '.join(map(words, targets))}", f"others, which must not get worse: {kept}"] if kept else []
 
 
 def number(value: float | None) -> str:

@@ -82,7 +82,7 @@ def check_subjects(recipe: Recipe) -> None:
     if subjects is None:
         return
     known = sorted(_named(subjects))
-    for dimension in recipe.dimensions:
+    for dimension in recipe.all_dimensions:
         if dimension not in known:
             raise RecipeError(
                 f"dimensions: the writer {backend!r} cannot write about {dimension!r}, only about {', '.join(known)}"

@@ -56,7 +56,7 @@ def row(row: Row, recipe: Recipe, judges: list[dict[str, Any]], store: Store) ->
         "prompt": row.prompt,
         "video": video_column(row.id, store.on_disk(row.clip["blobs"]["video.mp4"])),
         **video_facts(row.clip),
-        **scores(row, recipe.dimensions, judges),
+        **scores(row, recipe.all_dimensions, judges),
         "generator": None if real else _generator(row),
         "origin": row.origin,
         "source_file": row.clip.get("source_file"),

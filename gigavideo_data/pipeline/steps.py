@@ -43,7 +43,7 @@ class Context:
     @cached_property
     def panel(self) -> Panel:
         """The judges of the recipe."""
-        return Panel(self.recipe.judge, self.recipe.specialists, self.recipe.dimensions)
+        return Panel(self.recipe.judge, self.recipe.specialists, self.recipe.all_dimensions)
 
 
 def prompts(context: Context) -> list[Row]:
@@ -93,9 +93,10 @@ def extend(context: Context, rows: list[Row]) -> list[Row]:
 
 
 def ask(context: Context, rows: list[Row]) -> list[Row]:
-    """Yes/no questions on every target dimension that a prompt states something of; a row without any is rejected.
+    """Yes/no questions on every dimension of the recipe that a prompt states something of.
 
-    A dimension that a row has an entry for is not asked about again, even if the entry is empty.
+    A row without any is rejected. A dimension that a row has an entry for is not asked about again, even if the entry
+    is empty.
     """
     groups = [
         {name: _question_item(context, row, name) for name in possible_dimensions(context.recipe, row)
@@ -108,11 +109,11 @@ def ask(context: Context, rows: list[Row]) -> list[Row]:
 
 
 def possible_dimensions(recipe: Recipe, row: Row) -> list[str]:
-    """Target dimensions that a row is asked about: its own and those that its videos can show; of a caption, all."""
+    """Dimensions that a row is asked about: its own and those that its videos can show; of a caption, all."""
     own = load_dimension(row.dimension) if row.dimension else None
     if own is None or own.shows is None:
-        return list(recipe.dimensions)
-    return [dimension for dimension in recipe.dimensions if dimension in (own.name, *own.shows)]
+        return list(recipe.all_dimensions)
+    return [dimension for dimension in recipe.all_dimensions if dimension in (own.name, *own.shows)]
 
 
 def _with_questions(row: Row, records: dict[str, Record]) -> Row | Record:
@@ -266,7 +267,7 @@ def _reward(row: Row, dimension: str, min_mass: float) -> RewardEntry:
 def check_judge(context: Context, generated: list[Row], real: list[Row]) -> list[JudgeCheck]:
     """Ask the judge foreign and negated questions; return one summary for each dimension (see `judge_check`)."""
     recipe, panel = context.recipe, context.panel
-    trials = judge_check.plan(generated, real, recipe.dimensions, recipe.check.videos)
+    trials = judge_check.plan(generated, real, recipe.all_dimensions, recipe.check.videos)
     judges = [panel.judge_of(trial.dimension) for trial in trials]
     items = [
         panel.item(judge, _clip(trial.row)["video_sha256"], trial.asked, trial.row.id)
@@ -274,4 +275,4 @@ def check_judge(context: Context, generated: list[Row], real: list[Row]) -> list
     ]
     records = context.runner.records(items, label="judge check")
     read = [as_read(record, readout_of(judge)) for record, judge in zip(records, judges, strict=True)]
-    return judge_check.summary(trials, read, recipe.dimensions, recipe.judge.min_mass)
+    return judge_check.summary(trials, read, recipe.all_dimensions, recipe.judge.min_mass)

@@ -189,6 +189,16 @@ class Prompts(StrictModel):
     drop_infeasible: bool = True
 
 
+class Others(StrictModel):
+    """Dimensions that are not to be improved but must not get worse.
+
+    `prompts` base prompts of each are trained on, and each has as many evaluation prompts as a target dimension.
+    """
+
+    dimensions: Annotated[tuple[DimensionName, ...], Field(strict=False)] = ()
+    prompts: Annotated[int, Field(ge=0)] = 0
+
+
 class Captions(StrictModel):
     """Captions of real clips: `count` of them (0: none), each with a twin, the real clip, or both.
 
@@ -372,10 +382,10 @@ class Limits(StrictModel):
 class Recipe(StrictModel):
     """A complete recipe.
 
-    `target` is the model to be improved, `blocklists` are files of prompts that must not be trained on, and
-    `samples_per_prompt` is the number of videos per synthetic prompt. `synthetic: false` makes no synthetic prompts.
-    `reject_videos` lists flaws for which generated videos are rejected: `black`, `frozen`. The flaws are counted in any
-    case.
+    `target` is the model to be improved, on `dimensions`, `blocklists` are files of prompts that must not be trained
+    on, and `samples_per_prompt` is the number of videos per synthetic prompt. `synthetic: false` makes no synthetic
+    prompts. `reject_videos` lists flaws for which generated videos are rejected: `black`, `frozen`. The flaws are
+    counted in any case.
     """
 
     name: Name
@@ -385,6 +395,7 @@ class Recipe(StrictModel):
         tuple[DimensionName, ...],
         Field(strict=False, min_length=1, description="add them, or give --dimensions, such as mechanics,material"),
     ]
+    others: Others = Field(default=Others(), exclude_if=lambda others: not others.dimensions)
     license: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "apache-2.0"
     writer: Writer = Writer()
     prompts: Prompts = Prompts()
@@ -405,9 +416,13 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
-        if len(set(self.dimensions)) != len(self.dimensions):
-            twice = next(name for name in self.dimensions if self.dimensions.count(name) > 1)
-            raise ValueError(f"dimensions: {twice!r} is listed twice; keep one")
+        for key, names in (("dimensions", self.dimensions), ("others.dimensions", self.others.dimensions)):
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{key}: {twice!r} is listed twice; keep one")
+        for name in self.others.dimensions:
+            if name in self.dimensions:
+                raise ValueError(f"others.dimensions: {name!r} is in dimensions too; remove it from one of them")
         if not self.synthetic and self.captions.count == 0 and not self.imports:
             raise ValueError("synthetic is false, captions.count is 0, no imports: no rows to make; change one of them")
         if self.captions.count > 0 and not self.captions.twins:
@@ -417,11 +432,24 @@ class Recipe(StrictModel):
             )
         return self
 
+    @property
+    def all_dimensions(self) -> tuple[str, ...]:
+        """The target dimensions, then the others."""
+        return (*self.dimensions, *self.others.dimensions)
+
+    @property
+    def num_prompts(self) -> dict[str, int]:
+        """The number of base prompts to train on, of each dimension."""
+        wanted = dict.fromkeys(self.dimensions, self.prompts.per_dimension)
+        wanted |= dict.fromkeys(self.others.dimensions, self.others.prompts)
+        return {name: count * self.synthetic for name, count in wanted.items()}
+
     def resolved(self) -> dict[str, Any]:
         """Return the recipe with all defaults, as JSON values that may be published.
 
         A folder becomes its last part and an endpoint loses its host, as both are private to this machine. A block-list
-        or table becomes its name and the sha256 of its content.
+        or table becomes its name and the sha256 of its content. The key `others` is left out where it is empty, so
+        older recipes keep their hashes.
 
         Raises:
             RecipeError: a block-list or a table cannot be read.

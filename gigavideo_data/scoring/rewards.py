@@ -98,12 +98,12 @@ def as_read(record: dict[str, Any], readout: str) -> dict[str, Any]:
 
 
 def row_outcome(rewards: Sequence[RewardEntry], dimension: str | None, targets: Iterable[str]) -> Reward:
-    """The reward of a row: that on its own dimension; for a caption, the mean over the target dimensions it has.
+    """The reward of a row: that on its own dimension; for a caption, the mean over the dimensions it has.
 
     Args:
         rewards: of the row.
         dimension: what the prompt was written for; None for captions.
-        targets: the dimensions of the recipe.
+        targets: the dimensions of the recipe, others included.
     """
     dimensions = set(targets) if dimension is None else {dimension}
     mine = [reward for reward in rewards if reward["dimension"] in dimensions]

@@ -91,7 +91,7 @@ def select(
 
     Args:
         rows: of one split, without their clips.
-        targets: the dataset's dimensions, trained where the config names none.
+        targets: the dataset's dimensions with rows, trained where the config names none.
         config: of the run.
         model: the model to start from. `nft` keeps only samples that it generated; None keeps those of all models.
         unchecked: dimensions to leave out because their judge sanity check failed.

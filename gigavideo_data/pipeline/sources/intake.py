@@ -156,7 +156,7 @@ def _warnings(recipe: Recipe, captioned: Table | None, imported: list[Table]) ->
             missing = f"{len(table.without_clip)} of {table.num_rows} clips are not in {table.folder}"
             warnings.append(f"{where}: {missing}: {_listed([one.clip for one, _ in table.without_clip])}")
     for table in imported:
-        others = [str(one.dimension) for one in table.usable if one.dimension not in recipe.dimensions]
+        others = [str(one.dimension) for one in table.usable if one.dimension not in recipe.all_dimensions]
         if others:
             count = f"{len(others)} of {table.num_rows} rows have dimensions that are not in the recipe"
             warnings.append(f"{table.key}: {table.path.name}: {count}: {_listed(list(dict.fromkeys(others)))}")
@@ -175,22 +175,16 @@ def about(dimension: str, *fields: str) -> dict[str, Any]:
 
 def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
     """Base prompts, those of evaluation first."""
-    requests = [(split, d, recipe.eval_prompts.per_dimension) for split in EVAL_SPLITS for d in recipe.dimensions]
-    if recipe.synthetic:
-        requests += [("train", dimension, recipe.prompts.per_dimension) for dimension in recipe.dimensions]
+    requests = [(split, d, recipe.eval_prompts.per_dimension) for split in EVAL_SPLITS for d in recipe.all_dimensions]
+    requests += [("train", dimension, count) for dimension, count in recipe.num_prompts.items()]
     settings, location = writer_spec(recipe.writer)
     prompts = original_keys({"prompts": recipe.prompts.model_dump()})["prompts"]  # they are part of the store's keys
     rules = {name: prompts[name] for name in ("per_call", "likeness", "sift")}
-    items = [
-        Item(
-            "prompt",
-            settings,
-            {"dimension": d, "count": n, "seed": recipe.seed, "split": split, "rules": rules, **about(d, "seeds")},
-            location,
-        )
-        for split, d, n in requests
-        if n
-    ]
+    items = []
+    for split, d, n in requests:
+        if n:
+            inputs = {"dimension": d, "count": n, "seed": recipe.seed, "split": split, "rules": rules}
+            items.append(Item("prompt", settings, {**inputs, **about(d, "seeds")}, location))
     for item, record in zip(items, runner.records(items), strict=True):
         dimension, split, count = (item.inputs[name] for name in ("dimension", "split", "count"))
         if "rejected" in record:
@@ -244,14 +238,14 @@ def _imported(part: Imported, table: Table, recipe: Recipe, runner: Runner) -> I
         yield Row("synthetic", clip), rejection(reason, clip)
     for one, reject in table.without_clip:
         yield Row("synthetic", one.caption), reject
-    targeted = [one for one in table.usable if one.dimension in recipe.dimensions]
+    used = [one for one in table.usable if one.dimension in recipe.all_dimensions]
     for one in table.usable:
-        if one.dimension not in recipe.dimensions:
+        if one.dimension not in recipe.all_dimensions:
             detail = f"{one.clip}: {one.dimension} is no dimension of the recipe"
             yield Row("synthetic", one.caption), rejection(Reason.OTHER_DIMENSION, detail)
     samples = Counter[str]()
-    items = [_clip(one, table, recipe) for one in targeted]
-    for one, item, record in zip(targeted, items, runner.records(items, "import"), strict=True):
+    items = [_clip(one, table, recipe) for one in used]
+    for one, item, record in zip(used, items, runner.records(items, "import"), strict=True):
         if "rejected" in record:
             yield Row("synthetic", one.caption), _of_clip(record, item)
             continue
