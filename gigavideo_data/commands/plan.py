@@ -86,7 +86,8 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         that are missing (None if the store has no video to estimate from).
 
     Raises:
-        RecipeError: the writer cannot write about a dimension, or a table or the folder of its clips cannot be read.
+        RecipeError: the writer cannot write about a dimension, or a table, the folder of its clips, or a dataset with
+            used prompts cannot be read.
     """
     check_subjects(recipe)
     unknown: list[HubError] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +46,9 @@ class GrammarWriter:
     def __init__(self, engine: dict[str, Any]) -> None:
         del engine  # one grammar, no settings
 
-    def prompts(self, dimension: str, count: int, seed: int, split: str, **details: Any) -> dict[str, Any]:
+    def prompts(
+        self, dimension: str, count: int, seed: int, split: str, used: Sequence[str] = (), **details: Any
+    ) -> dict[str, Any]:
         """Write `count` different base prompts for a dimension; fewer if the split has not so many.
 
         A longer list starts with the shorter one, so that a larger recipe reuses the videos of a smaller one.
@@ -55,6 +58,7 @@ class GrammarWriter:
             count: the largest number of prompts.
             seed: decides which prompts, and their order.
             split: train, dev or test.
+            used: prompts that are written only where the split has no others left.
             details: not needed.
 
         Raises:
@@ -64,12 +68,16 @@ class GrammarWriter:
         if dimension not in SKILLS:
             raise ValueError(f"the miniature world cannot show {dimension!r}")
         rng = _rng("prompts", dimension, seed, split)
-        texts: dict[str, None] = {}
+        known = set(used)
+        fresh: dict[str, None] = {}
+        again: dict[str, None] = {}  # used ones, in the order in which they are drawn
         repeats = 0
-        while len(texts) < count and repeats < MAX_REPEATS:
+        while len(fresh) < count and repeats < MAX_REPEATS:
             text = describe(sample_scene(dimension, rng, MINIATURE_SPLIT[split]))
-            repeats = repeats + 1 if text in texts else 0
-            texts[text] = None
+            drawn = again if text in known else fresh
+            repeats = repeats + 1 if text in drawn else 0
+            drawn[text] = None
+        texts = [*fresh, *again][:count]
         return {"prompts": [{"prompt": text, "objects": []} for text in texts], "dropped": []}
 
     def extend(self, prompt: str, variant: int, seed: int, **details: Any) -> dict[str, Any]:

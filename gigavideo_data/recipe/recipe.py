@@ -179,7 +179,8 @@ class Prompts(StrictModel):
 
     A language model writes `per_call` prompts per call. A prompt is rejected as a duplicate if its similarity to
     another one is `dedup_threshold` or more (0 to 1; null rejects only equal prompts). `drop_infeasible` asks the model
-    which prompts cannot be filmed, and rejects these.
+    which prompts cannot be filmed, and rejects these. `used` are folders of datasets, whose training prompts are taken
+    only where the writer has no others left.
     """
 
     per_dimension: Count = 16
@@ -187,6 +188,7 @@ class Prompts(StrictModel):
     per_call: Count = 100
     dedup_threshold: Share | None = None
     drop_infeasible: bool = True
+    used: Annotated[tuple[Model, ...], Field(strict=False, exclude_if=lambda used: not used)] = ()
 
 
 class Others(StrictModel):
@@ -448,11 +450,11 @@ class Recipe(StrictModel):
         """Return the recipe with all defaults, as JSON values that may be published.
 
         A folder becomes its last part and an endpoint loses its host, as both are private to this machine. A block-list
-        or table becomes its name and the sha256 of its content. The key `others` is left out where it is empty, so
-        older recipes keep their hashes.
+        or table becomes its name and the sha256 of its content, a dataset its name and the sha256 of its manifest. The
+        keys `others` and `prompts.used` are left out where they are empty, so older recipes keep their hashes.
 
         Raises:
-            RecipeError: a block-list or a table cannot be read.
+            RecipeError: a block-list, a table or a dataset cannot be read.
         """
         plain = self.model_dump(mode="json")
         for part in (plain["writer"], plain["judge"]):
@@ -465,6 +467,8 @@ class Recipe(StrictModel):
             part["table"] = _with_sha256(part["table"], "imports.table")
             part["clips"] = published_name(part["clips"])
         plain["blocklists"] = [_with_sha256(path, "blocklists") for path in plain["blocklists"]]
+        if self.prompts.used:
+            plain["prompts"]["used"] = [_dataset_with_sha256(folder) for folder in self.prompts.used]
         plain["target"] = published_name(plain["target"])
         for part in (
             plain["writer"],
@@ -526,6 +530,16 @@ def _with_sha256(file: str, key: str) -> str:
         return f"{path.name}@{sha256_of(path)[:16]}"
     except OSError as error:
         raise RecipeError(f"{key}: {path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _dataset_with_sha256(folder: str) -> str:
+    path = Path(folder).expanduser() / "manifest.json"
+    try:
+        return f"{json.loads(path.read_bytes())['name']}@{sha256_of(path)[:16]}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"prompts.used: {path.parent}: no finished dataset; name a folder that `gv-data build` wrote"
+        ) from error
 
 
 def published_name(model: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,9 +43,17 @@ class PromptWriter(Protocol):
     both_answers: bool
 
     def prompts(
-        self, *, dimension: str, about: dict[str, Any], rules: dict[str, Any], count: int, seed: int, split: str
+        self,
+        *,
+        dimension: str,
+        about: dict[str, Any],
+        rules: dict[str, Any],
+        count: int,
+        seed: int,
+        split: str,
+        used: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Write up to `count` different base prompts for a dimension.
+        """Write up to `count` different base prompts for a dimension, those that are new first.
 
         Args:
             dimension: its name.
@@ -54,6 +63,8 @@ class PromptWriter(Protocol):
             count: number of prompts.
             seed: of the recipe.
             split: train, dev or test.
+            used: prompts of earlier datasets, taken only where the writer has no others left; their order does not
+                matter.
 
         Returns:
             `prompts` (each with its `objects`), `dropped` (prompt and reason), and `tokens` where a model was asked.

@@ -69,21 +69,31 @@ class LanguageWriter:
         self.model: TextModel = model
 
     def prompts(
-        self, dimension: str, about: dict[str, Any], rules: dict[str, Any], count: int, seed: int, split: str
+        self,
+        dimension: str,
+        about: dict[str, Any],
+        rules: dict[str, Any],
+        count: int,
+        seed: int,
+        split: str,
+        used: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Write base prompts until there are `count`, or the model writes no new ones (see `PromptWriter`).
+
+        The model sees the used prompts among those that it must not repeat. Used ones fill up the list at the end.
 
         Raises:
             RowError: no call returned drafts in the right form.
         """
         conversation = _Conversation(self.model, seed, dimension, split)
         accepted: list[Draft] = []
-        seen = prompts.Seen(rules["likeness"])
+        known = sorted(used, key=lambda text: content_key([seed, text]))
+        seen = prompts.Seen(rules["likeness"], known)
         dropped: list[dict[str, str]] = []
         num_empty = 0
         while len(accepted) < count and num_empty < EMPTY_CALLS:
             num_requested = min(rules["per_call"], count - len(accepted))
-            messages = prompts.ask(about, num_requested, [draft.prompt for draft in accepted])
+            messages = prompts.ask(about, num_requested, [*known, *(draft.prompt for draft in accepted)])
             try:
                 drafts = conversation.ask(messages, prompts.Drafts, lambda _: []).prompts
             except RowError:  # one bad call does not lose the prompts of the others
@@ -105,6 +115,7 @@ class LanguageWriter:
             num_empty = 0 if fresh else num_empty + 1
             accepted += fresh[: count - len(accepted)]
         records = [draft.model_dump() for draft in accepted]
+        records += [{"prompt": text, "objects": []} for text in known[: count - len(accepted)]]
         return {"prompts": records, "dropped": dropped, "tokens": conversation.tokens}
 
     def extend(self, prompt: str, objects: list[str], variant: int, family: str, seed: int) -> dict[str, Any]:

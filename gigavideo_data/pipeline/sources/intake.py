@@ -20,7 +20,7 @@ from gigavideo_data.models.llm.templates.prompts import Seen
 from gigavideo_data.models.registry import captions_spec, held_out, writer_spec
 from gigavideo_data.pipeline.execution.runner import Runner
 from gigavideo_data.pipeline.row import Row
-from gigavideo_data.pipeline.sources import caption_table, decontamination
+from gigavideo_data.pipeline.sources import caption_table, decontamination, used_prompts
 from gigavideo_data.pipeline.sources.caption_table import Captioned
 from gigavideo_data.pipeline.sources.clip_files import ClipFiles
 from gigavideo_data.pipeline.sources.decontamination import Blocklist
@@ -68,7 +68,8 @@ def intake(recipe: Recipe, runner: Runner) -> list[SourceRow]:
 
     Raises:
         RunError: the writer wrote no prompts at all for a dimension.
-        RecipeError: a table or a block-list cannot be read, or a table has prompts that are kept for evaluation.
+        RecipeError: a table, a block-list or a dataset with used prompts cannot be read, or a table has prompts that
+            are kept for evaluation.
     """
     captioned, imported = _tables(recipe)  # first, so that mistakes in tables are reported before any model runs
     for warning in _warnings(recipe, captioned, imported):
@@ -177,6 +178,7 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
     """Base prompts, those of evaluation first."""
     requests = [(split, d, recipe.eval_prompts.per_dimension) for split in EVAL_SPLITS for d in recipe.all_dimensions]
     requests += [("train", dimension, count) for dimension, count in recipe.num_prompts.items()]
+    used = used_prompts.read(recipe.prompts.used)
     settings, location = writer_spec(recipe.writer)
     prompts = original_keys({"prompts": recipe.prompts.model_dump()})["prompts"]  # they are part of the store's keys
     rules = {name: prompts[name] for name in ("per_call", "likeness", "sift")}
@@ -184,7 +186,8 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
     for split, d, n in requests:
         if n:
             inputs = {"dimension": d, "count": n, "seed": recipe.seed, "split": split, "rules": rules}
-            items.append(Item("prompt", settings, {**inputs, **about(d, "seeds")}, location))
+            earlier = {"used": used[d]} if split == "train" and d in used else {}
+            items.append(Item("prompt", settings, {**inputs, **about(d, "seeds"), **earlier}, location))
     for item, record in zip(items, runner.records(items), strict=True):
         dimension, split, count = (item.inputs[name] for name in ("dimension", "split", "count"))
         if "rejected" in record:
@@ -195,6 +198,10 @@ def _written(recipe: Recipe, runner: Runner) -> Iterator[SourceRow]:
         if len(record["prompts"]) < count:
             written = f"{len(record['prompts'])} of {count} different {split} prompts"
             runner.progress.note(f"prompt: {dimension}: the writer wrote only {written}")
+        if "used" in item.inputs:
+            texts = [draft["prompt"] for draft in record["prompts"]]
+            num_fresh = len(texts) - used_prompts.num_used(texts, item.inputs["used"])
+            runner.progress.note(f"prompt: {dimension}: {num_fresh} of {len(texts)} training prompts are fresh")
         source, eval_split = ("synthetic", None) if split == "train" else ("eval", split)
         for draft in record["prompts"]:
             yield Row(source, draft["prompt"], dimension, tuple(draft["objects"]), eval_split=eval_split), None
