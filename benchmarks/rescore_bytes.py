@@ -1,7 +1,7 @@
 """How much of a dataset must be uploaded again after its videos were scored again.
 
-    gv-data score runs/quickstart --recipe quickstart --set judge.readout=text --out runs/hard
-    python -m benchmarks.rescore_bytes runs/quickstart runs/hard
+    gv-data score runs/quickstart-all --recipe quickstart-all --set judge.readout=text --out runs/hard
+    python -m benchmarks.rescore_bytes runs/quickstart-all runs/hard
 
 Xet, the Hub's storage, cuts files into content-defined chunks and stores each chunk once. Both datasets are cut here in
 the same way: a gear hash over 64 bytes, 64 KiB on average, from 8 to 128 KiB. The bytes of the chunks that are only in

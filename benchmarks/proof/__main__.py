@@ -33,7 +33,7 @@ def build(work: Path) -> None:
     for name, changes in SETS.items():
         options = [part for key, value in {**SETS_SHARE, **changes}.items() for part in ("--set", f"{key}={value}")]
         places = ["--out", str(work / name), "--store", str(work / "store")]
-        app(["build", "--recipe", "quickstart", *places, *options], standalone_mode=False)
+        app(["build", "--recipe", "quickstart-all", *places, *options], standalone_mode=False)
 
 
 def tell(work: Path) -> None:

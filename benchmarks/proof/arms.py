@@ -123,5 +123,5 @@ def _build(work: Path, dimension: str, name: str, changes: dict[str, Any] | None
     settings = {"name": name, "samples_per_prompt": SAMPLES.get(dimension, MORE_SAMPLES), **SET, **(changes or {})}
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     places = ["--out", str(folder(work, dimension) / name), "--store", str(work / "store")]
-    recipe = ["--recipe", "quickstart", "--dimensions", dimension]
+    recipe = ["--recipe", "quickstart-all", "--dimensions", dimension]
     app(["build", *recipe, *places, *options], standalone_mode=False)

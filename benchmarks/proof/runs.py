@@ -15,8 +15,8 @@ SEEDS = (0, 1, 2)
 FOCUS = "motion_order_understanding"  # of tables 2 and 3 and the curves, as human interaction is the paper's
 JOINT = (FOCUS, "instance_preservation")  # of table 4
 
-# The datasets, as changes of the recipe `quickstart`. Tables 1 and 4 are trained on `all`, the rest on `focus`, where
-# the writer finds fewer prompts than requested: this world has only about 110 for training.
+# The datasets, as changes of the recipe `quickstart-all`. Tables 1 and 4 are trained on `all`, the rest on `focus`,
+# where the writer finds fewer prompts than requested: this world has only about 110 for training.
 SETS: dict[str, dict[str, Any]] = {
     "all": {"prompts.per_dimension": 48},
     "focus": {"name": "focus", "dimensions": f"[{FOCUS}]", "prompts.per_dimension": 240},

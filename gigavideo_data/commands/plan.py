@@ -38,7 +38,7 @@ class Rate:
     source: str
 
 
-_QUICKSTART = "make quickstart on two cores of an AMD EPYC"
+_QUICKSTART = "recipe quickstart-all on two cores of an AMD EPYC"
 # Only measured values; nothing is guessed.
 RATES = {
     ("synthesize", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"): Rate(240.0, "RTX 4090", "README of Wan2.1, 832x480, 81 frames"),

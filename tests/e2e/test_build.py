@@ -57,7 +57,7 @@ def test_a_plan_knows_what_is_there_and_touches_nothing(reference, tmp_path):
     before = sum(1 for _ in (reference.folder / "store").rglob("*"))
 
     def stages(store: Path, *more: str) -> dict[str, dict]:
-        facts = plan(load("quickstart", [*settings, *more]), Store(store))
+        facts = plan(load("quickstart-all", [*settings, *more]), Store(store))
         return {line["stage"]: line for line in facts["stages"]}
 
     made = stages(reference.folder / "store")
@@ -77,7 +77,7 @@ def test_a_plan_knows_what_is_there_and_touches_nothing(reference, tmp_path):
 def test_a_plan_counts_what_it_knows_of_videos_whose_model_cannot_be_looked_up(reference):
     model = 'generators=[{"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"}]'
     settings = [f"{key}={value}" for key, value in SMALL.items()]
-    facts = plan(load("quickstart", [*settings, model]), Store(reference.folder / "store"))
+    facts = plan(load("quickstart-all", [*settings, model]), Store(reference.folder / "store"))
     lines = {line["stage"]: line for line in facts["stages"]}
     assert lines["questions"]["rows"] == lines["questions"]["in_store"] > 0
     assert lines["synthesize"]["rows"] > lines["synthesize"]["in_store"] == 0

@@ -37,7 +37,7 @@ class Workspace:
         settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
         options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         flags = ["--retry-rejected"] * retry
-        return self.run(["build", "--recipe", "quickstart", "--out", out, *options, *flags], faults)
+        return self.run(["build", "--recipe", "quickstart-all", "--out", out, *options, *flags], faults)
 
     def copied(self, folder: Path, out: str = "out") -> Workspace:
         """The same in another folder, with its dataset under another name."""

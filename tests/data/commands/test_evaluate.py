@@ -12,6 +12,7 @@ from tests.support.rows import COST, make_eval_prompts, make_manifest, make_reje
 
 FACTS = {
     "split": "test",
+    "others": ["mechanics"],
     "judge": "miniature@1",
     "judge_note": "A remark.",
     "comparisons": bootstrap.facts(
@@ -25,7 +26,7 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     card.write_text("# a model\n<!-- scores -->\nnone yet\n<!-- /scores -->\n## Settings\n")
     evaluate_output.write_scores(tmp_path, FACTS)
     first = card.read_text()
-    assert "| mechanics | 0.25 |" in first
+    assert "| mechanics (other) | 0.25 |" in first
     assert "| 4 of 4 | perhaps better |" in first  # of four prompts
     assert "judge `miniature@1`. A remark." in first
     assert "none yet" not in first

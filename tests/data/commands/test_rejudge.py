@@ -50,7 +50,7 @@ def test_it_is_the_set_that_a_build_with_that_judge_makes(built):
 
 
 def test_what_this_judge_has_answered_is_not_asked_again_and_nothing_moves(built):
-    facts = score(built, "soft", "--recipe", "quickstart", "--out", "same")
+    facts = score(built, "soft", "--recipe", "quickstart-all", "--out", "same")
     assert facts["judged"] == 0
     assert built.rows("same") == built.rows("soft")
     assert without_ledger(built.folder / "same") == without_ledger(built.folder / "soft")

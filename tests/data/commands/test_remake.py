@@ -81,7 +81,7 @@ def test_videos_that_come_out_otherwise_are_not_scored_until_they_are_judged_aga
     assert all(after[name] == before[name] for name in after.keys() - others)
     verify_folder(elsewhere.folder / "remade")
 
-    code, facts, said = run(elsewhere, "score", "remade", "--recipe", "quickstart", "--in-place")
+    code, facts, said = run(elsewhere, "score", "remade", "--recipe", "quickstart-all", "--in-place")
     assert code == 0, said
     assert facts["judged"] == len(others)
     judged = {row["id"]: row for row in elsewhere.rows("remade")}

@@ -75,7 +75,7 @@ build.vae_of = vae_of
 def build(folder: Path, out: str, *flags: str, program: str = MAIN) -> Path:
     """A small build by the miniature itself; what is in the folder's store is not made again."""
     settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-c", program, "build", "--recipe", "quickstart"]
+    command = [sys.executable, "-c", program, "build", "--recipe", "quickstart-all"]
     done = subprocess.run(
         [*command, "--out", out, "--store", "store", *settings, *flags],
         cwd=folder,
@@ -346,7 +346,7 @@ def test_latents_of_a_video_that_was_made_otherwise_are_not_carried_on(whole):
 
 @pytest.mark.slow
 def test_a_set_that_is_judged_again_carries_them(whole, folder):
-    recipe = ["--recipe", "quickstart", "--set", "check.videos=0", "--set", "judge.readout=text"]
+    recipe = ["--recipe", "quickstart-all", "--set", "check.videos=0", "--set", "judge.readout=text"]
     command = [sys.executable, "-c", "from gigavideo_data.cli import main; main()", "score", str(folder), *recipe]
     subprocess.run(
         [*command, "--in-place", "--store", "store"], cwd=folder.parent, check=True, timeout=500, capture_output=True

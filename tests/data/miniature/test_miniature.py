@@ -85,6 +85,17 @@ def test_a_longer_prompt_list_begins_with_the_shorter_one(shorter, longer):
     assert second[:shorter] == first
 
 
+@pytest.mark.parametrize(("count", "num_fresh"), [(5, 5), (30, 25), (35, 25)])
+def test_used_prompts_come_after_fresh_ones_in_the_order_in_which_they_are_drawn(count, num_fresh):
+    drawn = texts(GrammarWriter({}).prompts("mechanics", 35, 0, "train"))  # all that there are
+    used = [*drawn[20:30], "a prompt of another writer"]
+    fresh = drawn[:20] + drawn[30:]
+    written = texts(GrammarWriter({}).prompts("mechanics", count, 0, "train", used=used))
+    assert written == [*fresh, *drawn[20:30]][:count]
+    assert set(written[:num_fresh]).isdisjoint(used)
+    assert set(written[num_fresh:]) <= set(used)
+
+
 def test_extension_keeps_the_facts_and_adds_camera_and_ground():
     assert GrammarWriter({}).extend("two red bars", 0, 0)["prompt"].startswith("two red bars, static camera, ")
     with pytest.raises(ValueError, match="not a prompt"):

@@ -146,6 +146,25 @@ def test_a_model_without_ideas_is_not_asked_for_ever():
     assert len(model.asked) == 1 + EMPTY_CALLS
 
 
+def test_a_model_is_shown_used_prompts_and_they_come_last_where_it_writes_no_others():
+    used = ["a heron wades, then dives", "a kettle boils, then whistles"]
+    answers = drafts("A kettle boils, then whistles.", "a gate opens, then shuts")
+    writer = LanguageWriter({}, model := Scripted(answers))
+    few, more = (
+        writer.prompts("motion_order_understanding", ABOUT, RULES, count, 0, "train", used=order)
+        for count, order in ((1, used), (9, used[::-1]))
+    )
+    assert all(f"- {text}" in model.asked[0][-1]["content"] for text in used)
+    assert [draft["prompt"] for draft in few["prompts"]] == ["a gate opens, then shuts"]
+    assert [draft["reason"] for draft in few["dropped"]] == ["duplicate"]
+    fresh, *rest = [draft["prompt"] for draft in more["prompts"]]
+    assert (fresh, sorted(rest)) == ("a gate opens, then shuts", used)
+    again = LanguageWriter({}, Scripted(answers)).prompts(
+        "motion_order_understanding", ABOUT, RULES, 9, 0, "train", used=used
+    )
+    assert again == more  # whatever their order
+
+
 def test_one_bad_call_does_not_lose_the_list():
     model = Scripted(drafts("a heron wades, then dives"), "nonsense", "nonsense", drafts("a gate opens, then shuts"))
     assert len(written(model, 2)["prompts"]) == 2

@@ -30,7 +30,7 @@ def importing(folder: Path, text: str) -> Recipe:
     (folder / "elsewhere.csv").write_text(text)
     imports = f"imports=[{{model: other-1, table: {folder}/elsewhere.csv, clips: {folder}/clips}}]"
     nothing = ["synthetic=false", "captions.count=0", "eval_prompts.per_dimension=0"]
-    return load("quickstart", ["dimensions=[mechanics]", *nothing, imports])
+    return load("quickstart-all", ["dimensions=[mechanics]", *nothing, imports])
 
 
 class Recorder(DryRunRunner):

@@ -301,8 +301,17 @@ def test_the_recipe_in_a_manifest_of_format_1_0_has_todays_keys_and_its_old_hash
     assert Recipe.model_validate(manifest["recipe"]).name == "format_1_0"
 
 
-def test_the_hash_of_the_quickstart_is_that_of_format_1_0() -> None:
-    assert load("quickstart").hash == "5bbca63e5ee5f53d"
+@pytest.mark.parametrize(
+    ("name", "changes", "known"),
+    [
+        ("quickstart-all", ["name=quickstart"], "5bbca63e5ee5f53d"),  # as it was in format 1.0
+        ("physics", [], "124c6de8cd4b1f19"),
+        ("all", [], "06f0e263edda77c5"),
+    ],
+)
+def test_the_hash_of_a_recipe_stays_when_keys_are_added(name: str, changes: list[str], known: str) -> None:
+    unused = ["others.dimensions=[]", "others.prompts=4", "prompts.used=[]"]
+    assert load(name, changes).hash == load(name, [*changes, *unused]).hash == known
 
 
 def test_a_recipe_for_an_existing_dataset_needs_only_the_judge(tmp_path: Path) -> None:

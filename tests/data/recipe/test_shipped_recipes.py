@@ -15,12 +15,13 @@ from gigavideo_data.recipe.loading import load, shipped
 
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ("paper", "paper-nft", "small")  # without dimensions of their own
-OF_MODELS = sorted(set(shipped()) - {"quickstart", *TEMPLATES})
+QUICK = ("quickstart", "quickstart-all")  # with the embedded miniature
+OF_MODELS = sorted(set(shipped()) - {*QUICK, *TEMPLATES})
 
 
 def test_there_is_one_for_each_group_of_the_paper_and_two_for_any_dimensions() -> None:
-    assert set(shipped()) == {"human", "physics", "dynamics", "existence", "all", "quickstart", *TEMPLATES}
-    assert all(load(name).name == name for name in [*OF_MODELS, "quickstart"])
+    assert set(shipped()) == {"human", "physics", "dynamics", "existence", "all", *QUICK, *TEMPLATES}
+    assert all(load(name).name == name for name in [*OF_MODELS, *QUICK])
     assert all(load("paper", dimensions=[name]).dimensions == (name,) for name in names())
     assert sorted(load("all").dimensions) == names()
 
@@ -61,7 +62,7 @@ from gigavideo_data.pipeline.store import Store
 templates = ("paper", "paper-nft", "small")
 plans = {(name, size): plan(load(name, size.split()), Store(Path("nowhere")))
          for name in shipped() if name not in templates
-         for size in (["", "extends=small"] if name != "quickstart" else [""])}
+         for size in (["", "extends=small"] if not name.startswith("quickstart") else [""])}
 plans |= {(name, ""): plan(load(name, dimensions=["mechanics"]), Store(Path("nowhere"))) for name in templates}
 print(json.dumps([[*key, each] for key, each in plans.items()]))
 """
@@ -86,4 +87,11 @@ def test_every_recipe_plans_without_a_network_a_store_or_a_model(tmp_path: Path)
     assert "cannot be fetched" in plans["physics", ""]["warnings"][0]
     hours = next(line for line in plans["physics", ""]["stages"] if line["stage"] == "synthesize")["seconds"] / 3600
     assert hours == pytest.approx(3 * 560 * 240 / 3600)
-    assert all(line["seconds"] is not None for line in plans["quickstart", ""]["stages"] if line["stage"] != "caption")
+    for name in QUICK:
+        assert all(line["seconds"] is not None for line in plans[name, ""]["stages"] if line["stage"] != "caption")
+
+
+def test_the_quickstart_improves_one_skill_and_holds_the_others_of_the_tour() -> None:
+    quick, tour = load("quickstart"), load("quickstart-all")
+    assert sorted(quick.all_dimensions) == sorted(tour.dimensions)
+    assert (len(quick.dimensions), tour.others.dimensions) == (1, ())
