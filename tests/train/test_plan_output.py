@@ -1,11 +1,15 @@
 """What a plan says of dimensions in which there is nothing to learn."""
 
+import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from gigavideo_train import plan as planning
+from gigavideo_train.checkpoint.export import card
 from gigavideo_train.cli import app
+from gigavideo_train.data.dataset import read
 from tests.support.train_set import row, training_set
 
 
@@ -26,3 +30,26 @@ def test_a_dry_run_says_what_to_change_where_no_group_differs(
     shown = " ".join(CliRunner().invoke(app, options, catch_exceptions=False).stdout.split())
     assert ("no group of samples has different rewards" in shown) is (hint is not None)
     assert hint is None or hint in shown
+
+
+def test_others_without_rows_are_not_trained(tmp_path: Path) -> None:
+    dataset = training_set(tmp_path / "set")
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["dimensions"].append("composition")
+    manifest["recipe"]["others"] = {"dimensions": ["composition"]}
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    options = ["--dataset", str(dataset), "--dry-run", "--json"]
+    facts = json.loads(CliRunner().invoke(app, options, catch_exceptions=False).stdout)
+    assert (facts["targets"], facts["others"]) == (["mechanics"], [])
+
+
+def test_the_model_card_says_what_was_trained_only_not_to_get_worse(tmp_path: Path) -> None:
+    dataset = training_set(tmp_path / "set")
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    plan = planning.make(read(dataset), None, None, [])
+    alone = str(card(plan, 1, []))
+    assert "to improve: mechanics.\n\n| | |" in alone
+    plan.dataset.manifest["dimensions"] = ["composition", *manifest["dimensions"]]
+    plan.dataset.manifest["recipe"]["others"] = {"dimensions": manifest["dimensions"]}
+    held = "Also trained on, so that they do not get worse: mechanics."
+    assert f"to improve: composition. {held}\n\n| | |" in str(card(plan, 1, []))

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.io.progress import Progress
 from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.pipeline.sources import used_prompts
 from gigavideo_data.pipeline.sources.intake import intake
@@ -18,10 +20,11 @@ from tests.support.rows import make_row, make_rows, write_set
 SMALL = ["dimensions=[mechanics]", "others={dimensions: [composition], prompts: 2}", "captions.count=0"]
 
 
-class Notes:
+class Notes(Progress):
     """Keeps what a run says."""
 
     def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
         self.lines: list[str] = []
 
     def note(self, text: str) -> None:
@@ -32,7 +35,9 @@ class InProcess:
     """Runs the stages here, and keeps the keys of its items by dimension and split."""
 
     def __init__(self) -> None:
-        self.progress, self.keys = Notes(), dict[tuple[str, str], str]()
+        self.notes = Notes()
+        self.progress: Progress = self.notes
+        self.keys: dict[tuple[str, str], str] = {}
 
     def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:  # noqa: ARG002
         self.keys |= {(item.inputs["dimension"], item.inputs["split"]): item.key for item in items}
@@ -73,11 +78,11 @@ def test_fresh_prompts_come_first_and_used_ones_fill_up(tmp_path: Path) -> None:
     runner = InProcess()
     second = taken(load("quickstart-all", [*SMALL, "prompts.per_dimension=6", used]), runner)
     assert (len(second), set(second) & set(first)) == (6, set())
-    assert runner.progress.lines == ["prompt: mechanics: 6 of 6 training prompts are fresh"]
+    assert runner.notes.lines == ["prompt: mechanics: 6 of 6 training prompts are fresh"]
     runner = InProcess()
     everything = taken(load("quickstart-all", [*SMALL, "prompts.per_dimension=35", used]), runner)
     assert (everything[:6], sorted(everything[-6:])) == (second, sorted(first))
-    assert runner.progress.lines == ["prompt: mechanics: 29 of 35 training prompts are fresh"]
+    assert runner.notes.lines == ["prompt: mechanics: 29 of 35 training prompts are fresh"]
 
 
 def test_only_the_texts_of_used_prompts_decide_what_is_written(tmp_path: Path) -> None:
