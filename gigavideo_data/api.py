@@ -177,8 +177,9 @@ def evaluate(
         show_progress: show bars on stderr.
 
     Returns:
-        The content of eval.json: both models, the judge, per dimension the mean rewards of both models in [0, 1], their
-        paired difference with its 95 % confidence interval and verdict, and the largest gains and losses.
+        The content of eval.json: both models, the dataset's others, the judge, per dimension the mean rewards of both
+        models in [0, 1], their paired difference with its 95 % confidence interval and verdict, and the largest gains
+        and losses.
 
     Raises:
         RecipeError: a model is unknown, or base and tuned model are of different families or sizes.

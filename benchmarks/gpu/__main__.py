@@ -1,6 +1,6 @@
 """Measure this project on one GPU, in a few minutes, on one H100 or H200 without a network.
 
-    python -m benchmarks.gpu --minutes 11 --out DIR [--latents runs/quickstart]
+    python -m benchmarks.gpu --minutes 11 --out DIR [--latents runs/quickstart-all]
     python -m benchmarks.gpu --list
     python -m benchmarks.gpu --only training,trainer --minutes 6 --out DIR
     python -m benchmarks.gpu --device cpu --tiny --minutes 3 --out DIR      # tries the benchmark itself
@@ -11,7 +11,7 @@ as it is measured; DIR/gpu.md and DIR/gpu_rates.json are written after every sec
 stay; a section that runs again replaces its own. `--latents` names a small set whose clips all have latents, so that
 none has to be decoded; section 5 trains the miniature on it:
 
-    gv-data build --recipe quickstart --set captions.count=0
+    gv-data build --recipe quickstart-all --set captions.count=0
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ def test_only_the_texts_of_used_prompts_decide_what_is_written(tmp_path: Path) -
 
 
 def test_the_keys_of_stored_prompts_stay_without_used_ones() -> None:
+    """Where this fails, all prompts are written again; only a new `REVISION` of the grammar may change the keys."""
     runner = InProcess()
     taken(load("quickstart-all", ["dimensions=[mechanics]", "captions.count=0"]), runner)
     assert runner.keys == {
