@@ -59,10 +59,22 @@ def folder_of(model: str, revision: str | None, parts: Iterable[str]) -> Path:
     Raises:
         HubError: as `commit_of`.
     """
+    return _snapshot(model, revision, ["*.json", *(f"{part}/{file}" for part in parts for file in MODEL_FILES)])
+
+
+def network_of(model: str, revision: str | None) -> Path:
+    """Download one network: its JSON files and safetensors.
+
+    Raises:
+        HubError: as `commit_of`.
+    """
+    return _snapshot(model, revision, ["*.json", "*.safetensors"])
+
+
+def _snapshot(model: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     _check_id(model)
-    patterns = ["*.json", *(f"{part}/{file}" for part in parts for file in MODEL_FILES)]
     folder = Path(_download(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         intact(path, partial(_download_again, model, folder.name, path.relative_to(folder).as_posix()))

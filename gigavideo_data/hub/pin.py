@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub.models import commit_of
 from gigavideo_data.recipe.engines import ENGINES
+from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import Counting, Generator, Judge, Recipe, Writer, on_the_hub
 
-Part = TypeVar("Part", Writer, Generator, Judge, Counting)
+Part = TypeVar("Part", Writer, Generator, Judge, Counting, Features)
 
 
 def pinned(recipe: Recipe, unknown: list[HubError] | None = None) -> Recipe:
@@ -46,7 +47,7 @@ def pinned(recipe: Recipe, unknown: list[HubError] | None = None) -> Recipe:
 
 
 def pinned_part(part: Part) -> Part:
-    """Return one model of a recipe with its commit, if it is loaded from the Hub."""
+    """Return one model of a recipe or of an evaluation with its commit, if it is loaded from the Hub."""
     engine = ENGINES[part.kind].get(part.backend)
     if engine is None or engine.hub_file is None or not on_the_hub(part.model):
         return part

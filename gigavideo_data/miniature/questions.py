@@ -30,6 +30,24 @@ def ask_plain(scene: Scene) -> list[Question]:
     return questions
 
 
+def ask_everyday(scene: Scene) -> list[Question]:
+    """The plain questions that fit any scene: whatever its skill is, is each thing there, does it move as captioned?
+
+    Not asked is what a dimension is about: the order of moves, numbers, changes, and sizes in scenes with gravity.
+    """
+    questions = [_is_there(thing, sized=scene.event is None) for thing in scene.things]
+    for thing in scene.things:
+        if thing.count == 1 and len(thing.moves) == 1:
+            questions.append(Question(f"Does the {_name(thing)} move {thing.moves[0]}?", "yes"))
+    return questions
+
+
+def _is_there(thing: Thing, *, sized: bool) -> Question:
+    if thing.becomes in COLORS:
+        return Question(f"Is the {thing.shape} {thing.color} at the start?", "yes")
+    return Question(f"Is there a {_name(thing, sized=sized)} in the video?", "yes")
+
+
 def _name(thing: Thing, *, sized: bool = False) -> str:
     size = f"{thing.size} " if sized and thing.size != "medium" else ""
     return f"{size}{thing.color} {thing.shape}"

@@ -16,6 +16,7 @@ from gigavideo_data.models.llm.api_keys import shared_key_warning
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe import plugins
 from gigavideo_data.recipe.engines import ENGINES, Kind, Name
+from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import AnyJudge, Captions, Generator, Judge, Recipe, Writer, published_name
 
 
@@ -46,6 +47,16 @@ def judge_spec(judge: AnyJudge) -> EngineSpec:
         RecipeError: the plug-in is not installed.
     """
     return _spec("judge", judge)
+
+
+def features_spec(features: Features) -> EngineSpec:
+    """What measures the features of clips.
+
+    Raises:
+        HubError: the Hub does not give its files.
+        RecipeError: the model is not on this machine, or of another family.
+    """
+    return _built_in_spec("features", features.backend, features)
 
 
 def load_engine(kind: Kind, settings: dict[str, Any]) -> Any:
@@ -108,7 +119,7 @@ def _spec(kind: Kind, part: Generator | AnyJudge) -> EngineSpec:
     return _built_in_spec(kind, part.backend, part)
 
 
-def _built_in_spec(kind: Kind, backend: str, part: Writer | Captions | Generator | AnyJudge) -> EngineSpec:
+def _built_in_spec(kind: Kind, backend: str, part: Writer | Captions | Generator | AnyJudge | Features) -> EngineSpec:
     function = ENGINES[kind][backend].spec
     assert function is not None
     return _named(function)(part)

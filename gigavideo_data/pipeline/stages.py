@@ -13,6 +13,7 @@ from typing import Any
 
 from gigavideo_data.io import video
 from gigavideo_data.io.hashing import content_key
+from gigavideo_data.models.features.base import ClipFeatures
 from gigavideo_data.models.generators.base import Generated, Shape, VideoGenerator
 from gigavideo_data.models.generators.base import checked as checked_video
 from gigavideo_data.models.generators.profiles import batch_size_of, profile_of
@@ -20,6 +21,7 @@ from gigavideo_data.models.judges.base import Judge
 from gigavideo_data.models.judges.base import checked as checked_answers
 from gigavideo_data.models.llm.base import PromptWriter, QuestionWriter
 from gigavideo_data.models.spec import EngineSpec
+from gigavideo_data.pipeline import clip_measures
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe.engines import Kind
@@ -155,6 +157,18 @@ def _judge(judge: Judge, inputs: dict[str, Any], store: Store) -> tuple[Record, 
     return {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no, "readings": a.readings} for a in answers]}, {}
 
 
+def _render(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    data = clips.of_prompt(**inputs)
+    return _video_facts(data), {"video.mp4": data}
+
+
+def _measure(network: ClipFeatures, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
+    name = inputs["video_sha256"] + ".mp4"
+    clip = video.decode(store.blob(name), name)
+    features = network.features(clip.frames_THWC).tolist()
+    return {"features": features, **clip_measures.measure(clip.frames_THWC, clip.fps)}, {}
+
+
 def _video_facts(data: bytes) -> Record:
     clip = video.decode(data)  # the encoded file is read back before it counts as finished
     num_frames, height, width, _ = clip.frames_THWC.shape
@@ -170,6 +184,8 @@ STAGES: dict[str, Stage] = {
     "questions": Stage(2, "writer", _questions, rows_per_task=64),
     "synthesize": Stage(2, "generator", _synthesize, batch=Batch(_generate, _encode)),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
+    "render": Stage(1, "captions", _render, rows_per_task=16),
+    "measure": Stage(1, "features", _measure, rows_per_task=8),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["writer", "captions", "generator", "judge", "soft judge"]
+Kind = Literal["writer", "captions", "generator", "judge", "soft judge", "features"]
 Name = tuple[str, str]  # module, and a name in it
 
 
@@ -39,6 +39,7 @@ class Engine:
     hub_file: str | None = None
 
 
+_FEATURES = "gigavideo_data.models.features"
 _WRITER, _ASKING = "gigavideo_data.models.llm.writer", "gigavideo_data.models.judges.asking"
 
 ENGINES: dict[Kind, dict[str, Engine]] = {
@@ -105,5 +106,19 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
     "soft judge": {  # those that gradients flow through; their specs are those of judges
         "miniature": Engine(("gigavideo_data.miniature.soft_judge", "SoftMiniatureJudge")),
         "transformers": Engine(("gigavideo_data.models.judges.transformers_judge", "TransformersJudge")),
+    },
+    "features": {  # of clips, for realism and spread; chosen by an option of gv-data eval, not by a recipe
+        "vae": Engine(
+            (f"{_FEATURES}.autoencoder", "AutoencoderFeatures"),
+            (f"{_FEATURES}.specs", "autoencoder"),
+            actor_pool=True,
+            hub_file="vae/config.json",
+        ),
+        "network": Engine(
+            (f"{_FEATURES}.network", "NetworkFeatures"),
+            (f"{_FEATURES}.specs", "network"),
+            actor_pool=True,
+            hub_file="config.json",
+        ),
     },
 }

@@ -278,14 +278,24 @@ def vae_of(generator: Generator) -> VaeColumn:
         HubError: it cannot be downloaded.
         RecipeError: it is not on this machine, as without a network where only a part of the model was downloaded.
     """
-    model, revision = generator.model, generator.revision
-    folder = (folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)) / "vae"
+    model = generator.model
+    folder = vae_folder(model, generator.revision)
     if not any(folder.glob("*.safetensors")):
         raise RecipeError(
             f"latents: {published_name(model)} has no autoencoder on this machine; download the model, or build with "
             "--no-latents"
         )
     return {"model": published_name(model), "revision": folder_revision(folder)}
+
+
+def vae_folder(model: str, revision: str | None = None) -> Path:
+    """The folder of a model's autoencoder; of a model of the Hub only that is downloaded.
+
+    Raises:
+        HubError: it cannot be downloaded.
+        RecipeError: the model is not known.
+    """
+    return (folder_of(model, revision, ["vae"]) if on_the_hub(model) else model_folder(model)) / "vae"
 
 
 @cache
