@@ -158,6 +158,9 @@ def evaluate(
     split: Literal["dev", "test"] = "test",
     overrides: Sequence[str] = (),
     judge_endpoint: str | None = None,
+    second_judge: Sequence[str] = (),
+    measures: bool = True,
+    features: str = "vae",
     out: str | Path | None = None,
     store: str | Path = STORE,
     show_progress: bool = False,
@@ -172,14 +175,18 @@ def evaluate(
         split: "dev" to choose settings, "test" to report.
         overrides: changes of generators, judge, specialists or scale, such as "generators.0.steps=10".
         judge_endpoint: base URL of a judge behind an HTTP endpoint.
+        second_judge: keys of the recipe's part `judge`, such as "backend=http", for a second judge of the same videos.
+        measures: whether to measure realism, motion and spread.
+        features: what realism and spread are measured with: "vae", the base's autoencoder, or folder or Hub id[@commit]
+            of an image or video encoder of transformers.
         out: folder of the result; by default runs/eval/<tuned model>.
         store: folder of finished rows of every stage, shared by all builds.
         show_progress: show bars on stderr.
 
     Returns:
         The content of eval.json: both models, the dataset's others, the judge, per dimension the mean rewards of both
-        models in [0, 1], their paired difference with its 95 % confidence interval and verdict, and the largest gains
-        and losses.
+        models in [0, 1], their paired difference with its 95 % confidence interval and verdict, the largest gains
+        and losses, the measures beside the reward, and what the second judge says.
 
     Raises:
         RecipeError: a model is unknown, or base and tuned model are of different families or sizes.
@@ -189,7 +196,15 @@ def evaluate(
     """
     is_file = not isinstance(prompts, Dataset) and Path(prompts).is_file()
     source = Path(str(prompts)) if is_file else _dataset(prompts).folder
-    setting = evaluate_setting.read_setting(source, split, overrides, judge_endpoint=judge_endpoint)
+    setting = evaluate_setting.read_setting(
+        source,
+        split,
+        overrides,
+        judge_endpoint=judge_endpoint,
+        second_judge=second_judge,
+        measures=measures,
+        features=features,
+    )
     lora = Path(adapter) if adapter else None
     first, second = evaluate_models.candidates(str(base) if base else None, str(tuned), lora, setting)
     folder = Path(out or Path("runs/eval") / (lora.name if lora else second.name))

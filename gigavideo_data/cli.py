@@ -478,6 +478,24 @@ def evaluate(
             "  [default: GIGAVIDEO_JUDGE_ENDPOINT]",
         ),
     ] = None,
+    second_judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Key of the recipe's part judge, for a second judge of the same videos; repeat it for several keys.",
+        ),
+    ] = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Features for realism and spread: vae, the base's autoencoder, or folder or Hub id[@commit] of an "
+            "image or video encoder.",
+        ),
+    ] = "vae",
+    no_measures: Annotated[
+        bool, typer.Option("--no-measures", help="Do not measure realism, motion and spread.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the result.  [default: runs/eval/<tuned model>]")] = None,
     store: StoreFolder = Path("runs/store"),
     as_json: Json = False,
@@ -491,7 +509,15 @@ def evaluate(
     from gigavideo_data.io import terminal
 
     prompts = prompts if prompts.is_file() else _existing(prompts)
-    setting = evaluate_setting.read_setting(prompts, split, overrides or [], judge_endpoint=judge_endpoint)
+    setting = evaluate_setting.read_setting(
+        prompts,
+        split,
+        overrides or [],
+        judge_endpoint=judge_endpoint,
+        second_judge=second_judge or [],
+        measures=not no_measures,
+        features=features,
+    )
     first, second = evaluate_models.candidates(base, tuned, adapter, setting)
     if note := evaluate_models.base_note(first, second):
         _message(note)

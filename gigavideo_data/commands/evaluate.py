@@ -12,35 +12,29 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from gigavideo_data.commands.evaluate_models import Candidate
 from gigavideo_data.commands.evaluate_setting import Setting
+from gigavideo_data.commands.evaluation import rewards_table
+from gigavideo_data.commands.evaluation.measure import measure
+from gigavideo_data.commands.evaluation.result import Result, judged, judged_again, scored, second_facts
 from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.pin import pinned_part
+from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import model_folder, trained_on
+from gigavideo_data.models.llm.api_keys import api_key
 from gigavideo_data.models.registry import generator_spec
-from gigavideo_data.pipeline.execution.runner import Runner, grouped_records, store_runner
+from gigavideo_data.pipeline.execution.runner import Runner, store_runner
 from gigavideo_data.pipeline.run_context import endpoint_hosts
-from gigavideo_data.pipeline.stages import Item, Record, synthesis
+from gigavideo_data.pipeline.stages import synthesis
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Limits
-from gigavideo_data.rows import EvalPrompt
 from gigavideo_data.scoring import bootstrap, pixels
 
 CLIPS = 12  # shown per dimension: half of them the largest gains, half the largest losses
-
-
-class Result(TypedDict):
-    """One prompt and seed: the record of the video, and its reward on the prompt's dimension or why there is none."""
-
-    prompt: EvalPrompt
-    seed: int
-    clip: Record
-    reward: float | None
-    rejected: str | None
 
 
 def evaluate(
@@ -50,7 +44,8 @@ def evaluate(
 
     Returns:
         The facts, also written to `out`/eval.json: both models, the dataset's others, judge, one comparison per
-        dimension (`paired`), and the clips with the largest gains and losses.
+        dimension (`bootstrap`), the clips with the largest gains and losses, the measures beside the reward, the
+        comparisons of the second judge. The rewards of every prompt and seed are written to `out`/rewards.parquet.
 
     Raises:
         RecipeError: a model is not known.
@@ -62,12 +57,19 @@ def evaluate(
             raise RecipeError(
                 f"--adapter {candidate.adapter}: no such folder; gv-train writes one with --set tune=lora"
             )
-    hosts = endpoint_hosts(setting.judge)
+    judges = [setting.judge, *([setting.second.judge] if setting.second else [])]
+    hosts = endpoint_hosts(*judges)
     with store_runner(out, store_root, progress, Limits(), setting.scale, hosts=hosts) as runner:
+        if len(set(hosts)) > 1 and api_key("judge"):
+            progress.note(f"the API key of the judge is sent to {' and '.join(hosts)}")
         results = [_results(candidate, setting, runner) for candidate in (base, tuned)]
         facts = _facts(base, tuned, setting, results)
         _write_clips(facts["clips"], runner.store, out)
-    (out / "eval.json").write_text(json.dumps(facts, indent=1, allow_nan=False))
+        again = scored(*(judged_again(mine, setting.second, runner) for mine in results)) if setting.second else None
+        facts["second"] = second_facts(setting.second, again) if setting.second and again else None
+        facts["measures"] = measure(base, results, setting, runner) if setting.measures else None
+    rewards_table.write(out, scored(*results), again)
+    write_durably(out / "eval.json", json.dumps(facts, indent=1, allow_nan=False).encode())
     return facts
 
 
@@ -79,31 +81,12 @@ def _results(candidate: Candidate, setting: Setting, runner: Runner) -> list[Res
     spec = generator_spec(generator)
     drafts = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     videos = runner.records([synthesis(spec, prompt["prompt"], seed) for prompt, seed in drafts], candidate.name[:11])
-    panel = setting.panel
-    groups: list[dict[str, Item]] = []
-    for (prompt, _), video in zip(drafts, videos, strict=True):
-        questions = [question["question"] for question in prompt["questions"]]
-        judge = panel.judge_of(prompt["dimension"])
-        groups.append({} if "rejected" in video else {"judge": panel.item(judge, video["video_sha256"], questions)})
-    answers = grouped_records(runner, groups)
-    results: list[Result] = []
-    for (prompt, seed), video, answer in zip(drafts, videos, answers, strict=True):
-        record = answer.get("judge", video)  # of the judge, or else the rejection of the video
-        reward = setting.reward_of(prompt, record)
-        rejected = record.get("rejected")
-        results.append({"prompt": prompt, "seed": seed, "clip": video, "reward": reward, "rejected": rejected})
-    return results
+    return judged(drafts, videos, setting.judging, runner)
 
 
 def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[list[Result]]) -> dict[str, Any]:
     pairs = list(zip(*results, strict=True))
-    scored = [
-        bootstrap.Scored(
-            one["prompt"]["dimension"], one["prompt"]["prompt_id"], one["seed"], one["reward"], two["reward"]
-        )
-        for one, two in pairs
-    ]
-    judges = setting.panel.ids
+    judges = setting.judging.panel.ids
     return {
         "split": setting.prompts[0]["split"],
         "base": {"name": base.name, "commit": base.commit},
@@ -117,7 +100,7 @@ def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[li
             name: pixels.flaws((one["prompt"]["dimension"], pixels.levels(one["clip"])) for one in mine)
             for name, mine in zip(("base", "tuned"), results, strict=True)
         },
-        "comparisons": bootstrap.facts(bootstrap.compare(scored)),
+        "comparisons": bootstrap.facts(bootstrap.compare(scored(*results))),
         "clips": _clips(pairs),
     }
 

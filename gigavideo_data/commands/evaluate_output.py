@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gigavideo_data.io import terminal
 from gigavideo_data.io.atomic import write_durably
-from gigavideo_data.scoring import bootstrap, pixels
+from gigavideo_data.scoring import bootstrap, measures_text, pixels
 
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around the comparison in the model card of gv-train
 
@@ -37,6 +37,8 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
         cells = (_words(line["dimension"], facts), base, tuned, change, interval, both, line["verdict"])
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", bootstrap.correction_note(facts["comparisons"])]
+    if measured := measures_text.lines(facts):
+        lines += ["", *(f"- {name}: {text}" for name, text in measured)]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
 
 
@@ -72,6 +74,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
                 f"{line['base_scorable']:.0%} of the base's videos, {line['tuned_scorable']:.0%} of the tuned one's"
             )
             console.print(f"{terminal.words(line['dimension'])}: could be scored {shares}")
+    for name, text in measures_text.lines(facts):
+        console.print(f"{name}: {text}")
     if facts["judge_note"]:
         console.print(facts["judge_note"])
     for name, counts in facts["pixels"].items():

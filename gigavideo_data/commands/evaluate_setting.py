@@ -18,8 +18,12 @@ from gigavideo_data.dataset.reader import read_manifest, read_rows
 from gigavideo_data.dataset.schema import EVAL_PROMPTS
 from gigavideo_data.dataset.table_check import check_table
 from gigavideo_data.errors import DatasetError, RecipeError
+from gigavideo_data.hub.pin import pinned_part
+from gigavideo_data.models.generators.profiles import named
+from gigavideo_data.models.registry import features_spec
 from gigavideo_data.pipeline.panel import Panel
 from gigavideo_data.pipeline.stages import Record
+from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists
 from gigavideo_data.recipe.yaml_config import Document, StrictModel, override, validate
 from gigavideo_data.rows import EvalPrompt
@@ -31,37 +35,24 @@ ENDPOINT_VARIABLE = "GIGAVIDEO_JUDGE_ENDPOINT"  # base URL of a judge with the b
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What both models are compared on.
+class Judging:
+    """Who judges the videos, and how answers become rewards.
 
     Attributes:
-        prompts: held-out prompts with only their own questions.
-        generator: how videos are sampled; its model is replaced by that of a candidate.
-        judge, specialists: who judges the videos.
-        judges_of_training: ids of the judges whose rewards the dataset holds.
-        scale: where the models run.
-        manifest: of the dataset; None for a Parquet file of prompts.
+        judge, specialists: who judges.
+        dimensions: of the prompts.
         combine: rule per dimension, where the dataset's rewards do not follow the dimension's own.
     """
 
-    prompts: list[EvalPrompt]
-    generator: Generator
     judge: Judge
     specialists: Specialists
-    judges_of_training: frozenset[str]
-    scale: Scale
-    manifest: Manifest | None = None
+    dimensions: tuple[str, ...]
     combine: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def dimensions(self) -> list[str]:
-        """The dimensions of the prompts, sorted."""
-        return sorted({prompt["dimension"] for prompt in self.prompts})
 
     @cached_property
     def panel(self) -> Panel:
         """The judges."""
-        return Panel(self.judge, self.specialists, tuple(self.dimensions))
+        return Panel(self.judge, self.specialists, self.dimensions)
 
     def reward_of(self, prompt: EvalPrompt, record: Record) -> float | None:
         """The reward of a judge's record on the dimension of its prompt; None if it cannot be determined."""
@@ -69,6 +60,44 @@ class Setting:
             return None
         judge = self.panel.judge_of(prompt["dimension"])
         return eval_reward.reward_of(prompt, record["answers"], judge, self.judge.min_mass, self.combine).value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both models are compared on.
+
+    Attributes:
+        prompts: held-out prompts with only their own questions.
+        generator: how videos are sampled; its model is replaced by that of a candidate.
+        judging: who judges the videos.
+        judges_of_training: ids of the judges whose rewards the dataset holds.
+        scale: where the models run.
+        dataset: folder of the dataset; None for a Parquet file of prompts.
+        manifest: of the dataset.
+        second: who judges the same videos once more.
+        measures: whether realism, motion and spread are measured.
+        network: what gives the features of clips; None for the autoencoder of the base.
+    """
+
+    prompts: list[EvalPrompt]
+    generator: Generator
+    judging: Judging
+    judges_of_training: frozenset[str]
+    scale: Scale
+    dataset: Path | None = None
+    manifest: Manifest | None = None
+    second: Judging | None = None
+    measures: bool = True
+    network: Features | None = None
+
+    @property
+    def judge(self) -> Judge:
+        """The judge of all dimensions without a specialist."""
+        return self.judging.judge
+
+    def reward_of(self, prompt: EvalPrompt, record: Record) -> float | None:
+        """The reward of a judge's record on the dimension of its prompt; None if it cannot be determined."""
+        return self.judging.reward_of(prompt, record)
 
 
 class EvalConfig(StrictModel):
@@ -81,7 +110,14 @@ class EvalConfig(StrictModel):
 
 
 def read_setting(
-    source: Path, split: str, overrides: Sequence[str] = (), *, judge_endpoint: str | None = None
+    source: Path,
+    split: str,
+    overrides: Sequence[str] = (),
+    *,
+    judge_endpoint: str | None = None,
+    second_judge: Sequence[str] = (),
+    measures: bool = True,
+    features: str = "vae",
 ) -> Setting:
     """Read the held-out prompts of a dataset, sampled and judged by its recipe; or of a Parquet file, by defaults.
 
@@ -90,10 +126,14 @@ def read_setting(
         split: dev or test.
         overrides: "key=value", such as "judge.readout=text" or "generators.0.steps=10".
         judge_endpoint: base URL of a judge with the backend http; by default that of the environment.
+        second_judge: "key=value" of the judge that judges the videos once more, such as "readout=text"; none if empty.
+        measures: whether realism, motion and spread are measured.
+        features: "vae", the autoencoder of the base; or Hub id[@revision] or folder of an encoder of transformers.
 
     Raises:
         DatasetError: there are none, or they break the contract.
-        RecipeError: an override makes no sense.
+        HubError: the encoder or its commit cannot be found on the Hub.
+        RecipeError: an override makes no sense, or the encoder is not known.
     """
     manifest = read_manifest(source) if source.is_dir() else None
     rows = _read_prompts(source, manifest, split)
@@ -101,16 +141,36 @@ def read_setting(
     if Generator.is_plugin(dict(config.generators[0])):
         raise RecipeError("generators.0.backend: gv-data eval samples diffusers models only; take it out")
     judges = {judge["id"] for row in read_rows(source) for judge in row["judges"]} if manifest else set()
+    dimensions = tuple(sorted({row["dimension"] for row in rows}))
+    combine = rules_of(manifest).combine if manifest else {}
     return Setting(
         rows,
         config.generators[0],
-        config.judge,
-        config.specialists,
+        Judging(config.judge, config.specialists, dimensions, combine),
         frozenset(judges),
         config.scale,
+        source if manifest else None,
         manifest,
-        rules_of(manifest).combine if manifest else {},
+        Judging(_second_judge(second_judge), Specialists(), dimensions, combine) if second_judge else None,
+        measures,
+        _network(features) if measures and features != "vae" else None,
     )
+
+
+def _second_judge(settings: Sequence[str]) -> Judge:
+    """The judge with these keys, all others at their defaults."""
+    document = Document({}, "--second-judge")
+    for text in settings:
+        document = override(document, text, "--second-judge")
+    return pinned_part(validate(Judge, document))
+
+
+def _network(text: str) -> Features:
+    """The encoder that --features names, at a commit if it is one of the Hub; its family is known."""
+    model, _, revision = text.rpartition("@") if "@" in text else (text, "", "")
+    found = pinned_part(Features(backend="network", model=named(model), revision=revision or None))
+    features_spec(found)
+    return found
 
 
 def _read_prompts(source: Path, manifest: Manifest | None, split: str) -> list[EvalPrompt]:

@@ -142,13 +142,18 @@ def overlay(base: Document, top: Document) -> Document:
     return Document(data, top.source, {**origins, **top.origins})
 
 
-def override(document: Document, text: str) -> Document:
+def override(document: Document, text: str, option: str = "--set") -> Document:
     """Return the document with one "a.b=c" applied; a number in the key is an index into a list.
+
+    Args:
+        document: what is changed.
+        text: the key, = and the value in YAML.
+        option: of the command line that gave the text, for messages.
 
     Raises:
         RecipeError: the text is not key=value, or the document has no place for it.
     """
-    source = f"--set {text}"
+    source = f"{option} {text}"
     key, equals, written = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):

@@ -32,6 +32,7 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.terminal import words
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import bootstrap as paired
+from gigavideo_data.scoring import measures_text
 from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS
 
 FOLDER = Path(__file__).parent  # with the template, style and script
@@ -248,6 +249,7 @@ def render(
         num_embedded=len({clip["id"] for card in cards for clip in card["clips"]} & clips.keys()),
         compared=compared,
         correction=paired.correction_note(compared["comparisons"]) if compared else "",
+        measured=measures_text.lines(compared) if compared else [],
         reach=_reach(compared["comparisons"]) if compared else 1.0,
         embed_mb=EMBED_BYTES // 1_000_000,
         least_videos=LEAST_VIDEOS,

@@ -79,7 +79,7 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_overridden(tm
     manifest["rescored"] = {"min_mass": 0.75, "combine": {"mechanics": "all"}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     rescored = evaluate_setting.read_setting(folder, "test")
-    assert (rescored.judge.min_mass, rescored.combine) == (0.75, {"mechanics": "all"})
+    assert (rescored.judge.min_mass, rescored.judging.combine) == (0.75, {"mechanics": "all"})
     with pytest.raises(RecipeError, match="readuot"):
         evaluate_setting.read_setting(folder, "test", ["judge.readuot=text"])
     with pytest.raises(RecipeError, match="prompts"):
