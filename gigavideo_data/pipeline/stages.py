@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from gigavideo_data.io import video
 from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.features.base import ClipFeatures
@@ -38,11 +40,11 @@ class Batch:
     """How a stage processes several rows in one call of the engine. Alone, a row must have the same result.
 
     Attributes:
-        call: the engine's call; from the inputs of several rows to one result per row, in order.
+        call: the engine's call; from engine, inputs of several rows and store to one result per row, in order.
         finish: the work on one row after it, from that result and the row's inputs.
     """
 
-    call: Callable[[Any, Sequence[dict[str, Any]]], Sequence[Any]]
+    call: Callable[[Any, Sequence[dict[str, Any]], Store], Sequence[Any]]
     finish: Callable[[Any, dict[str, Any]], tuple[Record, Blobs]]
 
 
@@ -103,6 +105,13 @@ def synthesis(spec: EngineSpec, prompt: str, seed: int, row_id: str = "") -> Ite
     return Item("synthesize", spec.identity, inputs, spec.location, implied, row_id, batch_size_of(spec.settings))
 
 
+def measurement(spec: EngineSpec, video_sha256: str) -> Item:
+    """Features, motion, brightness and length of one clip of the store."""
+    batch_size = profile_of(spec.location["load"]).batch_size if spec.identity["backend"] == "vae" else 1
+    inputs = {"video_sha256": video_sha256}
+    return Item("measure", spec.identity, inputs, spec.location, batch_size=batch_size)
+
+
 def _prompt(writer: PromptWriter, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
     return writer.prompts(**inputs), {}
 
@@ -130,11 +139,11 @@ def _questions(writer: QuestionWriter, inputs: dict[str, Any], store: Store) -> 
 
 
 def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    (made,) = _generate(generator, [inputs])
+    (made,) = _generate(generator, [inputs], store)
     return _encode(made, inputs)
 
 
-def _generate(generator: VideoGenerator, rows: Sequence[dict[str, Any]]) -> Sequence[Generated]:
+def _generate(generator: VideoGenerator, rows: Sequence[dict[str, Any]], store: Store) -> Sequence[Generated]:
     return generator.generate([inputs["prompt"] for inputs in rows], [inputs["seed"] for inputs in rows])
 
 
@@ -163,10 +172,21 @@ def _render(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, B
 
 
 def _measure(network: ClipFeatures, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    name = inputs["video_sha256"] + ".mp4"
-    clip = video.decode(store.blob(name), name)
-    features = network.features(clip.frames_THWC).tolist()
-    return {"features": features, **clip_measures.measure(clip.frames_THWC, clip.fps)}, {}
+    (found,) = _features(network, [inputs], store)
+    return _with_motion(found, inputs)
+
+
+def _features(
+    network: ClipFeatures, rows: Sequence[dict[str, Any]], store: Store
+) -> Sequence[tuple[np.ndarray, video.Clip]]:
+    names = [inputs["video_sha256"] + ".mp4" for inputs in rows]
+    clips = [video.decode(store.blob(name), name) for name in names]
+    return list(zip(network.features([clip.frames_THWC for clip in clips]), clips, strict=True))
+
+
+def _with_motion(found: tuple[np.ndarray, video.Clip], inputs: dict[str, Any]) -> tuple[Record, Blobs]:
+    features_D, clip = found
+    return {"features": features_D.tolist(), **clip_measures.measure(clip.frames_THWC, clip.fps)}, {}
 
 
 def _video_facts(data: bytes) -> Record:
@@ -185,7 +205,7 @@ STAGES: dict[str, Stage] = {
     "synthesize": Stage(2, "generator", _synthesize, batch=Batch(_generate, _encode)),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
     "render": Stage(1, "captions", _render, rows_per_task=16),
-    "measure": Stage(1, "features", _measure, rows_per_task=8),
+    "measure": Stage(1, "features", _measure, batch=Batch(_features, _with_motion)),
 }
 
 

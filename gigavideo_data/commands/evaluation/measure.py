@@ -14,9 +14,8 @@ from gigavideo_data.miniature.grammar import Question, parse
 from gigavideo_data.miniature.questions import ask_everyday
 from gigavideo_data.models.generators.profiles import profile_of
 from gigavideo_data.models.registry import features_spec, judge_spec
-from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.execution.runner import Runner, StoreRunner, grouped_records
-from gigavideo_data.pipeline.stages import Item, Record
+from gigavideo_data.pipeline.stages import Item, Record, measurement
 from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import Judge
 from gigavideo_data.scoring import measures
@@ -48,7 +47,7 @@ def measure(
     spec = features_spec(network)
     clips = [{side: one["clip"]["video_sha256"] for side, one in zip(SIDES, pair, strict=True)} for pair in pairs]
     clips = [one | ({"real": sha256} if sha256 else {}) for one, sha256 in zip(clips, real, strict=True)]
-    groups = [{side: _item(spec, sha256) for side, sha256 in one.items()} for one in clips]
+    groups = [{side: measurement(spec, sha256) for side, sha256 in one.items()} for one in clips]
     measured = [
         measures.Pair(
             dimension=one["prompt"]["dimension"],
@@ -64,10 +63,6 @@ def measure(
     name = f"{network.backend} {spec.identity['model']}@{spec.identity['revision']}"
     plain = _plain(pairs, runner) if profile.name == "miniature" else None
     return measures.facts(measured, name) | {"plain": plain}
-
-
-def _item(spec: EngineSpec, sha256: str) -> Item:
-    return Item("measure", spec.identity, {"video_sha256": sha256}, spec.location)
 
 
 def _plain(pairs: Sequence[tuple[Result, Result]], runner: Runner) -> dict[str, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,24 +30,43 @@ class AutoencoderFeatures:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # the workers run in parallel
         folder = vae_folder(engine["load"], engine["load_revision"])
-        vae: Any = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        vae: Any = AutoModel.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
         self.vae = vae.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
         self.vae.enable_tiling()  # on every machine: tiles change the latents of large clips a little
-        self.stride = profile_of(engine["load"]).stride
+        profile = profile_of(engine["load"])
+        self.stride, self.batch_size = profile.stride, profile.batch_size
 
     @torch.inference_mode()
-    def features(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """Mean and standard deviation of each channel in each third of the latent frames, (6 C,).
+    def features(self, clips_THWC: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Mean and standard deviation of each channel in each third of the latent frames, (6 C,) of each clip.
 
-        The clip has the size (px) of the model's videos; last frames that fill no latent frame are left out. Latents
-        are the mode of the posterior, not normalised.
+        A clip has the size (px) of the model's videos; last frames that fill no latent frame are left out. Latents are
+        the mode of the posterior, not normalised. Every batch has the model's batch size and one shape: the rest is
+        filled with copies, because the rounding of sums depends on the shape.
         """
-        frames_THWC = frames_THWC[: valid_num_frames(len(frames_THWC), self.stride)]
-        video_1CTHW = torch.from_numpy(frames_THWC).to(self.vae.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        latents_CFHW = self.vae.encode(video_1CTHW).latent_dist.mode()[0]
-        thirds = [latents_CFHW[:, part] for part in parts(latents_CFHW.shape[1])]
-        pooled = [statistic(third, dim=(1, 2, 3)) for third in thirds for statistic in (torch.mean, _std)]
-        return torch.cat(pooled).cpu().numpy()
+        trimmed = [clip_THWC[: valid_num_frames(len(clip_THWC), self.stride)] for clip_THWC in clips_THWC]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for at, clip_THWC in enumerate(trimmed):
+            by_shape.setdefault(clip_THWC.shape, []).append(at)
+        found: dict[int, np.ndarray] = {}
+        for all_of_shape in by_shape.values():
+            for start in range(0, len(all_of_shape), self.batch_size):
+                batch = all_of_shape[start : start + self.batch_size]
+                filled = [*batch, *batch[-1:] * (self.batch_size - len(batch))]
+                pooled = self._pooled(np.stack([trimmed[at] for at in filled]))
+                found |= dict(zip(batch, pooled, strict=False))  # without the copies
+        return [found[at] for at in range(len(trimmed))]
+
+    def _pooled(self, frames_BTHWC: np.ndarray) -> np.ndarray:
+        video_BCTHW = torch.from_numpy(frames_BTHWC).to(self.vae.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        # In this layout, convolutions of small frames take two thirds of the time.
+        video_BCTHW = video_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+        latents_BCFHW = self.vae.encode(video_BCTHW).latent_dist.mode()
+        thirds = [latents_BCFHW[:, :, part] for part in parts(latents_BCFHW.shape[2])]
+        pooled = [statistic(third, dim=(2, 3, 4)) for third in thirds for statistic in (torch.mean, _std)]
+        return torch.cat(pooled, dim=1).cpu().numpy()
 
 
 def _std(values: torch.Tensor, dim: tuple[int, ...]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,13 +11,15 @@ PARTS = 3  # of a clip in time, pooled apart, so that the order of events is not
 
 
 class ClipFeatures(Protocol):
-    """A feature network is loaded once per worker and measures one clip at a time."""
+    """A feature network is loaded once per worker and measures one batch of clips at a time."""
 
-    def features(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """The pooled features (D,) float of one clip; D is the same for all clips.
+    def features(self, clips_THWC: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The pooled features (D,) float of each clip; D is the same for all clips.
+
+        The other clips of a batch, their number and their order must not change a result.
 
         Args:
-            frames_THWC: uint8 RGB.
+            clips_THWC: uint8 RGB frames of each clip.
         """
         ...
 

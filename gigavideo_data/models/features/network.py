@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,18 @@ class NetworkFeatures:
         self.mean, self.std = named.get("image_mean", IMAGENET_MEAN), named.get("image_std", IMAGENET_STD)
 
     @torch.inference_mode()
-    def features(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """Mean hidden state over the tokens: of the clip (D,), or of an encoder of images, of each third (3 D,)."""
+    def features(self, clips_THWC: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Mean hidden state over the tokens: of a clip (D,), or of an encoder of images, of each third of it (3 D,)."""
+        return [self._pooled(clip_THWC) for clip_THWC in clips_THWC]
+
+    def _pooled(self, frames_THWC: np.ndarray) -> np.ndarray:
         at = np.linspace(0, len(frames_THWC) - 1, self.num_frames).round().astype(int)
         shown_THWC = resize_and_crop(frames_THWC[at], self.side_px, self.side_px)
         device = self.network.device
         mean, std = (torch.tensor(values, device=device) for values in (self.mean, self.std))
         shown_TCHW = ((torch.from_numpy(shown_THWC).to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2)
         if self.takes_video:
-            hidden_1LD = self.network(pixel_values=shown_TCHW[None]).last_hidden_state
-            return hidden_1LD[0].mean(0).cpu().numpy()
+            hidden_LD = self.network(pixel_values=shown_TCHW[None]).last_hidden_state[0]
+            return hidden_LD.mean(0).cpu().numpy()
         hidden_TD = self.network(pixel_values=shown_TCHW).last_hidden_state.mean(1)
         return torch.cat([hidden_TD[part].mean(0) for part in parts(self.num_frames)]).cpu().numpy()

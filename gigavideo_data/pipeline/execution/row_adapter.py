@@ -87,7 +87,7 @@ def _called_together(stage_name: str, rows: Sequence[Work], engine: Any, store: 
         if len(new) < 2:
             return {}
         try:
-            return dict(zip(new, batch.call(engine, list(new.values())), strict=True))
+            return dict(zip(new, batch.call(engine, list(new.values()), store), strict=True))
         except RunError:
             for key in new:
                 store.forget(stage_name, key)
