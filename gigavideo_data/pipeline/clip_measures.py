@@ -52,6 +52,8 @@ def _flow(before_HWC: np.ndarray, after_HWC: np.ndarray) -> float:
     """
     import cv2
 
+    if np.array_equal(before_HWC, after_HWC):
+        return 0.0  # Farneback gives a little flow at the border of equal frames
     lengths_CHW = [
         np.linalg.norm(cv2.calcOpticalFlowFarneback(before_HW, after_HW, None, **FARNEBACK), axis=-1)
         for before_HW, after_HW in zip(cv2.split(before_HWC), cv2.split(after_HWC), strict=True)

@@ -27,14 +27,16 @@ class AutoencoderFeatures:
             HubError: the model cannot be downloaded.
             RecipeError: the model is not known.
         """
-        if not torch.cuda.is_available():
+        on_gpu = torch.cuda.is_available()
+        if not on_gpu:
             torch.set_num_threads(1)  # the workers run in parallel
         folder = vae_folder(engine["load"], engine["load_revision"])
         vae: Any = AutoModel.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
-        self.vae = vae.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
-        self.vae.enable_tiling()  # on every machine: tiles change the latents of large clips a little
+        self.vae = vae.eval().requires_grad_(False).to("cuda" if on_gpu else "cpu")
+        if on_gpu:
+            self.vae.enable_tiling()  # large clips need more memory than the model
         profile = profile_of(engine["load"])
         self.stride, self.batch_size = profile.stride, profile.batch_size
 

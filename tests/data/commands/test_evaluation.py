@@ -1,0 +1,201 @@
+"""The measures of an evaluation on the miniature, the real clips of a dataset, and the second judge; without Ray."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from gigavideo_data.commands import evaluate_setting
+from gigavideo_data.commands.evaluate_models import Candidate
+from gigavideo_data.commands.evaluation import real_clips, rewards_table
+from gigavideo_data.commands.evaluation.measure import measure
+from gigavideo_data.commands.evaluation.result import Result, judged, scored, second_facts
+from gigavideo_data.errors import RecipeError, RunError
+from gigavideo_data.io import video
+from gigavideo_data.io.progress import Progress
+from gigavideo_data.miniature import world
+from gigavideo_data.miniature.clips import RenderedClips
+from gigavideo_data.models.generators.profiles import PROFILES
+from gigavideo_data.models.registry import load_engine
+from gigavideo_data.pipeline.execution.row_adapter import run_rows
+from gigavideo_data.pipeline.execution.runner import StoreRunner
+from gigavideo_data.pipeline.stages import STAGES, Item
+from gigavideo_data.pipeline.store import Store
+from gigavideo_data.scoring.bootstrap import Scored
+from tests.support.rows import clip, make_row, write_set
+
+TEXTS = [f"a {color} circle moves {way}" for color in world.COLORS for way in ("left", "up")]
+
+
+class InProcess:
+    """Processes rows in this process in place of Ray; `calls` counts them, and it can be stopped after some."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.calls: Counter[str] = Counter()
+        self.stop_after = stop_after
+
+    def process(self, stage: str, items: list[Item], store: Store) -> Iterator[str]:
+        engine = load_engine(STAGES[stage].engine, items[0].engine | items[0].local)
+        for number in range(0, len(items), 8):
+            if self.stop_after is not None and self.calls["measure"] >= self.stop_after:
+                raise RunError("killed")
+            rows = [(item.key, item.inputs | item.implied) for item in items[number : number + 8]]
+            self.calls[stage] += len(rows)
+            yield from run_rows(stage, rows, engine, store, "run", 3)
+
+
+def runner_at(folder: Path, stop_after: int | None = None) -> tuple[StoreRunner, InProcess]:
+    executor = InProcess(stop_after)
+    progress = Progress(Console(file=io.StringIO()))
+    return StoreRunner(Store(folder / "store"), executor, progress, folder / "log.txt"), executor  # type: ignore[arg-type]
+
+
+def prompts() -> list[Any]:
+    question = {"dimension": "composition", "question": "?", "expected": "yes", "gate": False, "negated": "?"}
+    return [
+        {"dimension": "composition", "prompt_id": f"p{at:02}", "prompt": text, "seeds": [0, 1], "questions": [question]}
+        for at, text in enumerate(TEXTS)
+    ]
+
+
+def setting(**changes: Any) -> evaluate_setting.Setting:
+    values: dict[str, Any] = {
+        "prompts": prompts(),
+        "generator": evaluate_setting.Generator(),
+        "judging": evaluate_setting.Judging(evaluate_setting.Judge(), evaluate_setting.Specialists(), ("composition",)),
+        "judges_of_training": frozenset(),
+        "scale": evaluate_setting.Scale(),
+    }
+    return evaluate_setting.Setting(**(values | changes))
+
+
+def results(store: Store, kind: str) -> list[Result]:
+    """Clips as a model could have made them: good ones, still ones, or the same one for every seed."""
+    found: list[Result] = []
+    for prompt in prompts():
+        for seed in prompt["seeds"]:
+            data = RenderedClips({}).of_prompt(prompt["prompt"], 7 if kind == "copies" else 50 + seed)
+            if kind == "still":
+                frames = video.decode(data).frames_THWC
+                data = video.encode(np.repeat(frames[:1], len(frames), axis=0), world.FPS)
+            sha256 = store.keep(data, ".mp4").removesuffix(".mp4")
+            clip: dict[str, Any] = {"video_sha256": sha256}
+            found.append({"prompt": prompt, "seed": seed, "clip": clip, "reward": 0.5, "rejected": None})
+    return found
+
+
+def test_rendered_clips_as_samples_are_as_real_as_real_ones_and_still_ones_are_not(tmp_path: Path) -> None:
+    runner, executor = runner_at(tmp_path)
+    good = results(runner.store, "good")
+    found = measure(Candidate("miniature"), [good, results(runner.store, "still")], setting(), runner)
+    realism = found["realism"]
+    assert realism["real"] == len(TEXTS) * 2
+    assert realism["features"].startswith("vae miniature@")
+    assert abs(realism["base"]["value"]) < realism["tuned"]["value"] / 5
+    assert realism["verdict"] == "failed"
+    assert found["motion"]["high"] < 0.1
+    assert found["plain"] == {"base": 1.0, "tuned": 0.0}  # a still thing does not move as its prompt says
+    assert json.dumps(found, allow_nan=False)
+    assert executor.calls["measure"] == 3 * len(TEXTS) * 2
+    copies = measure(Candidate("miniature"), [good, results(runner.store, "copies")], setting(), runner)
+    assert copies["spread"]["high"] == 0
+    assert executor.calls["measure"] == 3 * len(TEXTS) * 2 + len(TEXTS)  # base and real clips were measured before
+
+
+def test_an_interrupted_evaluation_measures_no_clip_twice(tmp_path: Path) -> None:
+    runner, first = runner_at(tmp_path, stop_after=16)
+    both = [results(runner.store, "good"), results(runner.store, "still")]
+    with pytest.raises(RunError, match="killed"):
+        measure(Candidate("miniature"), both, setting(), runner)
+    resumed, second = runner_at(tmp_path)
+    found = measure(Candidate("miniature"), both, setting(), resumed)
+    assert first.calls["measure"] == 16
+    assert first.calls["measure"] + second.calls["measure"] == 3 * len(TEXTS) * 2
+    again, third = runner_at(tmp_path)
+    assert measure(Candidate("miniature"), both, setting(), again) == found
+    assert not third.calls
+
+
+def test_a_video_that_one_model_could_not_make_is_left_out_of_both(tmp_path: Path) -> None:
+    runner, _ = runner_at(tmp_path)
+    good, other = results(runner.store, "good"), results(runner.store, "good")
+    other[0]["clip"] = {"rejected": "bad_video"}
+    found = measure(Candidate("miniature"), [good, other], setting(), runner)
+    assert found["realism"]["real"] == len(good) - 1
+    assert (found["motion"]["ratio"], found["spread"]["ratio"]) == (1, 1)
+
+
+def test_real_clips_of_a_dataset_have_the_size_of_the_videos_and_every_prompt_has_a_turn_first(tmp_path: Path) -> None:
+    rows = [make_row(seed) for seed in range(3)] + [make_row(seed, "real") for seed in range(10, 24)]
+    folder = write_set(tmp_path / "set", rows)
+    runner, _ = runner_at(tmp_path)
+    profile = replace(PROFILES["miniature"], name="other", height=32, width=32)
+    drafts = [(prompt, seed) for prompt in prompts() for seed in prompt["seeds"]]
+    found = real_clips.real_clips(drafts, setting(dataset=folder), profile, runner)
+    used = [sha256 for sha256 in found if sha256]
+    assert len(used) == len(set(used)) == 14
+    assert all(runner.store.blob(f"{sha256}.mp4") in {clip(seed) for seed in range(10, 24)} for sha256 in used)
+    assert all(found[at] for at in range(0, len(drafts), 2))  # the first seed of each of the 12 prompts
+    assert found == real_clips.real_clips(drafts, setting(dataset=folder), profile, runner)
+    larger = replace(profile, height=64)
+    assert set(real_clips.real_clips(drafts, setting(dataset=folder), larger, runner)) == {None}
+    assert set(real_clips.real_clips(drafts, setting(), profile, runner)) == {None}  # a Parquet file has no clips
+
+
+def test_the_rewards_of_every_video_are_written(tmp_path: Path) -> None:
+    first = [Scored("mechanics", "p", 3, 0.1, None), Scored("mechanics", "q", 4, 0.2, 0.3)]
+    rewards_table.write(tmp_path, first, None)
+    rows = pq.read_table(tmp_path / rewards_table.FILE).to_pylist()
+    assert rows[0] == {
+        "dimension": "mechanics",
+        "prompt_id": "p",
+        "seed": 3,
+        "base": 0.1,
+        "tuned": None,
+        "second_base": None,
+        "second_tuned": None,
+    }
+    rewards_table.write(tmp_path, first, [replace(one, base=0.9) for one in first])
+    assert pq.read_table(tmp_path / rewards_table.FILE)["second_base"].to_pylist() == [0.9, 0.9]
+
+
+def test_a_second_judge_has_its_own_settings_and_judges_the_same_videos(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set")
+    read = evaluate_setting.read_setting(folder, "test", second_judge=["readout=text", "min_mass=0.25"])
+    assert read.second is not None
+    assert (read.judge.readout, read.second.judge.readout, read.second.judge.min_mass) == ("logits", "text", 0.25)
+    assert evaluate_setting.read_setting(folder, "test").second is None
+    with pytest.raises(RecipeError, match=r"--second-judge readuot=text: readuot: unknown key"):
+        evaluate_setting.read_setting(folder, "test", second_judge=["readuot=text"])
+    with pytest.raises(RecipeError, match="--second-judge readout: must look like"):
+        evaluate_setting.read_setting(folder, "test", second_judge=["readout"])
+    runner, _ = runner_at(tmp_path)
+    clips = [one["clip"] for one in results(runner.store, "good")]
+    asked = [prompt | {"questions": [prompt["questions"][0] | {"question": "Is there a red circle in the video?"}]}
+             for prompt in prompts()]  # fmt: skip
+    drafts = [(prompt, seed) for prompt in asked for seed in prompt["seeds"]]
+    hard = replace(read.second, dimensions=("composition",))
+    soft = replace(read.judging, dimensions=("composition",))
+    by_second, by_first = judged(drafts, clips, hard, runner), judged(drafts, clips, soft, runner)
+    assert {one["reward"] for one in by_second} == {0, 1}
+    assert {one["reward"] for one in by_first} - {0, 1}
+    facts = second_facts(hard, scored(by_second, by_second))
+    assert facts["judge"].startswith("miniature@")
+    assert facts["comparisons"][0]["difference"] == 0
+
+
+def test_features_are_named_before_anything_runs(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set")
+    with pytest.raises(RecipeError, match="--features"):
+        evaluate_setting.read_setting(folder, "test", features=str(tmp_path))
+    assert evaluate_setting.read_setting(folder, "test").network is None
+    skipped = evaluate_setting.read_setting(folder, "test", measures=False, features=str(tmp_path))
+    assert (skipped.measures, skipped.network) == (False, None)
