@@ -227,12 +227,28 @@ def test_a_model_compared_with_itself_has_no_difference_and_costs_nothing_twice(
         assert (line["difference"], line["low"], line["high"]) == (0, 0, 0)
         assert line["verdict"] == "unclear"
     assert {line["dimension"] for line in facts["comparisons"]} > set(SMALL["dimensions"].strip("[]").split(", "))
+    assert facts["measures"]["motion"]["ratio"] == facts["measures"]["spread"]["ratio"] == 1
+    assert facts["measures"]["realism"]["real"] == videos
+    assert facts["second"] is None
+    rewards = pq.read_table(reference.folder / "same" / "rewards.parquet").to_pylist()
+    assert len(rewards) == videos
+    assert all(row["base"] == row["tuned"] and row["second_base"] is None for row in rewards)
     page = (reference.folder / "same" / "report.html").read_text()
     assert 'id="compared"' in page
+    assert "<dt>realism</dt>" in page
     assert str(reference.folder) not in page
-    calls = reference.calls()
-    assert evaluate(reference, "--tuned", "copy", "--out", "again")[0] == 0
+    calls, measured = reference.calls(), reference.finished("measure")
+    code, printed, said = evaluate(reference, "--tuned", "copy", "--out", "again", "--second-judge", "readout=text")
+    assert code == 0, said
     assert reference.calls() == calls
+    assert reference.finished("measure") == measured
+    again = json.loads(printed)
+    assert again["measures"] == facts["measures"]
+    assert [line["dimension"] for line in again["second"]["comparisons"]] == [
+        line["dimension"] for line in again["comparisons"]
+    ]
+    code, printed, _ = evaluate(reference, "--tuned", "copy", "--out", "bare", "--no-measures")
+    assert (code, json.loads(printed)["measures"]) == (0, None)
 
 
 @pytest.mark.parametrize(
