@@ -29,6 +29,7 @@ from gigavideo_data.pipeline.execution.row_adapter import run_rows
 from gigavideo_data.pipeline.execution.runner import StoreRunner
 from gigavideo_data.pipeline.stages import STAGES, Item
 from gigavideo_data.pipeline.store import Store
+from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists
 from gigavideo_data.scoring.bootstrap import Scored
 from tests.support.rows import clip, make_row, write_set
 
@@ -70,10 +71,10 @@ def prompts() -> list[Any]:
 def setting(**changes: Any) -> evaluate_setting.Setting:
     values: dict[str, Any] = {
         "prompts": prompts(),
-        "generator": evaluate_setting.Generator(),
-        "judging": evaluate_setting.Judging(evaluate_setting.Judge(), evaluate_setting.Specialists(), ("composition",)),
+        "generator": Generator(),
+        "judging": evaluate_setting.Judging(Judge(), Specialists(), ("composition",)),
         "judges_of_training": frozenset(),
-        "scale": evaluate_setting.Scale(),
+        "scale": Scale(),
     }
     return evaluate_setting.Setting(**(values | changes))
 

@@ -15,6 +15,7 @@ from gigavideo_data.models.features.base import parts
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.registry import features_spec, load_engine
 from gigavideo_data.recipe.features import Features
+from gigavideo_data.recipe.recipe import Generator
 from tests.support import tiny_pipelines
 
 
@@ -42,7 +43,7 @@ def test_the_other_clips_of_a_batch_do_not_change_the_features_of_one() -> None:
 
 def test_the_autoencoder_decides_the_identity() -> None:
     spec = features_spec(Features(backend="vae", model="miniature"))
-    assert spec.identity["revision"] == profiles.vae_of(profiles.Generator(model="miniature"))["revision"]
+    assert spec.identity["revision"] == profiles.vae_of(Generator(model="miniature"))["revision"]
 
 
 @pytest.mark.parametrize("name", ["wan2.2", "ltx"])
