@@ -87,6 +87,13 @@ Tag = Annotated[
     str | None, typer.Option(metavar="vX.Y.Z", help="Version of the published dataset.  [default: the next version]")
 ]
 Private = Annotated[bool, typer.Option("--private", help="Create a missing repository as private.")]
+SecondJudge = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Key of the recipe's part judge, for a second judge of the same videos; repeat it for several keys.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as one JSON object on stdout.")]
 
 
@@ -478,13 +485,7 @@ def evaluate(
             "  [default: GIGAVIDEO_JUDGE_ENDPOINT]",
         ),
     ] = None,
-    second_judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Key of the recipe's part judge, for a second judge of the same videos; repeat it for several keys.",
-        ),
-    ] = None,
+    second_judge: SecondJudge = None,
     features: Annotated[
         str,
         typer.Option(

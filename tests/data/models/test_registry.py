@@ -28,12 +28,16 @@ METHODS = {
     "generator": "generate",
     "judge": "answer",
     "soft judge": "probabilities",
+    "features": "features",
 }
 LINES = [(kind, backend, engine) for kind, of_kind in ENGINES.items() for backend, engine in of_kind.items()]
 
 if TYPE_CHECKING:  # mypy compares the signatures with those of the protocols
     from gigavideo_data.miniature.soft_judge import SoftMiniatureJudge
     from gigavideo_data.miniature.writer import GrammarWriter
+    from gigavideo_data.models.features.autoencoder import AutoencoderFeatures
+    from gigavideo_data.models.features.base import ClipFeatures
+    from gigavideo_data.models.features.network import NetworkFeatures
     from gigavideo_data.models.generators.base import VideoGenerator
     from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
     from gigavideo_data.models.judges.base import Judge as JudgeProtocol
@@ -50,6 +54,7 @@ if TYPE_CHECKING:  # mypy compares the signatures with those of the protocols
     from gigavideo_data.models.llm.writer import LanguageWriter
 
     GENERATORS: list[type[VideoGenerator]] = [DiffusersGenerator]
+    FEATURES: list[type[ClipFeatures]] = [AutoencoderFeatures, NetworkFeatures]
     JUDGES: list[type[JudgeProtocol]] = [MiniatureJudge, CameraJudge, CountingJudge, HttpJudge, TransformersJudge]
     JUDGES += [VllmJudge, WatchedJudge]
     SOFT_JUDGES: list[type[SoftJudge]] = [SoftMiniatureJudge, TransformersJudge]
