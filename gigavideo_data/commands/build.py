@@ -95,6 +95,7 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
         "license": recipe.license,
         "ledger": counts.lines,
         "judge_check": check,
+        "generators": assemble.generating_models(rows),
         "rewards": assemble.reward_summaries(rows, recipe.all_dimensions),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]

@@ -55,6 +55,14 @@ class Rescored(TypedDict):
     combine: dict[str, str]
 
 
+class GeneratingModel(TypedDict):
+    """A model that generated videos: its Hub id or the name of its folder, its commit or content hash, its adapter."""
+
+    model: str
+    revision: str | None
+    adapter: str | None
+
+
 class Merged(TypedDict):
     """One of the datasets that a merged dataset was made of."""
 
@@ -79,6 +87,7 @@ class Manifest(TypedDict):
     ledger: list[LedgerLine]
     judge_check: list[JudgeCheck]
     rewards: dict[str, RewardSummary]
+    generators: NotRequired[list[GeneratingModel]]
     withheld: NotRequired[bool]
     rescored: NotRequired[Rescored]
     merged: NotRequired[list[Merged]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gigavideo_data.dataset.manifest import RewardSummary
+from gigavideo_data.dataset.manifest import GeneratingModel, RewardSummary
 from gigavideo_data.dataset.schema import prompt_id, split_of
 from gigavideo_data.io.atomic import Blob
 from gigavideo_data.io.hashing import seed_of
@@ -82,6 +82,19 @@ def _generator(row: Row) -> GeneratorColumn:
         "prompt": None,
         "seed": row.seed,
     }
+
+
+def generating_models(rows: Iterable[VideoRow]) -> list[GeneratingModel]:
+    """The models that generated the videos of some rows, each once, in order: the lineage of a dataset."""
+    used = {
+        (one["model"], one["revision"] or "", one["adapter"] or "")
+        for row in rows
+        if (one := row["generator"]) is not None and one["backend"] != "files"
+    }
+    return [
+        {"model": model, "revision": revision or None, "adapter": adapter or None}
+        for model, revision, adapter in sorted(used)
+    ]
 
 
 def video_facts(record: Mapping[str, Any]) -> VideoFacts:

@@ -155,7 +155,7 @@ def synthesize(context: Context, rows: list[Row]) -> list[Row]:
             continue
         for sample in range(recipe.samples_per_prompt if row.source == "synthetic" else 1):
             generator = _choose_generator(recipe, row.prompt, sample)
-            seed = seed_of([recipe.seed, row.prompt, sample])
+            seed = seed_of([recipe.seed if recipe.video_seed is None else recipe.video_seed, row.prompt, sample])
             spec = generator_spec(generator)
             draft = replace(row, sample=sample, seed=seed, generator=spec.identity)
             drafts.append(draft)

@@ -56,6 +56,7 @@ DimensionName = Annotated[str, AfterValidator(_known_dimension)]
 Endpoint = Annotated[str, AfterValidator(_base_url)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class PluginSettings(BaseModel):
@@ -387,11 +388,12 @@ class Recipe(StrictModel):
     `target` is the model to be improved, on `dimensions`, `blocklists` are files of prompts that must not be trained
     on, and `samples_per_prompt` is the number of videos per synthetic prompt. `synthetic: false` makes no synthetic
     prompts. `reject_videos` lists flaws for which generated videos are rejected: `black`, `frozen`. The flaws are
-    counted in any case.
+    counted in any case. `video_seed`, if given, replaces `seed` for the videos alone, so the prompts stay the same.
     """
 
     name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
+    video_seed: Seed | None = Field(default=None, exclude_if=lambda seed: seed is None)
     target: Model = "miniature"
     dimensions: Annotated[
         tuple[DimensionName, ...],
