@@ -1,9 +1,10 @@
-"""Every module of both packages is imported, those that commands import only where they are needed too."""
+"""Every module of the packages is imported, those that commands import only where they are needed too."""
 
 import importlib
 import pkgutil
 
 import gigavideo_data
+import gigavideo_loop
 import gigavideo_train
 
 # Of vLLM, which make test-vllm installs.
@@ -13,7 +14,7 @@ IN_PROCESS = {f"gigavideo_data.models.{name}" for name in ("judges.vllm_judge", 
 def test_every_module_is_imported():
     names = {
         module.name
-        for package in (gigavideo_data, gigavideo_train)
+        for package in (gigavideo_data, gigavideo_train, gigavideo_loop)
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     }
     for name in sorted(names - IN_PROCESS):

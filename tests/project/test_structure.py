@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = [ROOT / "gigavideo_data", ROOT / "gigavideo_train"]
+PACKAGES = [ROOT / "gigavideo_data", ROOT / "gigavideo_train", ROOT / "gigavideo_loop"]
 MAX_MODULES, MAX_LINES = 12, 80
 
 

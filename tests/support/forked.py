@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-COMMANDS = {"gv-data": "gigavideo_data.cli", "gv-train": "gigavideo_train.cli"}
+COMMANDS = {"gv-data": "gigavideo_data.cli", "gv-train": "gigavideo_train.cli", "gv-loop": "gigavideo_loop.cli"}
 WITHOUT_HUB = (
     "av", "cv2", "filelock", "ftfy", "httpcore2", "httpx2", "jinja2", "numpy", "pandas", "PIL.Image", "psutil",
     "pyarrow.dataset", "pyarrow.parquet", "pydantic", "regex", "requests", "rich.progress", "safetensors.torch",
