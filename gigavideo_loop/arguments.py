@@ -100,7 +100,7 @@ def evaluate(setting: Setting, tuned: Model, first: Model, prompts: Path, out: P
         *("eval", "--tuned", tuned.name, *(["--adapter", str(tuned.adapter)] if tuned.adapter else [])),
         *("--base", first.name, "--prompts", str(prompts), "--split", "dev", "--out", str(out)),
         *("--store", str(setting.store), *_judge(setting)),
-        *(["--second-judge", setting.second_judge] if setting.second_judge else []),
+        *(part for text in setting.second_judge for part in ("--second-judge", text)),
     ]
 
 

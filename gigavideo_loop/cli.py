@@ -49,7 +49,10 @@ Kappa = Annotated[
     float, typer.Option(min=0.0, help="Factor of the squared distance to the first model, for the strategy nft.")
 ]
 SecondJudge = Annotated[
-    str | None, typer.Option(metavar="JUDGE", help="A judge of another kind, as in gv-data eval --second-judge.")
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Key of a judge of another kind, for evaluations only; repeat it for several keys."
+    ),
 ]
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Processes of gv-train.  [default: one per visible GPU; 1 without a GPU]")
@@ -122,7 +125,7 @@ def loop(
         strategy=strategy,
         train_settings=tuple(train_settings or ()),
         kappa=kappa,
-        second_judge=second_judge,
+        second_judge=tuple(second_judge or ()),
         processes=processes,
         same_prompts=same_prompts,
         guards_off=settings.guard_names(guards_off or ()),

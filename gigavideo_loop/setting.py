@@ -30,7 +30,7 @@ class Setting:
         rounds: the number of rounds.
         strategy, train_settings, processes: of gv-train.
         kappa: factor of the squared distance to the first model; only for nft.
-        second_judge: a judge of another kind, as gv-data eval takes it.
+        second_judge: "key=value" of a judge of another kind, as gv-data eval takes them.
         same_prompts: every round trains on the prompts of the first one.
         guards_off: names of guards that do not stop the loop.
         dataset_repo, model_repo: owner/name on the Hub, to publish each round's dataset and the best model.
@@ -46,7 +46,7 @@ class Setting:
     strategy: str = "nft"
     train_settings: tuple[str, ...] = ()
     kappa: float = 0.1
-    second_judge: str | None = None
+    second_judge: tuple[str, ...] = ()
     processes: int | None = None
     same_prompts: bool = False
     guards_off: frozenset[str] = frozenset()
@@ -59,7 +59,7 @@ class Setting:
         """The options that results depend on, beside recipe and strategy; a loop keeps them in all its rounds."""
         return {
             "kappa": self.kappa,
-            "second_judge": self.second_judge,
+            "second_judge": list(self.second_judge),
             "same_prompts": self.same_prompts,
             "train": list(self.train_settings),
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gigavideo_data.errors import RecipeError, RunError
+from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.models.spec import folder_revision
 from gigavideo_loop import state
 from gigavideo_loop.setting import load_recipe
@@ -117,12 +118,12 @@ def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path, call: int, p
 
 
 def test_a_kill_while_loop_json_is_written_loses_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands, out, write = FakeCommands(), tmp_path / "loop", state.write_durably
+    commands, out = FakeCommands(), tmp_path / "loop"
 
     def killed(path: Path, data: bytes) -> None:
         if path.name == "loop.json" and len(commands.calls) == 6:
             raise Killed
-        write(path, data)
+        write_durably(path, data)
 
     monkeypatch.setattr(state, "write_durably", killed)
     with pytest.raises(Killed):
