@@ -65,7 +65,8 @@ def no_new_best(base_mean: float | None, means: Sequence[float | None]) -> Guard
             best, best_round = mean, number
     without = len(means) - best_round
     holder = f"round {best_round}" if best_round else "the base"
-    detail = f"The best dev mean is {best:.3f}, of {holder}; {without} rounds since then."
+    since = f"{without} round{'' if without == 1 else 's'} since then"
+    detail = f"The best dev mean is {best:.3f}, of {holder}; {since}."
     return _guard(NO_NEW_BEST, without >= PATIENCE, detail)
 
 
@@ -89,7 +90,7 @@ def other_dimensions(scored: Sequence[Scored], targets: list[str], level: float)
         if bounds[name] >= MAX_LOSS:
             break
         lost.append(name)
-    shown = ", ".join(f"{words(name)} {bounds[name]:+.3f}" for name in lost or worst_first[:1])
+    shown = ", ".join(f"{words(name)} {bounds[name]:+z.3f}" for name in lost or worst_first[:1])
     relation = "below" if lost else "not below"
     detail = f"Upper bound of the worst of {len(draws)} other dimensions: {shown}; {relation} {MAX_LOSS:+.2f}."
     return _guard(OTHER_DIMENSIONS, bool(lost), detail)
@@ -113,8 +114,8 @@ def realism(measured: dict[str, Any] | None) -> Guard:
     excess = (measured or {}).get("excess") or {}
     if excess.get("low") is None:
         return _guard(REALISM, fired=False, detail=NOT_MEASURED)
-    interval = f"{excess['low']:+.4f} to {excess['high']:+.4f}"
-    detail = f"KID tuned - 1.05 x KID base is {excess['value']:+.4f} ({interval}); the lower bound must not exceed 0."
+    interval = f"{excess['low']:+z.4f} to {excess['high']:+z.4f}"
+    detail = f"KID tuned - 1.05 x KID base is {excess['value']:+z.4f} ({interval}); the lower bound must not exceed 0."
     return _guard(REALISM, excess["low"] > 0, detail)
 
 
@@ -131,10 +132,10 @@ def second_judge(first: Targets, second: Targets) -> Guard:
     """Fires if the second judge's mean on the targets is significantly below the base while the first judge's rises."""
     if first["difference"] is None or second["difference"] is None or second["low"] is None or second["high"] is None:
         return _guard(SECOND_JUDGE, fired=False, detail=NOT_MEASURED)
-    interval = f"{second['low']:+.3f} to {second['high']:+.3f}"
+    interval = f"{second['low']:+z.3f} to {second['high']:+z.3f}"
     detail = (
-        f"Change on the targets by the second judge: {second['difference']:+.3f} ({interval}); by the first one: "
-        f"{first['difference']:+.3f}."
+        f"Change on the targets by the second judge: {second['difference']:+z.3f} ({interval}); by the first one: "
+        f"{first['difference']:+z.3f}."
     )
     return _guard(SECOND_JUDGE, second["high"] < 0 < first["difference"], detail)
 

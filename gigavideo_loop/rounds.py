@@ -251,4 +251,6 @@ def _next(loop: Loop, out: Path) -> str:
     if best is None:
         return "No round is better than the base; try more samples per prompt or other settings in another folder."
     model = out / loop["rounds"][best - 1]["model"]
-    return f"Evaluate the model of round {best}, {model}, once on the test prompts: gv-data eval --split test."
+    tuned = model if (model / "model_index.json").is_file() else f"{loop['base']['name']} --adapter {model}"
+    command = f"gv-data eval --tuned {tuned} --prompts {out / 'round-1' / 'dataset'}"
+    return f"Evaluate the model of round {best} on the test prompts, once: {command}"

@@ -17,11 +17,11 @@ def table(loop: Loop) -> terminal.Table:
     result.add("base", _number(loop["base"]["dev_mean"]), "", "", "", "")
     for one in loop["rounds"]:
         change = one["targets"]
-        interval = "-" if change["low"] is None else f"{change['low']:+.3f} .. {change['high']:+.3f}"
+        interval = "-" if change["low"] is None else f"{change['low']:+z.3f} .. {change['high']:+z.3f}"
         result.add(
             f"{one['number']}{'*' if one['number'] == loop['best'] else ''}",
             _number(one["dev_mean"]),
-            "-" if change["difference"] is None else f"{change['difference']:+.3f}",
+            "-" if change["difference"] is None else f"{change['difference']:+z.3f}",
             interval,
             _worst(one, loop["others"]),
             ", ".join(guard["name"] for guard in one["guards"] if guard["fired"]) or "none",
@@ -46,7 +46,7 @@ def _worst(one: Round, others: list[str]) -> str:
         return "-"
     worst = min(lines, key=lambda line: line["difference"])
     assert worst["dimension"] != MEAN
-    return f"{terminal.words(worst['dimension'])} {worst['difference']:+.3f}"
+    return f"{terminal.words(worst['dimension'])} {worst['difference']:+z.3f}"
 
 
 def _number(value: float | None) -> str:
