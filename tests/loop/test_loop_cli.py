@@ -165,9 +165,8 @@ if action == "killed":
 if action == "interrupted":
     sys.exit(130)
 if action == "wait":
-    open("started", "w").close()
     try:
-        time.sleep(60)
+        open("started", "w").close(); time.sleep(60)
     except KeyboardInterrupt:
         open("ended", "w").close(); sys.exit(130)
 if action == "outlive":

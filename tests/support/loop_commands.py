@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,27 @@ import pyarrow.parquet as pq
 from gigavideo_data.dataset.schema import EVAL_PROMPT_SCHEMA, FORMAT_VERSION
 from gigavideo_data.io.hashing import content_key, sha256_of
 from gigavideo_data.models.spec import folder_revision
+from gigavideo_data.scoring import bootstrap
+from gigavideo_data.scoring.bootstrap import Scored
 from gigavideo_loop.rounds import run_loop
 from gigavideo_loop.setting import Setting, load_recipe
 from gigavideo_loop.state import Loop, locked
 
+REWARD_COLUMNS = [("dimension", pa.string()), ("prompt_id", pa.string()), ("seed", pa.int64())]
 TARGET, OTHER = "motion_order_understanding", "mechanics"
 BASE_REWARD, NUM_PROMPTS = 0.3, 12
 RECIPE = ("prompts.per_dimension=2", f"dimensions=[{TARGET}]")
 
 
+RATIO = {"base": 1.0, "tuned": 1.0, "ratio": 1.0, "low": 0.9, "high": 1.1}
+CORRELATION = {"motion": 0.1, "brightness": 0.0, "length": 0.0}
+MEASURES = {
+    "realism": None,
+    "motion": RATIO,
+    "spread": RATIO,
+    "correlation": {"base": CORRELATION, "tuned": CORRELATION},
+    "plain": None,
+}
 EVAL_PROMPTS = pa.Table.from_pylist([{"base_prompt": "a ball rolls"}], EVAL_PROMPT_SCHEMA)
 
 
@@ -147,26 +159,17 @@ def parsed(arguments: list[str]) -> dict[str, str]:
 
 def write_evaluation(out: Path, gains: dict[str, float], measures: dict[str, Any] | None = None) -> None:
     """eval.json and rewards.parquet with these mean differences, the same for each prompt up to a small spread."""
-    rows = [
-        {
-            "dimension": dimension,
-            "prompt_id": f"{dimension}-{prompt}",
-            "seed": 1,
-            "base": BASE_REWARD,
-            "tuned": BASE_REWARD + gain + 0.01 * (prompt % 3 - 1),
-            "second_base": None,
-            "second_tuned": None,
-        }
+    scored = [
+        Scored(dimension, f"{dimension}-{prompt}", 1, BASE_REWARD, BASE_REWARD + gain + 0.01 * (prompt % 3 - 1))
         for dimension, gain in gains.items()
         for prompt in range(NUM_PROMPTS)
     ]
-    schema = {"second_base": pa.float64(), "second_tuned": pa.float64()}
-    table = pa.Table.from_pylist(rows)
-    for name, kind in schema.items():
-        table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
-    pq.write_table(table, out / "rewards.parquet")
-    comparisons = [{"dimension": dimension, "difference": gain} for dimension, gain in gains.items()]
-    facts = {"comparisons": comparisons, "clips": [], "measures": measures, "second": None}
+    unmeasured = {"second_base": None, "second_tuned": None}
+    schema = pa.schema([*REWARD_COLUMNS, *((name, pa.float64()) for name in ("base", "tuned", *unmeasured))])
+    pq.write_table(pa.Table.from_pylist([asdict(one) | unmeasured for one in scored], schema), out / "rewards.parquet")
+    comparisons = bootstrap.facts(bootstrap.compare(scored))
+    all_measures = MEASURES | (measures or {})
+    facts = {"comparisons": comparisons, "clips": [], "fixed_clips": [], "measures": all_measures, "second": None}
     (out / "eval.json").write_text(json.dumps(facts))
 
 
