@@ -143,7 +143,8 @@ def _run(setting: Setting, *, quiet: bool) -> Loop:
     from gigavideo_data.io import terminal
     from gigavideo_loop import table
     from gigavideo_loop.commands import commands_in
-    from gigavideo_loop.rounds import is_over, run_loop
+    from gigavideo_loop.outcome import is_over
+    from gigavideo_loop.rounds import run_loop
     from gigavideo_loop.state import locked
 
     console = terminal.console(quiet=quiet)

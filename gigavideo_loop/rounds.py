@@ -19,9 +19,10 @@ from gigavideo_data.dataset.reader import read_eval_prompts, read_manifest
 from gigavideo_data.errors import RunError
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.models.spec import folder_revision
-from gigavideo_loop import arguments, guards, page, scores
+from gigavideo_loop import arguments, page, scores
 from gigavideo_loop.arguments import Model
 from gigavideo_loop.commands import Run
+from gigavideo_loop.outcome import is_over, next_step, with_round
 from gigavideo_loop.setting import Setting
 from gigavideo_loop.state import Loop, Round, finished_step, open_loop, save
 
@@ -50,20 +51,15 @@ def run_loop(setting: Setting, run: Run, note: Callable[[str], None], show: Call
     work = _Work(setting, run, note)
     loop = _saved(setting, work.with_pushed(loop))
     while not is_over(loop):
-        loop = _saved(setting, _with_round(loop, *work.round(loop), setting.guards_off))
+        loop = _saved(setting, with_round(loop, *work.round(loop), setting.guards_off))
         show(loop)
         loop = _saved(setting, work.with_pushed(loop))
     return _saved(setting, work.with_pushed_model(loop))
 
 
-def is_over(loop: Loop) -> bool:
-    """Whether no further round follows."""
-    return loop["stopped"] is not None or len(loop["rounds"]) >= loop["rounds_planned"]
-
-
 def _saved(setting: Setting, loop: Loop) -> Loop:
     """Write loop.json and, after a round, the page."""
-    loop = {**loop, "next": _next(loop, setting.out)}
+    loop = {**loop, "next": next_step(loop, setting.out)}
     save(setting.out, loop)
     if loop["rounds"]:
         page.write(setting.out)
@@ -207,50 +203,3 @@ def _check_lineage(dataset: Path, model: Model) -> None:
 
 def _hub_facts(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: facts.get(key) for key in ("repo", "tag", "sha")}
-
-
-def _with_round(loop: Loop, entry: Round, evaluation: scores.Evaluation, off: frozenset[str]) -> Loop:
-    """The loop after one more round: its guards, the best round, and whether it stops."""
-    targets = loop["targets"]
-    base_mean = entry["targets"]["base"] if not loop["rounds"] else loop["base"]["dev_mean"]
-    means = [one["dev_mean"] for one in (*loop["rounds"], entry)]
-    results = guards.check(evaluation, targets, base_mean, means, loop["rounds_planned"], off)
-    rounds: list[Round] = [*loop["rounds"], {**entry, "guards": results}]
-    fired = next((one for one in results if one["fired"]), None)
-    stopped = {"round": entry["number"], "guard": fired["name"], "detail": fired["detail"]} if fired else None
-    return {
-        **loop,
-        "others": [name for name in evaluation.dimensions if name not in targets],
-        "base": {**loop["base"], "dev_mean": base_mean},
-        "rounds": rounds,
-        "best": best_round(rounds),
-        "stopped": stopped,
-    }
-
-
-def best_round(rounds: list[Round]) -> int | None:
-    """The round with the best dev mean among those above the base in which no guard fired; None without any.
-
-    A round in which a guard fired is not published: its gain may have been paid for elsewhere.
-    """
-    above = [
-        one
-        for one in rounds
-        if one["dev_mean"] is not None
-        and (one["targets"]["difference"] or 0) > 0
-        and not any(guard["fired"] for guard in one["guards"])
-    ]
-    return max(above, key=lambda one: (one["dev_mean"], -one["number"]))["number"] if above else None
-
-
-def _next(loop: Loop, out: Path) -> str:
-    """One sentence: what to do next."""
-    done, best = len(loop["rounds"]), loop["best"]
-    if not is_over(loop):
-        return f"Run round {done + 1} of {loop['rounds_planned']} with the same command."
-    if best is None:
-        return "No round is better than the base; try more samples per prompt or other settings in another folder."
-    model = out / loop["rounds"][best - 1]["model"]
-    tuned = model if (model / "model_index.json").is_file() else f"{loop['base']['name']} --adapter {model}"
-    command = f"gv-data eval --tuned {tuned} --prompts {out / 'round-1' / 'dataset'}"
-    return f"Evaluate the model of round {best} on the test prompts, once: {command}"
