@@ -4,7 +4,7 @@ The page is a single file without server or network access; it works from file:/
 to a size limit: all of them if they fit, else the best, the worst and random ones per dimension. The largest gains and
 losses of an evaluation take at most half of the limit. Text from datasets is untrusted: the template escapes it, the
 cards are JSON that a script turns into text nodes, and a content security policy allows only the page's own style and
-script, by their hashes.
+script, by their hashes (`frame`).
 
     write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html
 
@@ -13,8 +13,6 @@ Equal datasets have equal pages: nothing from cost.json is shown, because it dif
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator
 from itertools import chain, groupby, zip_longest
@@ -22,21 +20,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import pyarrow.compute as pc
-from markupsafe import Markup
 
 from gigavideo_data.dataset import reader, summary
+from gigavideo_data.dataset.report import frame
+from gigavideo_data.dataset.report.frame import FOLDER
 from gigavideo_data.dataset.writer import PAGE
 from gigavideo_data.errors import DatasetError
-from gigavideo_data.io.terminal import words
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import bootstrap as paired
 from gigavideo_data.scoring import measures_text
 from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS
 
-FOLDER = Path(__file__).parent  # with the template, style and script
-EMBED_BYTES = 20_000_000  # of videos in base64 and their texts: a limit of mail servers and phones
 CARD_FIELDS: Final = ("id", "split", "dimension", "status", "reward", "prompt")
 CLIP_FIELDS: Final = ("id", "source", "width", "height", "num_frames", "fps")
 GENERATOR_FIELDS: Final = ("model", "adapter", "profile", "steps", "guidance", "seed")
@@ -65,14 +60,14 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
     compared, compared_bytes, clips = None, 0, {}
     if evaluation:
         compared = _read_evaluation(evaluation)
-        pairs = choose_pairs(compared["clips"], _sizes_of_pairs(evaluation, compared["clips"]), EMBED_BYTES // 2)
+        pairs = choose_pairs(compared["clips"], _sizes_of_pairs(evaluation, compared["clips"]), frame.EMBED_BYTES // 2)
         names = sorted({pair[side]["clip"] for pair in pairs for side in SIDES})
-        clips = {name: _base64(_clip_of(evaluation, name).read_bytes()) for name in names}
+        clips = {name: frame.base64_text(_clip_of(evaluation, name).read_bytes()) for name in names}
         compared_bytes = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
         compared |= {"clips": pairs, "num_pairs": len(compared["clips"])}
     facts, rows, sizes = summary.summarize(folder), reader.read_rows(folder), _sizes(folder)
     sizes = {row["id"]: sizes[row["id"]] + _text_bytes(card([row])) for row in rows}
-    groups = choose(rows, sizes, list(facts["rewards"]), EMBED_BYTES - compared_bytes)
+    groups = choose(rows, sizes, list(facts["rewards"]), frame.EMBED_BYTES - compared_bytes)
     clips |= _clips(folder, {row["id"] for group in groups for row in group})
     page = render(facts, [card(group) for group in groups], clips, compared)
     to = to or folder / PAGE
@@ -181,7 +176,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for batch in reader.read_data(folder, CLIP_COLUMNS):
         lengths = pc.binary_length(pc.struct_field(batch["video"], "bytes")).to_pylist()
-        sizes |= {name: _base64_bytes(n or 0) for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
+        sizes |= {name: frame.base64_bytes(n or 0) for name, n in zip(batch["id"].to_pylist(), lengths, strict=True)}
     return sizes
 
 
@@ -192,7 +187,7 @@ def _clips(folder: Path, ids: set[str]) -> dict[str, str]:
         for name, video in zip(batch["id"].to_pylist(), batch["video"], strict=True):
             data = video["bytes"].as_py() if name in ids and video.is_valid else None
             if data is not None:
-                clips[name] = _base64(data)
+                clips[name] = frame.base64_text(data)
     return dict(sorted(clips.items()))
 
 
@@ -213,20 +208,12 @@ def _sizes_of_pairs(evaluation: Path, pairs: list[Pair]) -> dict[str, int]:
     for file in files.values():
         if not file.is_file():
             raise DatasetError(f"{file}: missing, though eval.json names it. Run `gv-data eval` again.")
-    return {name: _base64_bytes(file.stat().st_size) for name, file in files.items()}
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _base64_bytes(num_bytes: int) -> int:
-    return -(-num_bytes // 3) * 4
+    return {name: frame.base64_bytes(file.stat().st_size) for name, file in files.items()}
 
 
 def _text_bytes(value: object) -> int:
     """Bytes of a card or a pair in the page, without its videos."""
-    return len(_json_for_html(value))
+    return len(frame.json_for_html(value))
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -236,13 +223,11 @@ def render(
     facts: dict[str, Any], cards: list[dict[str, Any]], clips: dict[str, str], compared: dict[str, Any] | None = None
 ) -> str:
     """Render the page."""
-    style, script = ((FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {"words": words, "bars": bars, "share": share}
-    template = environment.from_string((FOLDER / "report.html.j2").read_text("utf-8"))
-    return template.render(
+    return frame.render(
+        FOLDER / "report.html.j2",
+        styles=[FOLDER / "report.css"],
+        scripts=[FOLDER / "player.js", FOLDER / "report.js"],
+        data={"cards": cards, "clips": clips, "pairs": compared["clips"] if compared else []},
         facts=facts,
         recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
         stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
@@ -251,13 +236,10 @@ def render(
         correction=paired.correction_note(compared["comparisons"]) if compared else "",
         measured=measures_text.lines(compared) if compared else [],
         reach=_reach(compared["comparisons"]) if compared else 1.0,
-        embed_mb=EMBED_BYTES // 1_000_000,
+        embed_mb=frame.EMBED_BYTES // 1_000_000,
         least_videos=LEAST_VIDEOS,
-        style=style,
-        script=script,
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
-        data=_json_for_html({"cards": cards, "clips": clips, "pairs": compared["clips"] if compared else []}),
+        bars=bars,
+        share=share,
     )
 
 
@@ -277,13 +259,3 @@ def bars(counts: list[int], width: float, height: float) -> list[tuple[float, fl
 def share(part: float, whole: float) -> float:
     """Percent of a whole; 0 if the whole is 0."""
     return round(100 * part / whole, 2) if whole else 0.0
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + _base64(hashlib.sha256(text.encode("utf-8")).digest())
-
-
-def _json_for_html(value: object) -> Markup:
-    """JSON for a <script> block, without characters that could end the block or start a comment."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -1,71 +1,10 @@
-
-"use strict";
-// Strings of the dataset become text nodes or attributes, never markup.
-const { cards, clips, pairs } = JSON.parse(document.getElementById("data").textContent);
+const { cards, pairs } = page;
 const PAGE = 24; // cards added at a time
-const PIXELATED = 128; // px: smaller clips are shown with hard pixels
 const form = document.getElementById("filters"), grid = document.getElementById("grid"), more = document.getElementById("more");
-const motion = document.getElementById("motion"), reduced = matchMedia("(prefers-reduced-motion: reduce)");
-let moving = !reduced.matches, found = [], shown = 0;
-
-const make = (tag, name, ...children) => {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  node.append(...children);
-  return node;
-};
-const words = (name) => name.replaceAll("_", " ");
-// Direction marks would change the order of the shown text.
-const plain = (text) => text.replace(/[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+const motion = document.getElementById("motion");
 const kindOf = (value) => (value > 0.5 ? "good" : "bad");
+let found = [], shown = 0;
 
-// --- videos: loaded only near the viewport, because browsers limit the number of players in a page -------------------
-
-const watch = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) isIntersecting ? load(target) : unload(target);
-}, { rootMargin: "120px" });
-
-function load(video) {
-  if (!video.src) video.src = "data:video/mp4;base64," + clips[video.dataset.clip];
-  if (moving) play(video);
-}
-function unload(video) {
-  if (!video.src) return;
-  video.removeAttribute("src");
-  video.load();
-}
-function play(video) {
-  video.play().catch(() => {}); // blocked by the browser, or unloaded before it started: the video stays paused
-}
-function step(video, frames) {
-  video.pause();
-  const length = video.dataset.frames / video.dataset.fps;
-  const middle = (Math.floor(video.currentTime * video.dataset.fps + 0.01) + frames + 0.5) / video.dataset.fps;
-  video.currentTime = ((middle % length) + length) % length;
-}
-function drawClip(clip, prompt, label) {
-  if (!(clip.id in clips)) return make("p", "about", "This video is not in the dataset.");
-  const video = make("video");
-  Object.assign(video, { muted: true, loop: true, playsInline: true, preload: "auto", width: clip.width, height: clip.height, tabIndex: -1 });
-  Object.assign(video.dataset, { clip: clip.id, frames: clip.num_frames, fps: clip.fps });
-  const button = make("button", "clip stopped", video);
-  button.type = "button";
-  button.setAttribute("aria-label", `${label || clip.source} video: ${prompt}. Play or pause; arrow keys step one frame.`);
-  if (label) button.append(make("span", "label", label));
-  button.append(make("span", "still"));
-  if (Math.max(clip.width, clip.height) < PIXELATED) button.classList.add("pixel");
-  video.onplay = () => button.classList.remove("stopped");
-  video.onpause = () => button.classList.add("stopped");
-  button.onclick = () => (video.paused ? play(video) : video.pause());
-  button.onmouseenter = button.onfocus = () => { if (!reduced.matches && !moving) play(video); };
-  button.onmouseleave = button.onblur = () => { if (!reduced.matches && !moving) video.pause(); };
-  button.onkeydown = (event) => {
-    const frames = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (frames) { event.preventDefault(); step(video, frames); }
-  };
-  watch.observe(video);
-  return button;
-}
 function setMoving(value) {
   moving = value;
   motion.textContent = moving ? "Pause all" : "Play all";
@@ -172,25 +111,7 @@ for (const link of document.querySelectorAll("a.see")) link.addEventListener("cl
 function drawPair(pair) {
   const sides = ["base", "tuned"].map((side) =>
     drawClip({ id: pair[side].clip, source: side, ...pair[side] }, pair.prompt, `${side} ${pair[side].reward.toFixed(2)}`));
-  const videos = sides.map((button) => button.querySelector("video"));
-  const scrub = make("input", "scrub");
-  Object.assign(scrub, { type: "range", min: 0, max: Math.min(...videos.map((video) => video.dataset.frames)) - 1, step: 1, value: 0 });
-  scrub.setAttribute("aria-label", "frame of both videos");
-  scrub.oninput = () => {
-    for (const video of videos) { video.pause(); video.currentTime = (scrub.valueAsNumber + 0.5) / video.dataset.fps; }
-  };
-  const toggle = () => {
-    const start = videos[0].paused;
-    for (const video of videos) {
-      if (start) { video.currentTime = videos[0].currentTime; play(video); } else video.pause();
-    }
-  };
-  for (const button of sides) { button.onclick = toggle; button.onmouseenter = button.onmouseleave = button.onfocus = button.onblur = null; }
-  videos[0].ontimeupdate = () => {
-    if (videos[0].paused) return;
-    scrub.value = Math.floor(videos[0].currentTime * videos[0].dataset.fps);
-    if (Math.abs(videos[1].currentTime - videos[0].currentTime) > 0.1) videos[1].currentTime = videos[0].currentTime;
-  };
+  const { scrub } = together(sides, "frame of both videos");
   const change = pair.tuned.reward - pair.base.reward;
   const amount = make("b", change < 0 ? "bad" : "good", (change < 0 ? "" : "+") + change.toFixed(2));
   const top = make("div", "pairtop", make("p", "prompt", plain(pair.prompt)), amount);

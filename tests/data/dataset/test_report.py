@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gigavideo_data.commands.remake import withhold
+from gigavideo_data.dataset.report import frame
 from gigavideo_data.dataset.report import page as report
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.scoring import bootstrap
@@ -135,7 +136,7 @@ def test_a_clip_larger_than_the_cap_is_left_out():
 
 def test_capped_page_says_so(tmp_path, monkeypatch):
     folder = write_set(tmp_path)
-    monkeypatch.setattr(report, "EMBED_BYTES", 4 * len(base64.b64encode(clip(0))))
+    monkeypatch.setattr(frame, "EMBED_BYTES", 4 * len(base64.b64encode(clip(0))))
     page = report.write_report(folder).read_text("utf-8")
     shown = int(found(r"(\d+) of 10 videos are in this page: the best, the worst", page))
     assert 0 < shown == len(data_of(page)["clips"]) < 10
@@ -168,7 +169,7 @@ def write_evaluation(folder, num_pairs: int, clip_bytes: int):
 
 def test_the_clips_of_an_evaluation_count_towards_the_cap_of_the_page(tmp_path, monkeypatch):
     folder = write_set(tmp_path / "set")
-    monkeypatch.setattr(report, "EMBED_BYTES", 100_000)
+    monkeypatch.setattr(frame, "EMBED_BYTES", 100_000)
     evaluation = write_evaluation(tmp_path / "eval", num_pairs=12, clip_bytes=9_000)
     page = report.write_report(folder, tmp_path / "page.html", evaluation).read_text("utf-8")
     data = data_of(page)
@@ -202,7 +203,7 @@ def test_gains_and_losses_of_all_dimensions_take_turns_and_a_shared_clip_counts_
 def test_the_text_of_videos_that_are_withheld_counts_towards_the_cap(tmp_path, monkeypatch):
     rows = [row for row in make_rows() if row["source"] != "real"]
     withhold(write_set(tmp_path / "whole", rows), tmp_path / "scores")
-    monkeypatch.setattr(report, "EMBED_BYTES", 2500)
+    monkeypatch.setattr(frame, "EMBED_BYTES", 2500)
     page = report.write_report(tmp_path / "scores").read_text("utf-8")
     assert 0 < len(data_of(page)["cards"]) < len(rows)
     assert len(json.dumps(data_of(page), separators=(",", ":"))) < 2600
