@@ -35,6 +35,7 @@ from gigavideo_data.recipe.recipe import Limits
 from gigavideo_data.scoring import bootstrap, pixels
 
 CLIPS = 12  # shown per dimension: half of them the largest gains, half the largest losses
+FIXED = 2  # prompts per dimension that are shown whatever their gain
 
 
 def evaluate(
@@ -44,8 +45,9 @@ def evaluate(
 
     Returns:
         The facts, also written to `out`/eval.json: both models, the dataset's others, judge, one comparison per
-        dimension (`bootstrap`), the clips with the largest gains and losses, the measures beside the reward, the
-        comparisons of the second judge. The rewards of every prompt and seed are written to `out`/rewards.parquet.
+        dimension (`bootstrap`), the clips with the largest gains and losses and those of the first prompts of each
+        dimension, the measures beside the reward, the comparisons of the second judge. The rewards of every prompt and
+        seed are written to `out`/rewards.parquet.
 
     Raises:
         RecipeError: a model is not known.
@@ -64,7 +66,7 @@ def evaluate(
             progress.note(f"the API key of the judge is sent to {' and '.join(hosts)}")
         results = [_results(candidate, setting, runner) for candidate in (base, tuned)]
         facts = _facts(base, tuned, setting, results)
-        _write_clips(facts["clips"], runner.store, out)
+        _write_clips(facts["clips"] + facts["fixed_clips"], runner.store, out)
         again = scored(*(judged_again(mine, setting.second, runner) for mine in results)) if setting.second else None
         facts["second"] = second_facts(setting.second, again) if setting.second and again else None
         facts["measures"] = measure(base, results, setting, runner) if setting.measures else None
@@ -102,6 +104,7 @@ def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[li
         },
         "comparisons": bootstrap.facts(bootstrap.compare(scored(*results))),
         "clips": _clips(pairs),
+        "fixed_clips": _fixed_clips(pairs),
     }
 
 
@@ -135,17 +138,25 @@ def _clips(pairs: list[tuple[Result, Result]]) -> list[dict[str, Any]]:
     for dimension, of_dimension in gains.items():
         mine = sorted(of_dimension, key=itemgetter(0, 1, 2))
         ends = mine if len(mine) <= CLIPS else mine[: CLIPS // 2] + mine[-CLIPS // 2 :]
-        shown += [
-            {
-                "dimension": dimension,
-                "prompt": base["prompt"]["prompt"],
-                "seed": base["seed"],
-                "base": _side(base),
-                "tuned": _side(tuned),
-            }
-            for _, _, _, base, tuned in ends
-        ]
+        shown += [_shown(base, tuned) for *_, base, tuned in ends]
     return shown
+
+
+def _fixed_clips(pairs: list[tuple[Result, Result]]) -> list[dict[str, Any]]:
+    """The first prompts of each dimension with their first seed: the same in all evaluations on these prompts."""
+    first: dict[str, dict[str, tuple[Result, Result]]] = defaultdict(dict)
+    for base, tuned in pairs:
+        mine = first[base["prompt"]["dimension"]]
+        if len(mine) < FIXED:
+            mine.setdefault(base["prompt"]["prompt_id"], (base, tuned))
+    chosen = [pair for mine in first.values() for pair in mine.values()]
+    return [_shown(*pair) for pair in chosen if all("rejected" not in each["clip"] for each in pair)]
+
+
+def _shown(base: Result, tuned: Result) -> dict[str, Any]:
+    prompt = base["prompt"]
+    head = {"dimension": prompt["dimension"], "prompt": prompt["prompt"], "seed": base["seed"]}
+    return head | {"base": _side(base), "tuned": _side(tuned)}
 
 
 def _side(result: Result) -> dict[str, Any]:
