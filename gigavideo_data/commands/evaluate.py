@@ -135,7 +135,7 @@ def _clips(pairs: list[tuple[Result, Result]]) -> list[dict[str, Any]]:
             prompt, gain = base["prompt"], tuned["reward"] - base["reward"]
             gains[prompt["dimension"]].append((gain, prompt["prompt_id"], base["seed"], base, tuned))
     shown = []
-    for dimension, of_dimension in gains.items():
+    for of_dimension in gains.values():
         mine = sorted(of_dimension, key=itemgetter(0, 1, 2))
         ends = mine if len(mine) <= CLIPS else mine[: CLIPS // 2] + mine[-CLIPS // 2 :]
         shown += [_shown(base, tuned) for *_, base, tuned in ends]

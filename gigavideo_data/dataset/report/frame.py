@@ -39,7 +39,7 @@ def render(template: Path, styles: list[Path], scripts: list[Path], data: object
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"words": words}
+    environment.globals["words"] = environment.filters["words"] = words
     style, script = ("\n".join(file.read_text("utf-8") for file in files) for files in (styles, scripts))
     return environment.get_template(template.name).render(
         values,

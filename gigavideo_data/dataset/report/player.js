@@ -65,16 +65,18 @@ function drawClip(clip, prompt, label) {
   return button;
 }
 
-// Returns one slider for the given clips (of `drawClip`), and a function that plays or pauses all of them.
+// Returns one slider for the given clips (of `drawClip`), the frame as text, a function that plays or pauses all of them,
+// and the video that leads.
 function together(buttons, label) {
   const videos = buttons.map((button) => button.querySelector("video")), lead = videos[0];
   const count = Math.min(...videos.map((video) => video.dataset.frames));
-  const scrub = make("input", "scrub");
+  const scrub = make("input", "scrub"), where = make("output");
   Object.assign(scrub, { type: "range", min: 0, max: count - 1, step: 1, value: 0 });
   scrub.setAttribute("aria-label", label);
   const show = (frame) => {
     scrub.value = frame;
-    scrub.setAttribute("aria-valuetext", `frame ${scrub.valueAsNumber + 1} of ${count}`);
+    where.textContent = `frame ${scrub.valueAsNumber + 1} of ${count}`;
+    scrub.setAttribute("aria-valuetext", where.textContent);
   };
   const seek = (frame) => {
     show(frame);
@@ -106,5 +108,5 @@ function together(buttons, label) {
     }
   };
   show(0);
-  return { scrub, toggle, lead };
+  return { scrub, where, toggle, lead };
 }
