@@ -19,8 +19,9 @@ from gigavideo_loop.report import chart, shots, tables
 
 FOLDER = Path(__file__).parent / "report"
 PAGE: Final = "report.html"
-LARGE = chart.Size(340, 210)
-SMALL = chart.Size(170, 130, left=30, right=9, top=8)
+LARGE = chart.Size(340, 210, max_labels=8)
+SMALL = chart.Size(170, 130, max_labels=4, left=30, right=9, top=8)
+UNMEASURED: Final = dict.fromkeys(("realism", "motion", "spread", "correlation", "plain"))
 
 
 def write(out: Path) -> Path:
@@ -44,6 +45,7 @@ def write(out: Path) -> Path:
 
 
 def _render(out: Path, loop: dict[str, Any]) -> str:
+    loop["rounds"] = [each | {"measures": each["measures"] or UNMEASURED} for each in loop["rounds"]]
     rounds, targets = loop["rounds"], loop["targets"]
     numbers = [each["number"] for each in rounds]
     lines = tables.by_dimension(rounds, targets)
@@ -75,7 +77,7 @@ def _render(out: Path, loop: dict[str, Any]) -> str:
         target_charts={name: drawn for name, drawn in charts.items() if _is_target(name, targets)},
         other_charts={name: drawn for name, drawn in charts.items() if not _is_target(name, targets)},
         span=span,
-        has_plain=any(each["measures"] and each["measures"]["plain"] for each in rounds),
+        has_plain=any(each["measures"]["plain"] for each in rounds),
         num_shots=len(chosen),
         totals=totals,
         total=sum(totals),

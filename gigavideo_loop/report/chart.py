@@ -13,15 +13,15 @@ from gigavideo_loop.report.tables import Comparison, Lines
 
 MIN_RANGE = 0.1  # of reward
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # between two ticks
-MAX_LABELS = 8  # of rounds on the axis
 
 
 @dataclass(frozen=True)
 class Size:
-    """A chart in SVG units: width, height, and the margins left, right, top and bottom of its area."""
+    """A chart in SVG units: width, height, the margins of its area, and how many rounds its axis can name."""
 
     width: float
     height: float
+    max_labels: int
     left: float = 32
     right: float = 12
     top: float = 10
@@ -97,14 +97,14 @@ def chart(comparisons: list[Comparison | None], numbers: list[int], size: Size, 
     base = [(x_of(at), y_of(line["base"])) for at, _, line in known]
     if base:
         base = [(x_of(0), base[0][1]), *base]
-    every = math.ceil(len(numbers) / MAX_LABELS)
-    labels = [(x_of(at), str(number)) for at, number in enumerate(numbers, 1) if (at - 1) % every == 0]
+    every = math.ceil(len(numbers) / size.max_labels)
+    labels = [(x_of(at), str(number)) for at, number in enumerate(numbers, 1) if at % every == 0]
     return Chart(
         size,
         base=_path(base),
         path=_path([*base[:1], *((point.x, point.y) for point in points)]),
         points=points,
-        ticks=[(y_of(value), f"{value:.2f}") for value in _ticks(bottom, span)],
+        ticks=[(y_of(value), f"{value:.2f}") for value in _ticks(bottom, span) if points],
         labels=[(x_of(0), "base"), *labels],
         summary="; ".join(point.text for point in points) or "no values",
     )

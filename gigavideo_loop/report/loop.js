@@ -10,7 +10,7 @@ function drawReward(side, base) {
   const value = make("span", "", make("b", "", side.reward.toFixed(2)));
   if (side !== base && base && base.reward !== null) {
     const change = side.reward - base.reward, same = Math.abs(change) < 0.005;
-    value.append(" ", make("span", `change ${same ? "mute" : change < 0 ? "bad" : "good"}`, (change < 0 && !same ? "−" : "+") + Math.abs(change).toFixed(2)));
+    value.append(" ", make("span", `change ${same ? "mute" : change < 0 ? "bad" : "good"}`, (change < 0 && !same ? "-" : "+") + Math.abs(change).toFixed(2)));
   }
   return value;
 }

@@ -73,8 +73,8 @@ def verdict(loop: dict[str, Any], targets: list[Comparison | None]) -> str:
         remark = " The interval contains zero: the gain is not significant." if change["low"] <= 0 else ""
     mean = rounds[at]["dev_mean"]
     return (
-        f"Round {loop['best']} is best: the dev mean of the targets is {mean:.3f} with its model and {base:.3f} with the "
-        f"base, a difference of {change['difference']:+z.3f} ({interval}).{remark}"
+        f"Round {loop['best']} is best: the dev mean of the targets is {mean:.3f} with its model and {base:.3f} with "
+        f"the base, a difference of {change['difference']:+z.3f} ({interval}).{remark}"
     )
 
 
