@@ -9,6 +9,7 @@ as data URIs up to a size limit.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ FOLDER = Path(__file__).parent / "report"
 PAGE: Final = "report.html"
 LARGE = chart.Size(340, 210, max_labels=8)
 SMALL = chart.Size(170, 130, max_labels=4, left=30, right=9, top=8)
+ABSOLUTE_PATH = re.compile(r"""(?<![^\s"'=])/[^\s"]*/(?=[^\s"])""")  # its folders, without the last part
 UNMEASURED: Final = dict.fromkeys(("realism", "motion", "spread", "correlation", "plain"))
 
 
@@ -37,7 +39,7 @@ def write(out: Path) -> Path:
         DatasetError: loop.json, or the eval.json of a round, is missing or not readable.
     """
     try:
-        loop = _without_paths(json.loads((out / "loop.json").read_text("utf-8")))
+        loop = json.loads(_without_paths((out / "loop.json").read_text("utf-8"), out))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{out}: no readable loop.json ({error}). `gv-loop` writes one.") from error
     write_durably(out / PAGE, _render(out, loop).encode("utf-8"))
@@ -49,9 +51,8 @@ def _render(out: Path, loop: dict[str, Any]) -> str:
     rounds, targets = loop["rounds"], loop["targets"]
     numbers = [each["number"] for each in rounds]
     lines = tables.by_dimension(rounds, targets)
-    of_targets = tables.mean_of_targets(out, rounds, targets)
-    if len(targets) > 1 and any(of_targets):
-        lines = {tables.MEAN_OF_TARGETS: of_targets} | lines
+    if len(targets) > 1:
+        lines = {tables.MEAN_OF_TARGETS: [each["targets"] for each in rounds]} | lines
     span = chart.common_range(lines)
     charts = {
         name: chart.chart(mine, numbers, LARGE if _is_target(name, targets) else SMALL, span)
@@ -67,7 +68,7 @@ def _render(out: Path, loop: dict[str, Any]) -> str:
         scripts=[frame.FOLDER / "player.js", FOLDER / "loop.js"],
         data={"shots": chosen, "clips": clips, "rounds": numbers, "best": loop["best"]},
         facts=loop,  # Jinja's own name is `loop`
-        verdict=tables.verdict(loop, of_targets),
+        verdict=tables.verdict(loop),
         progress=tables.progress(loop),
         best=next((each for each in rounds if each["number"] == loop["best"]), None),
         settings=json.dumps(loop["settings"], indent=1, sort_keys=True, ensure_ascii=False),
@@ -99,10 +100,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _without_paths(value: Any) -> Any:
-    """JSON values in which an absolute path is only its last part: a page may be published."""
-    if isinstance(value, dict):
-        return {key: _without_paths(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(each) for each in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+def _without_paths(text: str, out: Path) -> str:
+    """The text of a loop.json that names no folder outside the loop's: a page may be published."""
+    return ABSOLUTE_PATH.sub("", text.replace(f"{out.absolute()}/", f"{out.absolute().name}/"))

@@ -1,14 +1,11 @@
 import base64
 import json
 import re
-from dataclasses import asdict
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from gigavideo_data.dataset.report import frame
@@ -81,11 +78,10 @@ def make_measures(number: int) -> dict[str, Any]:
     }
 
 
-def make_round(out: Path, number: int, dimensions: list[str]) -> dict[str, Any]:
+def make_round(out: Path, number: int, dimensions: list[str], targets: list[str]) -> dict[str, Any]:
     folder = out / f"round-{number}" / "eval"
     (folder / "clips").mkdir(parents=True)
     scored = make_rewards(dimensions, number)
-    pq.write_table(pa.Table.from_pylist([asdict(one) for one in scored]), folder / "rewards.parquet")
     comparisons = bootstrap.facts(bootstrap.compare(scored))
     fixed = [make_pair(folder, name, f"A square of {name} moves to the right.", number, 1) for name in dimensions]
     names = [f"A square that only round {number} shows.", *["A square that two rounds show."] * (number < 3)]
@@ -96,13 +92,14 @@ def make_round(out: Path, number: int, dimensions: list[str]) -> dict[str, Any]:
         {"name": "untrained dimensions", "fired": False, "detail": "The lowest upper bound is -0.01, of mechanics."},
         {"name": "realism", "fired": False, "detail": "The lower bound of the excess is -0.012."},
     ]
-    of_targets = [line["tuned"] for line in comparisons if line["dimension"] in TARGETS]
+    of_targets = bootstrap.facts(bootstrap.compare(one for one in scored if one.dimension in targets))[-1]
     return {
         "number": number,
         "dataset": {"rows": 828 + number, "kept": 700 + number, "path": f"round-{number}/dataset"},
         "model": f"round-{number}/train/model",
         "eval": f"round-{number}/eval",
-        "dev_mean": float(np.mean(of_targets)),
+        "dev_mean": of_targets["tuned"],
+        "targets": {name: of_targets[name] for name in ("base", "tuned", "difference", "low", "high")},
         "comparisons": comparisons,
         "measures": make_measures(number),
         "second": None,
@@ -111,19 +108,20 @@ def make_round(out: Path, number: int, dimensions: list[str]) -> dict[str, Any]:
     }
 
 
-def make_loop(out: Path, num_rounds: int = 3, **changes: Any) -> dict[str, Any]:
-    """The folder of a finished loop over seven dimensions; `changes` replace keys of its loop.json."""
-    rounds = [make_round(out, number, [*TARGETS, *OTHERS]) for number in range(1, num_rounds + 1)]
-    base = [line["base"] for line in rounds[0]["comparisons"] if line["dimension"] in TARGETS] if rounds else [0.4]
+def make_loop(
+    out: Path, num_rounds: int = 3, targets: list[str] = TARGETS, others: list[str] = OTHERS, **changes: Any
+) -> dict[str, Any]:
+    """The folder of a finished loop over all dimensions; `changes` replace keys of its loop.json."""
+    rounds = [make_round(out, number, [*targets, *others], targets) for number in range(1, num_rounds + 1)]
     loop: dict[str, Any] = {
         "recipe": "quickstart",
         "recipe_hash": "0123456789abcdef",
         "rounds_planned": num_rounds,
-        "targets": TARGETS,
-        "others": OTHERS,
+        "targets": targets,
+        "others": others,
         "strategy": "nft",
         "settings": {"lr": 3e-4, "beta": 0.3, "kappa": 0.1},
-        "base": {"name": "miniature", "dev_mean": float(np.mean(base))},
+        "base": {"name": "miniature", "dev_mean": rounds[0]["targets"]["base"] if rounds else None},
         "rounds": rounds,
         "best": min(2, num_rounds) or None,
         "stopped": None,
@@ -225,8 +223,12 @@ def test_one_prompt_has_the_clips_of_the_base_and_of_every_round(example: tuple[
 
 
 def test_the_page_is_one_file_without_paths_and_addresses(tmp_path: Path) -> None:
-    make_loop(tmp_path, 1, settings={"store": str(tmp_path / "store")}, base={"name": "/models/wan", "dev_mean": 0.3})
+    after = f"Evaluate: gv-data eval --tuned {tmp_path}/round-1/train/model --base /models/wan"
+    make_loop(
+        tmp_path, 1, settings={"from": "/models/old/wan"}, base={"name": "/models/wan", "dev_mean": 0.3}, next=after
+    )
     html = page.write(tmp_path).read_text("utf-8")
+    assert f"gv-data eval --tuned {tmp_path.name}/round-1/train/model --base wan" in html
     assert str(tmp_path) not in html
     assert "/models" not in html
     assert not re.search(r"https?://", html)
@@ -265,10 +267,14 @@ def test_states_of_a_loop(tmp_path: Path) -> None:
     (each,) = loop["rounds"]
     each["guards"][2] |= {"fired": True, "detail": stopped["detail"]}
     text = changed(tmp_path, rounds=[each], rounds_planned=4, best=None, stopped=stopped)
-    assert f"No round is above the base: the highest dev mean of the targets is {each['dev_mean']:.3f} " in text
+    assert "No round is best: the highest dev mean" in text
+    assert "a guard fired in every round above the base" in text
     assert "The loop stopped after round 1 of 4, by the guard “realism”: The lower bound of the excess is" in text
-    assert text.count(" fired ") == 1
-    text = changed(tmp_path, stopped=None)
+    assert "realism The lower bound of the excess is +0.004. fired" in text
+    assert text.count(" quiet ") == 2
+    each["dev_mean"] = 0.1
+    text = changed(tmp_path, rounds=[each], stopped=None)
+    assert "No round is above the base: the highest dev mean of the targets is 0.100 (round 1)" in text
     assert "1 of 4 rounds are finished: the loop is still running, or was interrupted." in text
     assert "No round is finished." in changed(tmp_path, rounds=[])
 
@@ -287,7 +293,7 @@ def test_what_could_not_be_measured_is_a_dash(tmp_path: Path) -> None:
         "correlation": {"base": no_correlation, "tuned": no_correlation},
         "plain": None,
     }
-    each |= {"dev_mean": None, "guards": []}
+    each |= {"dev_mean": None, "guards": [], "targets": nothing}
     each["dataset"]["kept"] = None
     text = changed(tmp_path, rounds=[each], best=None, base={"name": "m", "dev_mean": None})
     assert "the dev mean of the targets could not be computed" in text
@@ -299,16 +305,15 @@ def test_what_could_not_be_measured_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_several_targets_are_compared_by_their_mean(tmp_path: Path) -> None:
-    loop = make_loop(tmp_path, 2)
-    targets = [*TARGETS, "counting"]
-    text = changed(tmp_path, targets=targets, others=OTHERS[2:], best=1)
-    scored = [one for one in make_rewards([*TARGETS, *OTHERS], 1) if one.dimension in targets]
-    mean = bootstrap.compare(scored)[-1]
-    assert f"a difference of {mean.difference:+.3f} (95 % interval {mean.low:+.3f} to {mean.high:+.3f})" in text
-    assert "mean of the targets" in text
-    (tmp_path / "round-1" / "eval" / "rewards.parquet").unlink()
-    difference = loop["rounds"][0]["dev_mean"] - loop["base"]["dev_mean"]
-    assert f"a difference of {difference:+.3f} (without an interval)" in changed(tmp_path)
+    loop = make_loop(tmp_path, 2, [*TARGETS, "counting"], OTHERS[2:])
+    html = page.write(tmp_path).read_text("utf-8")
+    mean = loop["rounds"][1]["targets"]
+    assert f"a difference of {mean['difference']:+.3f} (95 % interval {mean['low']:+.3f} to" in text_of(html)
+    assert "mean of the targets over rounds. round 1" in html
+    loop["rounds"][1]["targets"] |= {"low": None, "high": None}
+    assert f"a difference of {mean['difference']:+.3f} (without an interval)" in changed(
+        tmp_path, rounds=loop["rounds"]
+    )
 
 
 def test_a_second_judge_has_its_own_table(tmp_path: Path) -> None:
