@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,6 +234,11 @@ def test_a_model_compared_with_itself_has_no_difference_and_costs_nothing_twice(
     rewards = pq.read_table(reference.folder / "same" / "rewards.parquet").to_pylist()
     assert len(rewards) == videos
     assert all(row["base"] == row["tuned"] and row["second_base"] is None for row in rewards)
+    fixed = json.loads((reference.folder / "same" / "eval.json").read_text())["fixed_clips"]
+    prompts = {line["dimension"]: line["prompts"] for line in facts["comparisons"] if line["dimension"] != "mean"}
+    assert Counter(pair["dimension"] for pair in fixed) == {name: min(num, 2) for name, num in prompts.items()}
+    for pair in fixed:
+        assert (reference.folder / "same" / "clips" / pair["tuned"]["clip"]).is_file()
     page = (reference.folder / "same" / "report.html").read_text()
     assert 'id="compared"' in page
     assert "<dt>realism</dt>" in page
