@@ -23,6 +23,8 @@ MODEL_PRESETS: dict[str, Settings] = {
         "decode_batch": 16,
     },
 }
+# The budget of `benchmarks/proof/dev.md`; as many epochs as `max_steps` needs.
+MEASURED: Settings = {"lr": 3e-4, "batch_size": 32, "max_steps": 160, "epochs": 1000, "ema": 0.95}
 # What a strategy needs, by model: first the rows of `ANY_MODEL`, then those of the model. A strategy that is not here
 # has the settings of the model.
 STRATEGY_DEFAULTS: dict[str, dict[str, Settings]] = {
@@ -30,12 +32,10 @@ STRATEGY_DEFAULTS: dict[str, dict[str, Settings]] = {
         "nft": {"ema": 0.95},  # its average is what the next round of training starts from
     },
     "miniature": {
+        "sft-filtered": MEASURED,
+        "reweight": MEASURED,
         "nft": {
-            "lr": 3e-4,
-            "batch_size": 32,
-            "max_steps": 160,
-            "epochs": 1000,  # as many as `max_steps` needs
-            "ema": 0.95,
+            **MEASURED,
             "nft_beta": 0.3,
             "group_by": "prompt_id",
             "prompt_dropout": 0.0,
