@@ -41,26 +41,28 @@ DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guid
 GUIDANCE = 3.0  # of the miniature's sampler
 
 LR, STEPS = 3e-4, 160
-BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"))
+BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"), ("latents", "encoded"))
 # One setting at a time in place of that of the arms.
 CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {
-    "sft-filtered": (("lr", 1e-4), ("max_steps", 320), ("latents", "encoded")),
+    "sft-filtered": (("lr", 1e-4), ("max_steps", 320), ("latents", "own")),
     "reweight": (
         ("lr", 1e-4),
         ("batch_size", 16),
         ("max_steps", 320),
+        ("ema", "null"),
         ("prompt_dropout", 0.1),
-        ("latents", "encoded"),
+        ("latents", "own"),
     ),
     "nft": (
         ("lr", 1e-4),
         ("batch_size", 16),
         ("max_steps", 320),
+        ("ema", "null"),
         ("nft_beta", 0.1),
         ("nft_beta", 1.0),
         ("group_by", "prompt"),
         ("prompt_dropout", 0.1),
-        ("latents", "encoded"),
+        ("latents", "own"),
     ),
 }
 

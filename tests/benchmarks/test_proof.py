@@ -139,4 +139,4 @@ def test_every_arm_has_a_control_with_the_same_settings() -> None:
         for real, control in zip(runs_of[::2], runs_of[1::2], strict=True):
             assert replace(real, name=control.name, corrupted=1.0) == control
     others = (*arms.guidance_arms(), *arms.setting_arms())
-    assert len({run.key for run in (*arms.arms(FOCUS), *others)}) == 2 * 3 + 9 + 16
+    assert len({run.key for run in (*arms.arms(FOCUS), *others)}) == 2 * 3 + 9 + 18
