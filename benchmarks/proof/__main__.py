@@ -1,94 +1,78 @@
 """Does the method work on the miniature? Tables in the form of the paper's, with controls.
 
-    python -m benchmarks.proof build     # the datasets: about 25 minutes on two cores
-    python -m benchmarks.proof choose    # compare settings on the dev prompts; write the chosen ones into runs.py
-    python -m benchmarks.proof run       # all runs on the test prompts, with the chosen settings
-    python -m benchmarks.proof pace      # seconds per step of each strategy
-    python -m benchmarks.proof tell      # write benchmarks/proof/result.md and its curves
+    python -m benchmarks.proof rounds-dev       # rounds on dev prompts: benchmarks/proof/rounds_dev.md
+    python -m benchmarks.proof test             # all of the following, on test prompts: benchmarks/proof/result.md
+    python -m benchmarks.proof method           # one round of nft and its control, three training seeds
+    python -m benchmarks.proof alone            # table 1: each dimension alone
+    python -m benchmarks.proof data             # table 2: kinds of rows
+    python -m benchmarks.proof strategies       # table 3
+    python -m benchmarks.proof jointly          # table 4: two dimensions, and all of them
+    python -m benchmarks.proof controls         # training without rewards
+    python -m benchmarks.proof curves           # corrupted rewards, clips per group, kept rows
+    python -m benchmarks.proof rounds           # rounds of nft, its control, and reweight
+    python -m benchmarks.proof tell             # write the pages from the results that are there
+    python -m benchmarks.proof pace             # seconds per clip and step on this machine
     python -m benchmarks.proof --arms dev       # one round per dimension on dev prompts: benchmarks/proof/dev.md
     python -m benchmarks.proof --arms settings  # other settings of the trainer, on dev prompts: the same file
     python -m benchmarks.proof --arms guidance  # three ways to treat guidance, on dev prompts: the same file
 
-An interrupted step continues when it is started again. runs.py and arms.py list the runs, work.py trains and evaluates
-one, and tell.py and dev_table.py print the results.
+A section prints its hours first and refuses if they are above --hours. An interrupted section continues when it is
+started again. Test prompts are scored once, with settings that were chosen on dev prompts and committed before.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from benchmarks.proof import arms, dev_table, pace
-from benchmarks.proof.runs import SETS, SETS_SHARE, choices, runs
-from benchmarks.proof.tell import Results, choice, claims, curves, tables
-from benchmarks.proof.work import do_all
-from gigavideo_data.cli import app
-from gigavideo_data.miniature.questions import ASK
+from benchmarks.proof import arms, pace, pages
+from benchmarks.proof.runs import DIMENSIONS
+from benchmarks.proof.sections import NAMES, section
 
+TELL, PACE = "tell", "pace"
 HERE = Path(__file__).parent
-
-
-def build(work: Path) -> None:
-    for name, changes in SETS.items():
-        options = [part for key, value in {**SETS_SHARE, **changes}.items() for part in ("--set", f"{key}={value}")]
-        places = ["--out", str(work / name), "--store", str(work / "store")]
-        app(["build", "--recipe", "quickstart-all", *places, *options], standalone_mode=False)
-
-
-def tell(work: Path) -> None:
-    tried = Results(work, "dev", choices())
-    found = Results(work, "test", runs(sorted(ASK)))
-    times = json.loads(pace.file(work).read_text())
-    text = (HERE / "head.md").read_text("utf-8")
-    parts = {"{claims}": claims(found), "{choice}": choice(tried), "{tables}": tables(found, times)}
-    for placeholder, part in parts.items():
-        text = text.replace(placeholder, part)
-    (HERE / "result.md").write_text(text, "utf-8")
-    curves(found, HERE)
-
-
-def tell_arms(work: Path) -> None:
-    text = (HERE / "dev_head.md").read_text("utf-8")
-    parts = {
-        "{verdict}": dev_table.verdict(work),
-        "{table}": dev_table.table(work, arms.DIMENSIONS),
-        "{settings}": dev_table.table_of(work, arms.setting_arms()),
-        "{guidance}": dev_table.table_of(work, arms.guidance_arms()),
-    }
-    for placeholder, part in parts.items():
-        text = text.replace(placeholder, part)
-    (HERE / "dev.md").write_text(text, "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", nargs="?", choices=("build", "choose", "run", "pace", "tell"))
-    parser.add_argument("--arms", choices=("dev", "settings", "guidance"), help="in place of a step")
-    parser.add_argument("--dimensions", nargs="+", default=arms.DIMENSIONS, help="of --arms dev; the rest is kept")
+    parser.add_argument("section", nargs="?", choices=(*NAMES, TELL, PACE))
+    parser.add_argument("--arms", choices=("dev", "settings", "guidance"), help="in place of a section")
+    parser.add_argument("--dimensions", nargs="+", default=DIMENSIONS, help="of --arms dev; the rest is kept")
     parser.add_argument("--work", type=Path, default=Path("runs/proof"), help="work folder")
+    parser.add_argument("--hours", type=float, default=10.0, help="a section that takes longer is refused")
+    parser.add_argument("--tiny", action="store_true", help="a few prompts and steps, in WORK/tiny: checks the code")
     args = parser.parse_args()
-    if (args.step is None) == (args.arms is None):
-        parser.error("name a step, or --arms")
+    if (args.section is None) == (args.arms is None):
+        parser.error("name a section, or --arms")
     if args.arms:
-        if args.arms == "dev":
-            arms.run_arms(args.work, args.dimensions)
-        elif args.arms == "settings":
-            arms.run_setting_arms(args.work)
-        else:
-            arms.run_guidance_arms(args.work)
-        tell_arms(args.work)
-    elif args.step == "build":
-        build(args.work)
-    elif args.step == "choose":
-        do_all(list(choices()), args.work, "dev")
-        print(choice(Results(args.work, "dev", choices())))
-    elif args.step == "run":
-        do_all(list(runs(sorted(ASK))), args.work, "test")
-    elif args.step == "pace":
+        _arms(args.arms, args.work, args.dimensions)
+    elif args.section == PACE:
         pace.measure(args.work)
+    elif args.tiny:
+        _run(args.section, args.work / "tiny", args.work / "tiny", is_tiny=True)
     else:
-        tell(args.work)
+        if args.section != TELL:
+            needed = section(args.section, args.work, is_tiny=False).hours
+            print(f"{args.section}: about {needed:.1f} hours on this machine for what is not done yet")
+            if needed > args.hours:
+                parser.error(f"this is above --hours {args.hours:g}; run its parts, or raise --hours")
+        _run(args.section, args.work, HERE, is_tiny=False)
+
+
+def _run(name: str, work: Path, pages_folder: Path, *, is_tiny: bool) -> None:
+    if name != TELL:
+        section(name, work, is_tiny=is_tiny).run()
+    pages.write(work, pages_folder)
+
+
+def _arms(table: str, work: Path, dimensions: list[str]) -> None:
+    if table == "dev":
+        arms.run_arms(work, dimensions)
+    elif table == "settings":
+        arms.run_setting_arms(work)
+    else:
+        arms.run_guidance_arms(work)
+    pages.write_arms(work, HERE)
 
 
 if __name__ == "__main__":

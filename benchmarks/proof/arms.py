@@ -9,25 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.runs import FOCUS, Run
+from benchmarks.proof.runs import BUDGET, FOCUS, MORE_SAMPLES, SAMPLES, Run
+from benchmarks.proof.sets import build
 from benchmarks.proof.work import do_all
-from gigavideo_data.cli import app
 
-DIMENSIONS = (
-    FOCUS,
-    "instance_preservation",
-    "dynamic_attribute",
-    "dynamic_spatial_relationship",
-    "composition",
-    "camera_motion",
-    "mechanics",
-)
 STRATEGIES = ("sft-filtered", "reweight", "nft")
 SHUFFLED = ", rewards shuffled"
 
-# Three variants of each prompt; the dimensions with few combinations get more samples of each.
-SAMPLES = {FOCUS: 2, "dynamic_spatial_relationship": 2, "composition": 2}
-MORE_SAMPLES = 4
 SET = {
     "prompts.per_dimension": 204,  # all combinations of the focus
     "prompts.variants": 3,
@@ -40,8 +28,6 @@ SET = {
 DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guidance, and with guidance 1
 GUIDANCE = 3.0  # of the miniature's sampler
 
-LR, STEPS = 3e-4, 160
-BUDGET = (("batch_size", 32), ("ema", 0.95), ("decay", "linear"), ("latents", "encoded"))
 # One setting at a time in place of that of the arms.
 CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {
     "sft-filtered": (("lr", 1e-4), ("max_steps", 320), ("latents", "own")),
@@ -92,8 +78,8 @@ def guidance_arms() -> Iterator[Run]:
 
 
 def _run(table: str, name: str, dimension: str, **changes: Any) -> Run:
-    common: dict[str, Any] = {"data": DATASET, "lr": LR, "steps": STEPS, "settings": BUDGET, "others": False}
-    return Run(table, name, (dimension,), 0, **(common | changes))
+    common: dict[str, Any] = {"data": DATASET, "others": 0, "views": ("dev",)}
+    return Run(table, name, (dimension,), **(common | changes))
 
 
 def folder(work: Path, dimension: str) -> Path:
@@ -105,25 +91,22 @@ def run_arms(work: Path, dimensions: Sequence[str]) -> None:
     """Build the dataset of each dimension, then train and score; the same call continues after an interruption."""
     for dimension in dimensions:
         _build(work, dimension, DATASET)
-        do_all(list(arms(dimension)), folder(work, dimension), "dev", DATASET)
+        do_all(list(arms(dimension)), folder(work, dimension), DATASET)
 
 
 def run_setting_arms(work: Path) -> None:
     """The comparison of `setting_arms`."""
     _build(work, FOCUS, DATASET)
-    do_all(list(setting_arms()), folder(work, FOCUS), "dev", DATASET)
+    do_all(list(setting_arms()), folder(work, FOCUS), DATASET)
 
 
 def run_guidance_arms(work: Path) -> None:
     """The comparison of `guidance_arms`."""
     _build(work, FOCUS, DATASET)
     _build(work, FOCUS, UNGUIDED, {"generators.0.guidance": 1.0})
-    do_all(list(guidance_arms()), folder(work, FOCUS), "dev", DATASET)
+    do_all(list(guidance_arms()), folder(work, FOCUS), DATASET)
 
 
 def _build(work: Path, dimension: str, name: str, changes: dict[str, Any] | None = None) -> None:
     settings = {"name": name, "samples_per_prompt": SAMPLES.get(dimension, MORE_SAMPLES), **SET, **(changes or {})}
-    options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    places = ["--out", str(folder(work, dimension) / name), "--store", str(work / "store")]
-    recipe = ["--recipe", "quickstart-all", "--dimensions", dimension]
-    app(["build", *recipe, *places, *options], standalone_mode=False)
+    build(folder(work, dimension) / name, work / "store", [dimension], settings)

@@ -6,16 +6,14 @@ rewards less the base, so what training changes without any information about qu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.proof.arms import SHUFFLED, STRATEGIES, arms, folder
+from benchmarks.proof.results import NOT_MEASURED, compare_results, read, with_interval
 from benchmarks.proof.runs import FOCUS, Run, result_file
-from benchmarks.proof.tell import Rewards, interval, rewards_of
 from gigavideo_data.io.terminal import words
-from gigavideo_data.scoring.bootstrap import Comparison, Scored, compare
 
 
 def table(work: Path, dimensions: Sequence[str]) -> str:
@@ -40,12 +38,12 @@ def table_of(work: Path, runs: Iterable[Run]) -> str:
     here = folder(work, FOCUS)
     base, found = _found(here, None), {run.name: _found(here, run) for run in runs}
     if base is None or None in found.values():
-        return "Not measured."
+        return NOT_MEASURED
     lines = ["| strategy | samples | base | tuned | gain |", "| --- | --- | --- | --- | --- |"]
     for name, result in found.items():
         assert result is not None
-        gain = _difference(base, result)
-        cells = [name, str(result["plan"]["kept"]), f"{gain.base:.3f}", f"{gain.tuned:.3f}", _with_interval(gain)]
+        gain = compare_results(base, result)
+        cells = [name, str(result["plan"]["kept"]), f"{gain.base:.3f}", f"{gain.tuned:.3f}", with_interval(gain)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -57,18 +55,17 @@ def verdict(work: Path) -> str:
     real, shuffled = found["nft"], found["nft" + SHUFFLED]
     if real is None or shuffled is None:
         return f"Not measured on {words(FOCUS)}."
-    signal = _difference(shuffled, real)
+    signal = compare_results(shuffled, real)
     above = signal.low is not None and signal.low > 0
     result = "above zero" if above else "not above zero"
     return (
         f"On {words(FOCUS)}, `nft` less its control with shuffled rewards, paired per prompt: "
-        f"{_with_interval(signal)}, which is {result}."
+        f"{with_interval(signal)}, which is {result}."
     )
 
 
 def _found(here: Path, run: Run | None) -> dict[str, Any] | None:
-    file = result_file(here, "dev", run)
-    return json.loads(file.read_text("utf-8")) if file.exists() else None
+    return read(result_file(here, "dev", run))
 
 
 def _row(
@@ -78,18 +75,7 @@ def _row(
     assert shuffled is not None
     if "refused" in real or "refused" in shuffled:
         return f"| {words(dimension)} | {strategy} | 0 | - | - | nothing to train on | - | - |"
-    gain = _difference(base, real)
+    gain = compare_results(base, real)
     cells = [words(dimension), strategy, str(real["plan"]["kept"]), f"{gain.base:.3f}", f"{gain.tuned:.3f}"]
-    cells += [_with_interval(each) for each in (gain, _difference(shuffled, real), _difference(base, shuffled))]
+    cells += [with_interval(each) for each in (gain, compare_results(shuffled, real), compare_results(base, shuffled))]
     return f"| {' | '.join(cells)} |"
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> Comparison:
-    """The rewards of `other` less those of `one`, on the same prompts and seeds."""
-    before: Rewards = rewards_of(one)
-    after: Rewards = rewards_of(other)
-    return compare(Scored(*key, before[key], after[key]) for key in after)[-1]
-
-
-def _with_interval(over: Comparison) -> str:
-    return f"{over.difference:+z.3f} ({interval(over)})"

@@ -1,71 +1,102 @@
-"""Seconds per step of each strategy, on the dataset of table 3: interleaved, with a control.
+"""Seconds per clip and per step on this machine, on one core: the assumptions of `hours`, and the times of table 3.
 
-A round trains each strategy for a few steps, the method first and once more at the end. Times are relative to the mean
-of these two; the second relative to the first is the control.
+Each of some repetitions trains every strategy for a few steps, `reweight` first and once more at the end. Times are
+relative to the mean of these two; the second relative to the first is the control.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
-from dataclasses import replace
+import time
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
 
-from benchmarks.proof.runs import LR, OFFLINE, ONLINE
-from benchmarks.proof.work import ALONE
+from benchmarks.proof import hours
+from benchmarks.proof.final import OFFLINE, ONLINE
+from benchmarks.proof.runs import FOCUS, Run
+from benchmarks.proof.sets import build
+from benchmarks.proof.work import Lab, lab
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
-from gigavideo_train import plan as planning
-from gigavideo_train.data import dataset
-from gigavideo_train.training import run_training
+from gigavideo_data.models.generators.profiles import model_folder
 
-ROUNDS, STEPS = 3, 6  # the first step of each run is left out, because FLOPs are counted in it
-METHOD = "reweight"
-CONTROL = "reweight again"
+REPETITIONS, STEPS = 3, 6  # the first step of each run is left out, because FLOPs are counted in it
+METHOD, CONTROL = "reweight", "reweight again"
+NUM_PROMPTS, NUM_SAMPLES = 48, 6
+SET = {
+    "name": "pace",
+    "prompts.per_dimension": NUM_PROMPTS,
+    "prompts.variants": 1,
+    "samples_per_prompt": NUM_SAMPLES,
+    "captions.count": 0,
+    "validation_share": 0,
+    "check.videos": 0,
+    "eval_prompts.per_dimension": 16,
+    "eval_prompts.seeds": 4,
+    "limits.replicas": 1,
+}
 
 
 def file(work: Path) -> Path:
-    """The file of the times: for each strategy and round, seconds relative to the method."""
+    """The file of the times."""
     return work / "results" / "pace.json"
 
 
 def measure(work: Path) -> None:
-    """Time all strategies, with nothing else running; about ten minutes on two cores."""
-    whole = replace(dataset.read(work / "focus"), held_out=[])
+    """Measure, print and write the times, with nothing else running."""
+    here = work / "pace"
+    began = time.perf_counter()
+    build(here / "set", here / "store", [FOCUS], SET)  # with a store of its own, so that no clip is there already
+    clip_built_s = (time.perf_counter() - began) / (NUM_PROMPTS * NUM_SAMPLES)
+    of_this_process = lab(here, "set")
+    of_this_process.sampler("dev")
+    began = time.perf_counter()
+    clips = of_this_process.rewards(model_folder("miniature"), None, "dev")
+    clip_scored_s = (time.perf_counter() - began) / len(clips)
+    found = {"clip_built_s": clip_built_s, "clip_scored_s": clip_scored_s, **_steps(of_this_process)}
+    write_durably(file(work), json.dumps(found).encode())
+    steps_of = {name: round(statistics.median(ratios), 1) for name, ratios in found["ratios"].items()}
+    print(f"CLIP_BUILT_S = {clip_built_s:.2f}\nCLIP_SCORED_S = {clip_scored_s:.2f}\nSTEP_S = {found['step_s']:.2f}")
+    print(f"STEPS_OF = { {name: steps_of[name] for name in hours.STEPS_OF} }")
+
+
+def _steps(here: Lab) -> dict[str, Any]:
+    """Seconds of a step of `reweight`, and of the others relative to it in every repetition."""
     others = [name for name in (*OFFLINE, *ONLINE) if name != METHOD]
     names = [METHOD, *others, CONTROL]
     took: dict[str, list[float]] = {name: [] for name in names}
     with Progress(Console(stderr=True)) as progress:
-        progress.start("pace", total=ROUNDS * len(names))
-        for _ in range(ROUNDS):
+        progress.start("pace", total=REPETITIONS * len(names))
+        for _ in range(REPETITIONS):
             for name in names:
-                took[name].append(_seconds(METHOD if name == CONTROL else name, whole, work))
+                took[name].append(_seconds(METHOD if name == CONTROL else name, here))
                 progress.advance()
         progress.finish()
     around = [(before + after) / 2 for before, after in zip(took[METHOD], took[CONTROL], strict=True)]
-    ratios = {name: [a / b for a, b in zip(took[name], around, strict=True)] for name in others}
-    control = [after / before for before, after in zip(took[METHOD], took[CONTROL], strict=True)]
-    found = {
-        "threads": torch.get_num_threads(),
-        "seconds": statistics.median(around),
-        "ratios": ratios,
-        "control": control,
+    return {
+        "step_s": statistics.median(around),
+        "ratios": {name: [a / b for a, b in zip(took[name], around, strict=True)] for name in others},
+        "control": [after / before for before, after in zip(took[METHOD], took[CONTROL], strict=True)],
     }
-    write_durably(file(work), json.dumps(found).encode())
 
 
-def _seconds(strategy: str, whole: dataset.Dataset, work: Path) -> float:
+def _seconds(strategy: str, here: Lab) -> float:
     """Median seconds of a step."""
-    out = work / "train" / "pace"
-    shutil.rmtree(out, ignore_errors=True)
-    settings = [f"strategy={strategy}", f"lr={LR}", f"max_steps={STEPS}", "epochs=100"]
-    plan = planning.make(whole, None, None, settings)
-    with Progress(Console(quiet=True)) as progress:
-        run_training(plan, out, work / "latents", ALONE, progress, resume=False)
-    lines = (out / "metrics.jsonl").read_text().splitlines()
-    shutil.rmtree(out)
+    tuned, _ = here.train(Run("pace", strategy, (FOCUS,), data="set", strategy=strategy, steps=STEPS))
+    lines = (tuned.parent / "metrics.jsonl").read_text("utf-8").splitlines()
     return statistics.median(json.loads(line)["s_per_step"] for line in lines[1:])
+
+
+def table(work: Path) -> str:
+    """Time per step of each strategy, as Markdown."""
+    if not file(work).exists():
+        return "Not measured."
+    found = json.loads(file(work).read_text("utf-8"))
+    lines = ["| | seconds per step relative to reweight | range |", "| --- | --- | --- |"]
+    for name, ratios in {**found["ratios"], "reweight again (control)": found["control"]}.items():
+        lines.append(f"| {name} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |")
+    how = f"median of {len(found['control'])} repetitions, one thread, batches of 32 samples"
+    return "\n".join([*lines, "", f"A step of reweight took {found['step_s']:.2f} s ({how})."])

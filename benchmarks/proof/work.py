@@ -5,10 +5,12 @@ Prompts, seeds, generator, MP4 encoding, questions and judge are the same, also 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import cache
@@ -24,24 +26,27 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from benchmarks.proof.runs import Run, result_file, rows_for
-from gigavideo_data.commands.evaluate_setting import Setting, read_setting
+from benchmarks.proof.views import setting_of
+from gigavideo_data.commands.evaluate_setting import Setting
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io import video
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
-from gigavideo_data.models.generators.profiles import model_folder
+from gigavideo_data.models.generators.profiles import Base, model_folder
 from gigavideo_data.models.registry import generator_spec, judge_spec, load_engine
 from gigavideo_data.rows import EvalPrompt
 from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset as training_set
 from gigavideo_train.distributed.world import World
+from gigavideo_train.plan import Plan
 from gigavideo_train.training import run_training
 
-OTHERS = 8  # prompts of each untrained dimension, one seed each
+PR_SET_PDEATHSIG = 1  # of Linux
 ALONE = World(0, 1, torch.device("cpu"))
 
 Asked = tuple[EvalPrompt, int]  # a row of eval_prompts, and a seed
+Task = tuple[Callable[..., None], tuple[Any, ...]]  # a function of a module, and its arguments
 
 
 class Sampler:
@@ -62,20 +67,30 @@ class Sampler:
 
 
 class Lab:
-    """What one process keeps between runs: datasets, sampler, judge."""
+    """What one process keeps between runs: datasets, samplers, judges.
 
-    def __init__(self, work: Path, split: str, prompts: str) -> None:
+    Attributes:
+        work: folder of datasets and results.
+        dataset: name of a dataset in that folder -> the dataset.
+        setting, sampler, judge: name of a view -> its prompts, its generator, its judge.
+    """
+
+    def __init__(self, work: Path, prompts: str) -> None:
         self.work = work
         self.dataset = cache(lambda name: training_set.read(work / name))
-        self.setting = read_setting(work / prompts, split)
-        self.sampler = Sampler(self.setting)
-        self.judge = load_engine("judge", judge_spec(self.setting.judge)[0])
+        self.setting = cache(lambda view: setting_of(view, work / prompts))
+        self.sampler = cache(lambda view: Sampler(self.setting(view)))
+        self.judge = cache(lambda view: load_engine("judge", judge_spec(self.setting(view).judge)[0]))
 
-    def train(self, run: Run) -> tuple[Path, dict[str, Any]]:
+    def train(self, run: Run, model: Path | None = None) -> tuple[Path, dict[str, Any]]:
         """Train in the work folder.
 
+        Args:
+            run: what to train on, and how.
+            model: folder of the model to start from; None is the dataset's target.
+
         Returns:
-            The tuned transformer's folder, and the facts of the plan.
+            The folder of the tuned model, and the facts of the plan.
 
         Raises:
             DatasetError: the run keeps no samples.
@@ -89,82 +104,120 @@ class Lab:
         settings |= {"max_steps": run.steps} if run.steps else {}
         settings |= dict(run.settings)
         settings |= {"checkpoint_every": 1_000_000, "dimensions": f"[{','.join(run.dimensions)}]"}
-        plan = planning.make(mine, None, None, [f"{key}={value}" for key, value in settings.items()])
+        base = Base(str(model)) if model else None
+        plan = planning.make(mine, base, None, [f"{key}={value}" for key, value in settings.items()])
+        if run.distils:
+            plan = _without_advantages(plan)
         with Progress(Console(quiet=True)) as progress:
             tuned = run_training(plan, out, self.work / "latents", ALONE, progress, resume=False)
-        return tuned / "transformer", planning.facts(plan)
+        return tuned, planning.facts(plan)
 
-    def rewards(self, transformer: Path, asked: list[Asked]) -> list[dict[str, Any]]:
-        """Reward of one video per prompt and seed; None if it cannot be scored."""
-        (weights,) = transformer.glob("*.safetensors")
-        self.sampler.transformer.load_state_dict(load_file(weights))
+    def rewards(self, model: Path, run: Run | None, view: str) -> list[dict[str, Any]]:
+        """Reward of one video per prompt and seed of a view; None if it cannot be scored."""
+        (weights,) = (model / "transformer").glob("*.safetensors")
+        setting, sampler, judge, asked = self.setting(view), self.sampler(view), self.judge(view), self.asked(run, view)
+        sampler.transformer.load_state_dict(load_file(weights))
         found = []
-        for (prompt, seed), data in zip(asked, self.sampler.videos(asked), strict=True):
+        for (prompt, seed), data in zip(asked, sampler.videos(asked), strict=True):
             clip = video.decode(data)
-            answers = self.judge.answer(clip.frames_THWC, clip.fps, [q["question"] for q in prompt["questions"]])
+            answers = judge.answer(clip.frames_THWC, clip.fps, [q["question"] for q in prompt["questions"]])
             record = {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no} for a in answers]}
             names = {"dimension": prompt["dimension"], "prompt_id": prompt["prompt_id"], "seed": seed}
-            found.append({**names, "reward": self.setting.reward_of(prompt, record)})
+            found.append({**names, "reward": setting.reward_of(prompt, record)})
         return found
 
-    def asked(self, run: Run | None) -> list[Asked]:
+    def asked(self, run: Run | None, view: str) -> list[Asked]:
         """All prompts of the trained dimensions with all their seeds, and some of the others; for the base, all."""
         every: list[Asked] = []
         seen: dict[str, int] = {}
-        for prompt in self.setting.prompts:
+        for prompt in self.setting(view).prompts:
             dimension = prompt["dimension"]
             seen[dimension] = seen.get(dimension, 0) + 1
             if run is None or dimension in run.dimensions:
                 every += [(prompt, seed) for seed in prompt["seeds"]]
-            elif run.others and seen[dimension] <= OTHERS:
+            elif seen[dimension] <= run.others:
                 every.append((prompt, prompt["seeds"][0]))
         return every
 
+    def score(self, model: Path, run: Run | None, view: str, facts: dict[str, Any]) -> None:
+        """Write the result file of a view."""
+        result = {"plan": facts, "rewards": self.rewards(model, run, view)}
+        write_durably(result_file(self.work, view, run), json.dumps(result).encode())
+
+
+def _without_advantages(plan: Plan) -> Plan:
+    """The same samples of `nft`, each with an advantage of 0."""
+    samples = [replace(sample, advantage=0.0) for sample in plan.samples]
+    return replace(plan, selection=replace(plan.selection, samples=samples))
+
 
 @cache
-def lab(work: Path, split: str, prompts: str) -> Lab:
+def lab(work: Path, prompts: str) -> Lab:
     """The lab of this process, created at its first run."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Lab(work, split, prompts)
+    return Lab(work, prompts)
 
 
-def do(run: Run | None, work: Path, split: str, prompts: str) -> None:
-    """Do one run, or evaluate the untuned base, and write the result file."""
-    here = lab(work, split, prompts)
-    facts: dict[str, Any] = {}
-    if run is None:
-        transformer = model_folder(here.setting.generator.model) / "transformer"
-    else:
-        try:
-            transformer, facts = here.train(run)
-        except DatasetError as error:
-            write_durably(result_file(work, split, run), json.dumps({"refused": str(error)}).encode())
-            return
-    result = {"plan": facts, "rewards": here.rewards(transformer, here.asked(run))}
-    write_durably(result_file(work, split, run), json.dumps(result).encode())
-    if run is not None:
-        shutil.rmtree(work / "train" / run.key)
+def do(run: Run, work: Path, prompts: str) -> None:
+    """Do one run and write the result files of its views that are missing."""
+    here = lab(work, prompts)
+    views = missing_views(run, work)
+    try:
+        model, facts = here.train(run)
+    except DatasetError as error:
+        for view in views:
+            write_durably(result_file(work, view, run), json.dumps({"refused": str(error)}).encode())
+        return
+    for view in views:
+        here.score(model, run, view, facts)
+    shutil.rmtree(work / "train" / run.key)
 
 
-def do_all(runs: list[Run], work: Path, split: str, prompts: str = "all") -> None:
+def do_base(view: str, work: Path, prompts: str) -> None:
+    """Score the untuned base on one view."""
+    lab(work, prompts).score(model_folder("miniature"), None, view, {})
+
+
+def missing_views(run: Run, work: Path) -> list[str]:
+    """The views of a run that have no result yet."""
+    return [view for view in run.views if not result_file(work, view, run).exists()]
+
+
+def base_tasks(views: Iterable[str], work: Path, prompts: str) -> list[Task]:
+    """The views on which the base has not been scored yet."""
+    missing = [view for view in dict.fromkeys(views) if not result_file(work, view, None).exists()]
+    return [(do_base, (view, work, prompts)) for view in missing]
+
+
+def do_all(runs: Sequence[Run], work: Path, prompts: str) -> None:
     """Do the runs that have no result yet, on all cores; after an interruption, the same call continues.
 
     Args:
-        runs: besides the evaluation of the untuned base.
+        runs: besides the evaluations of the untuned base.
         work: folder of datasets and results.
-        split: whose prompts are scored.
-        prompts: the dataset that holds them.
+        prompts: the dataset that holds the evaluation prompts.
     """
-    wanted = [None, *runs]
-    missing = [run for run in wanted if not result_file(work, split, run).exists()]
+    tasks = base_tasks((view for run in runs for view in run.views), work, prompts)
+    tasks += [(do, (run, work, prompts)) for run in runs if missing_views(run, work)]
+    in_processes(tasks)
+
+
+def in_processes(tasks: Sequence[Task]) -> None:
+    """Do all tasks, one process per core; the first error ends them."""
     cores = len(os.sched_getaffinity(0))
-    with Progress(Console(stderr=True)) as progress, ProcessPoolExecutor(cores, get_context("spawn")) as pool:
-        progress.start(split, total=len(wanted), cached=len(wanted) - len(missing))
-        for done in as_completed([pool.submit(do, run, work, split, prompts) for run in missing]):
+    spawn = get_context("spawn")
+    with Progress(Console(stderr=True)) as progress, ProcessPoolExecutor(cores, spawn, _end_with_parent) as pool:
+        progress.start("proof", total=len(tasks))
+        for done in as_completed([pool.submit(function, *arguments) for function, arguments in tasks]):
             done.result()
             progress.advance()
         progress.finish()
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process when its parent is killed: a new start must find nobody in its folders."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
