@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.proof import arms, claims, curves, dev_table, final, pace, rounds_dev
+from benchmarks.proof import arms, claims, dev_table, final, pace, rounds_dev
 from benchmarks.proof.results import NOT_MEASURED, Results, label_of, numbers, table
 from benchmarks.proof.rounds import Loop
 from benchmarks.proof.runs import DIMENSIONS, FOCUS, Run
@@ -32,7 +32,7 @@ FILES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 
 
 def write(work: Path, to: Path) -> None:
-    """Write result.md, its tables and curves, and rounds_dev.md.
+    """Write result.md, its tables, and rounds_dev.md.
 
     Args:
         work: folder of the proof.
@@ -49,7 +49,6 @@ def write(work: Path, to: Path) -> None:
         _write(to / "tables" / f"{name}.md", "\n".join(lines))
     _write(to / "tables" / "rounds.md", _rounds(work))
     _write(to / "tables" / "others.md", _others(found))
-    curves.draw(found, to / "tables")
     text = (HERE / "head.md").read_text("utf-8")
     text = text.replace("{answer}", claims.answer(found)).replace("{claims}", claims.claims(found))
     _write(to / "result.md", text)

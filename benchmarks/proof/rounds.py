@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.results import compare_results
+from benchmarks.proof.results import rewards_of
 from benchmarks.proof.runs import BUDGET, FEW_OTHERS, FOCUS, LR, MANY_OTHERS, STEPS, Run, file_name, result_file
 from benchmarks.proof.sets import build
-from benchmarks.proof.work import Lab, Task, base_tasks, in_processes, lab
+from benchmarks.proof.work import Lab, base_tasks, in_processes, lab
 
 PROMPTS = 102  # base prompts of a round: half of the focus's, so that the third round has no new ones
 SET = {
@@ -128,33 +130,39 @@ def do_loop(loop: Loop, work: Path, store: Path, prompts: str) -> None:
 
 def _do_round(loop: Loop, number: int, here: Lab, store: Path) -> None:
     run, folder = loop.run(number), here.work / loop.round_folder(number)
-    build(folder / "set", store, [FOCUS], set_of(loop, number, here.work))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "build.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):  # others print too
+        build(folder / "set", store, [FOCUS], set_of(loop, number, here.work))
     before = here.work.resolve() / loop.round_folder(number - 1) / "model" if number > 1 else None
     tuned, facts = here.train(run, before)
     shutil.rmtree(folder / "model", ignore_errors=True)  # of a round that was interrupted while it was scored
-    here.score(tuned.rename(folder / "model"), run, "dev", facts)
+    model = tuned.rename(folder / "model")
+    shutil.rmtree(tuned.parent)
+    here.score(model, run, "dev", facts)
 
 
 def best_round(loop: Loop, work: Path) -> int:
     """The number of the round with the best mean reward on the focus's dev prompts; of equal ones the first."""
-    base = json.loads(result_file(work, "dev", None).read_text("utf-8"))
-    results = [json.loads(result_file(work, "dev", loop.run(number)).read_text("utf-8")) for number in loop.numbers]
-    gains = [compare_results(base, result, FOCUS).difference or 0.0 for result in results]
-    return loop.numbers[gains.index(max(gains))]
+    means = [_mean(result_file(work, "dev", loop.run(number))) for number in loop.numbers]
+    return loop.numbers[means.index(max(means))]
+
+
+def _mean(file: Path) -> float:
+    rewards = rewards_of(json.loads(file.read_text("utf-8")))
+    return statistics.fmean(value for key, value in rewards.items() if key[0] == FOCUS and value is not None)
 
 
 def do_loops(loops: Sequence[Loop], work: Path, store: Path, prompts: str) -> None:
     """Do all loops, one process per core; after an interruption, the same call continues.
 
     Args:
-        loops: besides the evaluations of the untuned base, which come first because the best rounds need them.
+        loops: besides the evaluations of the untuned base.
         work: folder of the loops and results.
         store: folder of finished rows, shared by all builds.
         prompts: the dataset in the work folder that holds the evaluation prompts.
     """
-    in_processes(base_tasks(["dev", *(view for loop in loops for view in loop.views)], work, prompts))
-    tasks: list[Task] = [(do_loop, (loop, work, store, prompts)) for loop in loops if not is_done(loop, work)]
-    in_processes(tasks)
+    tasks = base_tasks(["dev", *(view for loop in loops for view in loop.views)], work, prompts)
+    in_processes([*tasks, *((do_loop, (loop, work, store, prompts)) for loop in loops if not is_done(loop, work))])
 
 
 def is_done(loop: Loop, work: Path) -> bool:

@@ -208,6 +208,8 @@ def do_all(runs: Sequence[Run], work: Path, prompts: str) -> None:
 
 def in_processes(tasks: Sequence[Task]) -> None:
     """Do all tasks, one process per core; the first error ends them."""
+    if not tasks:
+        return
     cores = len(os.sched_getaffinity(0))
     spawn = get_context("spawn")
     with Progress(Console(stderr=True)) as progress, ProcessPoolExecutor(cores, spawn, _end_with_parent) as pool:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.proof import arms, dev_table
-from benchmarks.proof.runs import FOCUS, Run, corrupt, result_file, rows_for, runs
-from benchmarks.proof.tell import Contrast, Results, claims, tables
+from benchmarks.proof.results import Contrast
+from benchmarks.proof.runs import DIMENSIONS, FOCUS, SYNTHETIC, Run, corrupt, result_file, rows_for
 from gigavideo_data.scoring.bootstrap import Scored, compare
 from tests.support.train_set import row
 
@@ -47,11 +47,19 @@ def test_rewards_are_exchanged_within_their_dimension_only() -> None:
 def test_a_run_sees_the_rows_of_its_dimensions_and_sources_and_no_others() -> None:
     twin, other = focus_row(60, 0.9, "twin"), focus_row(61, 0.9, dimension="mechanics")
     rows = [*ROWS, twin, other]
-    assert rows_for(Run("t", "n", (FOCUS,), 0), rows) == [*ROWS, twin]
-    assert rows_for(Run("t", "n", (FOCUS,), 0, sources=("synthetic",)), rows) == ROWS
-    few = rows_for(Run("t", "n", (FOCUS,), 0, sources=("synthetic",), kept=5), rows)
-    assert len({row["id"] for row in few}) == 5
-    assert all((row["reward"] or 0.0) > 0.5 for row in few)
+    assert rows_for(Run("t", "n", (FOCUS,)), rows) == [*ROWS, twin]
+    assert rows_for(Run("t", "n", (FOCUS,), sources=SYNTHETIC), rows) == ROWS
+
+
+def test_a_run_takes_whole_prompts_and_the_first_samples_of_each() -> None:
+    rows = [row | {"prompt_id": f"p{n // 4}", "sample": n % 4} for n, row in enumerate(ROWS)]
+    few = rows_for(Run("t", "n", (FOCUS,), sources=SYNTHETIC, prompts=3, samples=4), rows)
+    assert Counter(Counter(row["prompt_id"] for row in few).values()) == {4: 3}
+    single = rows_for(Run("t", "n", (FOCUS,), samples=1), rows)
+    assert [row["prompt_id"] for row in single] == [f"p{n}" for n in range(10)]
+    assert {row["sample"] for row in rows_for(Run("t", "n", (FOCUS,)), rows)} == {0, 1}  # of the focus by default
+    mechanics = [row | {"dimension": "mechanics"} for row in rows]
+    assert {row["sample"] for row in rows_for(Run("t", "n", ("mechanics",)), mechanics)} == {0, 1, 2, 3}
 
 
 def test_the_base_trained_on_its_own_data_sees_real_clips_alone_each_worth_1() -> None:
@@ -74,40 +82,6 @@ def test_a_claim_needs_both_the_prompts_and_every_training_seed(gain: float, by_
     assert Contrast(compare(scored)[0], by_seed).verdict == verdict
 
 
-def test_the_text_says_of_every_claim_what_the_results_say(tmp_path: Path) -> None:
-    """Results in which tuning helps only the method itself, and one dimension has nothing to train on."""
-    dimensions, rng = [FOCUS, "instance_preservation", "mechanics"], np.random.default_rng(0)
-    prompts = [(d, f"{d} {n}", seed) for d in dimensions for n in range(20) for seed in (0, 1)]
-    base = {key: float(rng.uniform(0.2, 0.4)) for key in prompts}
-    tried = list(runs(dimensions))
-    for run in (None, *tried):
-        helps = 0.3 if run and run.table == "method" else 0.0
-        rewards = [
-            {"dimension": d, "prompt_id": p, "seed": s, "reward": base[d, p, s] + helps * (d == FOCUS)}
-            for d, p, s in prompts
-        ]
-        found = {"plan": {"kept": 7, "steps": 9}, "rewards": rewards}
-        if run and (run.table, run.name) == ("alone", "mechanics"):
-            found = {"refused": "nothing to train on"}
-        file = result_file(tmp_path, "test", run)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found))
-    pace = {"threads": 2, "seconds": 1.0, "ratios": {"sft": [0.9, 1.0, 1.3]}, "control": [0.98, 1.01, 1.0]}
-    results = Results(tmp_path, "test", tried)
-    text = f"{claims(results)}\n{tables(results, pace)}"
-    verdicts = {
-        line.split("|")[1].strip(): line.split("|")[-2].strip() for line in text.splitlines() if line[:1] == "|"
-    }
-    assert verdicts["Control: the gain exceeds that with shuffled rewards"] == "**holds**"
-    assert verdicts["All three kinds of rows beat P_s V_s (Table 2)"] == "**holds**"
-    assert verdicts[f"Tuning on {FOCUS.replace('_', ' ')} alone improves it (Table 1)"] == "unclear"
-    assert verdicts["Reweighting beats SFT on all videos, at 4 epochs (Table 3)"] == "unclear"
-    assert "| P_r V_s + P_r V_r | 7 | 9 |" in text
-    assert "| sft | 1.00 | 0.90 to 1.30 |" in text
-    assert "| reweight again (control) | 1.00 | 0.98 to 1.01 |" in text
-    assert "| mechanics | 0 | - | - | - | - | nothing to train on |" in text
-
-
 def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path: Path) -> None:
     """Results in which only nft learns from its rewards, and every run loses 0.1 for other reasons."""
     here = arms.folder(tmp_path, FOCUS)
@@ -123,7 +97,7 @@ def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path:
         file = result_file(here, "dev", run)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"plan": {"kept": 7}, "rewards": rewards}))
-    text = dev_table.table(tmp_path, arms.DIMENSIONS)
+    text = dev_table.table(tmp_path, DIMENSIONS)
     cells = {line.split(" | ")[1]: line.strip("| ").split(" | ")[5:] for line in text.splitlines()[2:]}
     numbers = {name: [float(cell.split()[0]) for cell in row] for name, row in cells.items()}
     assert numbers["nft"] == pytest.approx([0.2, 0.3, -0.1], abs=0.02)
@@ -134,7 +108,7 @@ def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path:
 
 
 def test_every_arm_has_a_control_with_the_same_settings() -> None:
-    for dimension in arms.DIMENSIONS:
+    for dimension in DIMENSIONS:
         runs_of = list(arms.arms(dimension))
         for real, control in zip(runs_of[::2], runs_of[1::2], strict=True):
             assert replace(real, name=control.name, corrupted=1.0) == control

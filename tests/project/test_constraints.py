@@ -31,7 +31,7 @@ def required(*extras: str) -> dict[str, Requirement]:
 @pytest.mark.parametrize(
     ("file", "extras"),
     [
-        ("constraints.txt", ("http", "tensorboard", "counting", "bench", "dev", "test")),
+        ("constraints.txt", ("http", "tensorboard", "counting", "dev", "test")),
         ("constraints-oldest.txt", ("http", "test")),
         ("constraints-gpu.txt", ("http", "vllm")),
     ],
