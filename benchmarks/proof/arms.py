@@ -28,6 +28,8 @@ SET = {
 DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guidance, and with guidance 1
 GUIDANCE = 3.0  # of the miniature's sampler
 
+SETTINGS = (*BUDGET, ("latents", "own"))  # encoded ones are among the changes
+
 # One setting at a time in place of that of the arms.
 CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {
     "sft-filtered": (("lr", 1e-4), ("max_steps", 320), ("latents", "own")),
@@ -64,7 +66,7 @@ def setting_arms() -> Iterator[Run]:
     """Other settings on the focus."""
     for strategy, changes in CHANGES.items():
         for key, value in changes:
-            settings = tuple((dict(BUDGET) | {key: value}).items())
+            settings = tuple((dict(SETTINGS) | {key: value}).items())
             yield _run("settings", f"{strategy}, {key} {value}", FOCUS, strategy=strategy, settings=settings)
 
 
@@ -73,12 +75,12 @@ def guidance_arms() -> Iterator[Run]:
     for strategy in ("sft", "reweight", "nft"):
         yield _run("guidance", f"{strategy}, plain", FOCUS, strategy=strategy)
         yield _run("guidance", f"{strategy}, clips at guidance 1", FOCUS, strategy=strategy, data=UNGUIDED)
-        guided = (*BUDGET, ("loss_guidance", GUIDANCE))
+        guided = (*SETTINGS, ("loss_guidance", GUIDANCE))
         yield _run("guidance", f"{strategy}, guidance in the loss", FOCUS, strategy=strategy, settings=guided)
 
 
 def _run(table: str, name: str, dimension: str, **changes: Any) -> Run:
-    common: dict[str, Any] = {"data": DATASET, "others": 0, "views": ("dev",)}
+    common: dict[str, Any] = {"data": DATASET, "settings": SETTINGS, "others": 0, "views": ("dev",)}
     return Run(table, name, (dimension,), **(common | changes))
 
 
