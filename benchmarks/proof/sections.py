@@ -38,7 +38,7 @@ def section(name: str, work: Path, *, is_tiny: bool) -> Section:
 
 
 def _rounds_dev(work: Path, *, is_tiny: bool) -> Section:
-    loops = tuple(map(tiny.loop, rounds_dev.LOOPS)) if is_tiny else rounds_dev.LOOPS
+    loops = tiny.loops(rounds_dev.LOOPS) if is_tiny else rounds_dev.LOOPS
     here, size = rounds_dev.folder(work), _eval_size(rounds_dev.SET)
     seconds = sum(hours.of_loop(loop, *size, here) for loop in loops) + hours.of_base(["dev"], *size, here)
     return Section(hours.hours(seconds), lambda: rounds_dev.run(work, loops, tiny.PROMPTS if is_tiny else None))

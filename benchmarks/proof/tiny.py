@@ -20,3 +20,9 @@ def run(full: Run) -> Run:
 def loop(full: Loop) -> Loop:
     """Two rounds of two steps on two prompts."""
     return replace(full, num_rounds=2, steps=2, others=1, dataset={"prompts.per_dimension": 2})
+
+
+def loops(full: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    """One loop with fresh prompts and one with the same prompts in every round."""
+    by_kind = {each.fresh: each for each in reversed(full)}
+    return tuple(map(loop, by_kind.values()))
