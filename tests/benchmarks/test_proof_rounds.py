@@ -9,7 +9,7 @@ import pytest
 from benchmarks.proof import final, rounds, rounds_dev, tiny, views
 from benchmarks.proof.rounds import Loop, best_round, is_done, set_of
 from benchmarks.proof.runs import DIMENSIONS, FOCUS, Run, result_file
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import GigaVideoError
 from gigavideo_train import config
 from tests.benchmarks.test_proof import ROWS
 
@@ -91,7 +91,7 @@ def test_an_interrupted_loop_continues_and_gives_the_same_results(tmp_path: Path
     broken = tmp_path / "broken" / "rounds-dev" / loops[0].round_folder(2) / "set"
     broken.parent.mkdir(parents=True)
     broken.write_text("not a folder")
-    with pytest.raises(RunError):
+    with pytest.raises(GigaVideoError, match="set"):
         rounds_dev.run(tmp_path / "broken", tuple(loops), tiny.PROMPTS)
     broken.unlink()
     rounds_dev.run(tmp_path / "broken", tuple(loops), tiny.PROMPTS)
