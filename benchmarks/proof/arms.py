@@ -28,7 +28,7 @@ SET = {
 DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guidance, and with guidance 1
 GUIDANCE = 3.0  # of the miniature's sampler
 
-SETTINGS = (*BUDGET, ("latents", "own"))  # encoded ones are among the changes
+SETTINGS = (*BUDGET, ("latents", "encoded"))  # own ones are among the changes
 
 # One setting at a time in place of that of the arms.
 CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from gigavideo_data.cli import app
 
-RECIPE = "quickstart"  # whose values are replaced; all of its models are the miniature's
+RECIPE = "quickstart-all"  # whose values are replaced; all of its models are the miniature's
 
 
 def build(out: Path, store: Path, dimensions: Sequence[str], settings: Mapping[str, Any]) -> None:
