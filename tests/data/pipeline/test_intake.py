@@ -51,7 +51,7 @@ class Recorder(DryRunRunner):
 def test_a_new_revision_of_the_miniature_changes_the_keys_in_the_store(tmp_path, monkeypatch, engine, changed, same):
     def keys() -> dict[str, list[str]]:
         recorder = Recorder(Store(tmp_path))
-        intake(load("quickstart"), recorder)
+        intake(load("quickstart-all"), recorder)
         return recorder.keys
 
     before = keys()
