@@ -1,4 +1,4 @@
-# make quickstart   set up, then improve the embedded miniature in two rounds: build a dataset, train on it, compare
+# make quickstart   set up, then improve the embedded miniature in one round: build a dataset, train on it, compare
 # make test         set up, then the checks, without the slow ones
 # make test-all     set up, then every check but those of vLLM and of real clips
 # make test-vllm    the checks that need vLLM, in an environment of their own (3 GB, no GPU)
@@ -33,7 +33,7 @@ COMPILE = $(BIN)/uv pip compile -q pyproject.toml --python-platform x86_64-manyl
 .PHONY: quickstart test test-all test-vllm test-real test-oldest hub setup setup-gpu lock python-is-new-enough
 
 quickstart: setup
-	$(BIN)/gv-loop --recipe quickstart --rounds 2 --eval-set generators.0.guidance=3
+	$(BIN)/gv-loop --recipe quickstart --rounds 1 --eval-set generators.0.guidance=3
 	@echo "Report: $(CURDIR)/runs/loop/quickstart/report.html"
 
 test test-all: setup

@@ -34,17 +34,20 @@ def table(work: Path, dimensions: Sequence[str]) -> str:
 
 
 def table_of(work: Path, runs: Iterable[Run]) -> str:
-    """One row per run on the focus; a sentence before all are done."""
+    """One row per run on the focus that is done, and a sentence on the others."""
     here = folder(work, FOCUS)
     base, found = _found(here, None), {run.name: _found(here, run) for run in runs}
-    if base is None or None in found.values():
+    missing = [name for name, result in found.items() if result is None]
+    if base is None or len(missing) == len(found):
         return NOT_MEASURED
     lines = ["| strategy | samples | base | tuned | gain |", "| --- | --- | --- | --- | --- |"]
     for name, result in found.items():
-        assert result is not None
+        if result is None:
+            continue
         gain = compare_results(base, result)
         cells = [name, str(result["plan"]["kept"]), f"{gain.base:.3f}", f"{gain.tuned:.3f}", with_interval(gain)]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"Not measured: {'; '.join(missing)}."] if missing else []
     return "\n".join(lines)
 
 

@@ -104,6 +104,9 @@ def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path:
     assert numbers["reweight"] == pytest.approx([-0.1, 0.0, -0.1], abs=0.02)
     assert "which is above zero" in dev_table.verdict(tmp_path)
     assert dev_table.table_of(tmp_path, arms.guidance_arms()) == "Not measured."
+    some = dev_table.table_of(tmp_path, [*arms.arms(FOCUS), *arms.setting_arms()]).splitlines()
+    assert len(some) == 2 + 6 + 2
+    assert some[-1].startswith("Not measured: sft-filtered, lr 0.0001; ")
     assert len(text.splitlines()) == 2 + len(arms.STRATEGIES)  # the other dimensions have no results
 
 
