@@ -57,5 +57,6 @@ def next_step(loop: Loop, out: Path) -> str:
         return "No round is better than the base; try more samples per prompt or other settings in another folder."
     model = out / loop["rounds"][best - 1]["model"]
     tuned = model if (model / "model_index.json").is_file() else f"{loop['base']['name']} --adapter {model}"
-    command = f"gv-data eval --tuned {tuned} --prompts {out / 'round-1' / 'dataset'}"
+    settings = "".join(f" --set {text}" for text in loop["settings"]["eval"])
+    command = f"gv-data eval --tuned {tuned} --prompts {out / 'round-1' / 'dataset'}{settings}"
     return f"Evaluate the model of round {best} on the test prompts, once: {command}"

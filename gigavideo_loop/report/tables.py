@@ -62,4 +62,5 @@ def progress(loop: dict[str, Any]) -> str:
         return f"The loop stopped after round {stopped['round']} of {planned}, by the guard “{guard}”: {detail}"
     if done < planned:
         return f"{done} of {planned} rounds are finished: the loop is still running, or was interrupted."
-    return f"All {planned} rounds are finished; no guard stopped the loop."
+    finished = "The round is finished" if planned == 1 else f"All {planned} rounds are finished"
+    return f"{finished}; no guard stopped the loop."
