@@ -71,7 +71,7 @@ def no_new_best(base_mean: float | None, means: Sequence[float | None]) -> Guard
 
 
 def other_dimensions(scored: Sequence[Scored], targets: list[str], level: float) -> Guard:
-    """Fires if the upper bound of a dimension that is not a target lies below `MAX_LOSS`.
+    """Fires if the upper bound of a dimension that is not a target is below `MAX_LOSS`.
 
     The bounds are one-sided bootstrap bounds over prompts, by Holm's method at `level` over these dimensions: the
     dimension with the least p-value is tested at level / number of dimensions, the next at level / (number - 1), ...

@@ -65,8 +65,8 @@ def write_arms(work: Path, to: Path) -> None:
         "{settings}": dev_table.table_of(work, arms.setting_arms()),
         "{guidance}": dev_table.table_of(work, arms.guidance_arms()),
     }
-    for placeholder, part in parts.items():
-        text = text.replace(placeholder, part)
+    for mark, part in parts.items():
+        text = text.replace(mark, part)
     _write(to / "dev.md", text)
 
 

@@ -43,9 +43,9 @@ def test_no_new_best(means: list[float | None], fired: bool) -> None:
 
 def test_other_dimensions_fire_below_the_limit_and_not_for_a_small_or_an_uncertain_loss() -> None:
     level = guards.LEVEL / 3
-    fallen = guards.other_dimensions(scored({"a": 0.1, "b": -0.08, "c": 0.0}), ["a"], level)
-    assert fallen["fired"]
-    assert "b -0.07" in fallen["detail"]
+    lower = guards.other_dimensions(scored({"a": 0.1, "b": -0.08, "c": 0.0}), ["a"], level)
+    assert lower["fired"]
+    assert "b -0.07" in lower["detail"]
     for gains, spread in (({"a": 0.1, "b": -0.04, "c": 0.0}, 0.01), ({"a": 0.1, "b": -0.08}, 0.2)):
         assert not guards.other_dimensions(scored(gains, spread), ["a"], level)["fired"]
     assert not guards.other_dimensions(scored({"a": -0.3, "b": 0.0}), ["a"], level)["fired"], "a target"
@@ -114,12 +114,12 @@ def test_what_was_not_measured_does_not_fire(measured: dict[str, Any] | None) ->
 
 
 def test_all_guards_of_a_round_are_reported_and_can_be_switched_off(tmp_path: Path) -> None:
-    fallen = {"base": 1.0, "tuned": 0.5, "ratio": 0.5, "low": 0.4, "high": 0.6}
+    lower = {"base": 1.0, "tuned": 0.5, "ratio": 0.5, "low": 0.4, "high": 0.6}
     excess = {"value": 0.2, "low": 0.1, "high": 0.3}
     write_evaluation(
         tmp_path,
         {TARGET: 0.1, OTHER: -0.2},
-        measures={"realism": {"excess": excess}, "motion": fallen, "spread": fallen},
+        measures={"realism": {"excess": excess}, "motion": lower, "spread": lower},
     )
     evaluation = read_evaluation(tmp_path)
     for off in ((), ("motion", "realism")):
