@@ -33,7 +33,7 @@ COMPILE = $(BIN)/uv pip compile -q pyproject.toml --python-platform x86_64-manyl
 .PHONY: quickstart test test-all test-vllm test-real test-oldest hub setup setup-gpu lock python-is-new-enough
 
 quickstart: setup
-	$(BIN)/gv-loop --recipe quickstart --rounds 1 --eval-set generators.0.guidance=3
+	$(BIN)/gv-loop --recipe quickstart --rounds 1
 	@echo "Report: $(CURDIR)/runs/loop/quickstart/report.html"
 
 test test-all: setup

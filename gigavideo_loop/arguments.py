@@ -99,7 +99,7 @@ def evaluate(setting: Setting, tuned: Model, first: Model, prompts: Path, out: P
     return [
         *("eval", "--tuned", tuned.name, *(["--adapter", str(tuned.adapter)] if tuned.adapter else [])),
         *("--base", first.name, "--prompts", str(prompts), "--split", "dev", "--out", str(out)),
-        *("--store", str(setting.store), *_judge(setting), *_sets(setting.eval_settings)),
+        *("--store", str(setting.store), *_judge(setting)),
         *(part for text in setting.second_judge for part in ("--second-judge", text)),
     ]
 

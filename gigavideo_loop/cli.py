@@ -45,10 +45,6 @@ Overrides = Annotated[
 TrainSettings = Annotated[
     list[str] | None, typer.Option("--train-set", metavar="KEY=VALUE", help="Change one setting of gv-train.")
 ]
-EvalSettings = Annotated[
-    list[str] | None,
-    typer.Option("--eval-set", metavar="KEY=VALUE", help="Change one setting of gv-data eval, such as the guidance."),
-]
 Kappa = Annotated[
     float, typer.Option(min=0.0, help="Factor of the squared distance to the first model, for the strategy nft.")
 ]
@@ -98,7 +94,6 @@ def loop(
     strategy: Strategies = "nft",
     overrides: Overrides = None,
     train_settings: TrainSettings = None,
-    eval_settings: EvalSettings = None,
     kappa: Kappa = 0.1,
     second_judge: SecondJudge = None,
     processes: Processes = None,
@@ -129,7 +124,6 @@ def loop(
         rounds=rounds,
         strategy=strategy,
         train_settings=tuple(train_settings or ()),
-        eval_settings=tuple(eval_settings or ()),
         kappa=kappa,
         second_judge=tuple(second_judge or ()),
         processes=processes,

@@ -57,6 +57,5 @@ def next_step(loop: Loop, out: Path) -> str:
         return "No round is better than the base; try more samples per prompt or other settings in another folder."
     model = out / loop["rounds"][best - 1]["model"]
     tuned = model if (model / "model_index.json").is_file() else f"{loop['base']['name']} --adapter {model}"
-    settings = "".join(f" --set {text}" for text in loop["settings"]["eval"])
-    command = f"gv-data eval --tuned {tuned} --prompts {out / 'round-1' / 'dataset'}{settings}"
+    command = f"gv-data eval --tuned {tuned} --prompts {out / 'round-1' / 'dataset'}"
     return f"Evaluate the model of round {best} on the test prompts, once: {command}"

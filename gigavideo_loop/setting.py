@@ -29,7 +29,6 @@ class Setting:
         store: folder of finished rows.
         rounds: the number of rounds.
         strategy, train_settings, processes: of gv-train.
-        eval_settings: "key=value" of gv-data eval, such as another guidance than that of the training clips.
         kappa: factor of the squared distance to the first model; only for nft.
         second_judge: "key=value" of a judge of another kind, as gv-data eval takes them.
         same_prompts: every round trains on the prompts of the first one.
@@ -46,7 +45,6 @@ class Setting:
     rounds: int
     strategy: str = "nft"
     train_settings: tuple[str, ...] = ()
-    eval_settings: tuple[str, ...] = ()
     kappa: float = 0.1
     second_judge: tuple[str, ...] = ()
     processes: int | None = None
@@ -64,7 +62,6 @@ class Setting:
             "second_judge": list(self.second_judge),
             "same_prompts": self.same_prompts,
             "train": list(self.train_settings),
-            "eval": list(self.eval_settings),
         }
 
 

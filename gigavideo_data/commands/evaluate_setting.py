@@ -205,6 +205,8 @@ def _document(source: Path, manifest: Manifest | None, overrides: Sequence[str])
         data["judge"]["min_mass"] = rules_of(manifest).min_mass
     # The tuned model and its base are sampled, whichever plug-in made some of the dataset's videos.
     data["generators"] = [one for one in data.get("generators", ()) if not Generator.is_plugin(one)] or [{}]
+    if (guidance := recipe.get("eval_prompts", {}).get("guidance")) is not None:
+        data["generators"][0] = data["generators"][0] | {"guidance": guidance}
     plugin = data.pop("judge") if Judge.is_plugin(data.get("judge", {})) else None
     document = Document(data, "--set")
     for text in overrides:

@@ -56,6 +56,7 @@ DimensionName = Annotated[str, AfterValidator(_known_dimension)]
 Endpoint = Annotated[str, AfterValidator(_base_url)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Guidance = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -255,7 +256,7 @@ class Generator(_Pluggable):
     revision: Model | None = None
     adapter: Model | None = None
     steps: Count | None = None
-    guidance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    guidance: Guidance | None = None
     negative_prompt: str = ""
     profile: Literal["default", "first_block_cache"] = "default"
     share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
@@ -338,10 +339,14 @@ class Check(StrictModel):
 
 
 class EvalPrompts(StrictModel):
-    """The held-out evaluation prompts per dimension and split, and the number of seeds to sample each with."""
+    """The held-out evaluation prompts per dimension and split, and the number of seeds to sample each with.
+
+    `guidance` replaces that of the first generator in evaluations: clips to train on may be sampled without guidance.
+    """
 
     per_dimension: Annotated[int, Field(ge=0)] = 8
     seeds: Count = 2
+    guidance: Guidance | None = Field(default=None, exclude_if=lambda guidance: guidance is None)
 
 
 class Placement(StrictModel):

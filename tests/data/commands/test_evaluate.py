@@ -84,6 +84,10 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_overridden(tm
         evaluate_setting.read_setting(folder, "test", ["judge.readuot=text"])
     with pytest.raises(RecipeError, match="prompts"):
         evaluate_setting.read_setting(folder, "test", ["prompts.variants=2"])
+    manifest["recipe"] |= {"generators": [{"guidance": 1.0}], "eval_prompts": {"guidance": 3.0}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert evaluate_setting.read_setting(folder, "test").generator.guidance == 3.0
+    assert evaluate_setting.read_setting(folder, "test", ["generators.0.guidance=2.0"]).generator.guidance == 2.0
 
 
 @pytest.mark.parametrize(
