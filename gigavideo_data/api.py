@@ -15,9 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from gigavideo_data.commands import evaluate_models, evaluate_output, evaluate_setting, rejudge
+from gigavideo_data.commands import rejudge
 from gigavideo_data.commands.build import build as build_dataset
 from gigavideo_data.commands.evaluate import evaluate as run_evaluation
+from gigavideo_data.commands.evaluation import candidates, output
+from gigavideo_data.commands.evaluation.setting import read_setting
 from gigavideo_data.dataset import summary
 from gigavideo_data.dataset.manifest import Manifest
 from gigavideo_data.dataset.reader import read_manifest, read_rows
@@ -196,7 +198,7 @@ def evaluate(
     """
     is_file = not isinstance(prompts, Dataset) and Path(prompts).is_file()
     source = Path(str(prompts)) if is_file else _dataset(prompts).folder
-    setting = evaluate_setting.read_setting(
+    setting = read_setting(
         source,
         split,
         overrides,
@@ -206,11 +208,11 @@ def evaluate(
         features=features,
     )
     lora = Path(adapter) if adapter else None
-    first, second = evaluate_models.candidates(str(base) if base else None, str(tuned), lora, setting)
+    first, second = candidates.candidates(str(base) if base else None, str(tuned), lora, setting)
     folder = Path(out or Path("runs/eval") / (lora.name if lora else second.name))
     with _progress(show_progress) as progress:
         facts = run_evaluation(first, second, setting, folder, Path(store), progress)
-    evaluate_output.write_scores(lora or Path(tuned), facts)
+    output.write_scores(lora or Path(tuned), facts)
     if not is_file:
         write_report(source, folder / "report.html", folder)
     return facts

@@ -505,12 +505,13 @@ def evaluate(
 
     Both generate videos with the same seeds; every dimension that has prompts is compared.
     """
-    from gigavideo_data.commands import evaluate_models, evaluate_output, evaluate_setting
     from gigavideo_data.commands.evaluate import evaluate as run_evaluation
+    from gigavideo_data.commands.evaluation import candidates, output
+    from gigavideo_data.commands.evaluation.setting import read_setting
     from gigavideo_data.io import terminal
 
     prompts = prompts if prompts.is_file() else _existing(prompts)
-    setting = evaluate_setting.read_setting(
+    setting = read_setting(
         prompts,
         split,
         overrides or [],
@@ -519,15 +520,15 @@ def evaluate(
         measures=not no_measures,
         features=features,
     )
-    first, second = evaluate_models.candidates(base, tuned, adapter, setting)
-    if note := evaluate_models.base_note(first, second):
+    first, second = candidates.candidates(base, tuned, adapter, setting)
+    if note := candidates.base_note(first, second):
         _message(note)
     out = out or Path("runs/eval") / (adapter.name if adapter else second.name)
     with _progress() as progress:
         facts = run_evaluation(first, second, setting, out, store, progress)
     if not as_json:
-        evaluate_output.show(facts, terminal.console())
-    evaluate_output.write_scores(adapter or Path(tuned), facts)
+        output.show(facts, terminal.console())
+    output.write_scores(adapter or Path(tuned), facts)
     _message(f"written to {out / 'eval.json'}")
     if prompts.is_dir():
         from gigavideo_data.dataset.report.page import write_report

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.proof.runs import FOCUS
-from gigavideo_data.commands.evaluate_setting import Setting, read_setting
+from gigavideo_data.commands.evaluation.setting import Setting, read_setting
 from gigavideo_data.io.hashing import seed_of
 from gigavideo_data.rows import DatasetRow, EvalPrompt, QuestionEntry
 from gigavideo_train.data import dataset as training_set

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 
 from benchmarks.proof.runs import Run, result_file, rows_for
 from benchmarks.proof.views import setting_of
-from gigavideo_data.commands.evaluate_setting import Setting
+from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io import video
 from gigavideo_data.io.atomic import write_durably

@@ -14,11 +14,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data.commands.evaluate_models import Candidate
-from gigavideo_data.commands.evaluate_setting import Setting
 from gigavideo_data.commands.evaluation import rewards_table
+from gigavideo_data.commands.evaluation.candidates import Candidate
 from gigavideo_data.commands.evaluation.measure import measure
 from gigavideo_data.commands.evaluation.result import Result, judged, judged_again, scored, second_facts
+from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.pin import pinned_part

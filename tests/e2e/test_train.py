@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.distributed import checkpoint
 from typer.testing import CliRunner
 
-from gigavideo_data.commands.evaluate_output import SCORES
+from gigavideo_data.commands.evaluation.output import SCORES
 from gigavideo_data.errors import GigaVideoError
 from gigavideo_data.models.generators.profiles import Base, model_folder, profile_of, recorded_base, trained_on
 from gigavideo_train.cli import app

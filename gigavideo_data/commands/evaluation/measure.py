@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gigavideo_data.commands.evaluate_models import Candidate
-from gigavideo_data.commands.evaluate_setting import Setting
+from gigavideo_data.commands.evaluation.candidates import Candidate
 from gigavideo_data.commands.evaluation.real_clips import real_clips
 from gigavideo_data.commands.evaluation.result import Draft, Result
+from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.miniature.grammar import Question, parse
 from gigavideo_data.miniature.questions import ask_everyday
 from gigavideo_data.models.generators.profiles import profile_of

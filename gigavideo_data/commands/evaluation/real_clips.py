@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gigavideo_data.commands.evaluate_setting import Setting
 from gigavideo_data.commands.evaluation.result import Draft
+from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.dataset.reader import read_data, read_rows
 from gigavideo_data.miniature.grammar import parse
 from gigavideo_data.models.generators.profiles import Profile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
-from gigavideo_data.commands.evaluate_setting import Judging
+from gigavideo_data.commands.evaluation.setting import Judging
 from gigavideo_data.pipeline.execution.runner import Runner, grouped_records
 from gigavideo_data.pipeline.stages import Item, Record
 from gigavideo_data.rows import EvalPrompt

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from gigavideo_data.commands import evaluate, evaluate_models, evaluate_output, evaluate_setting
+from gigavideo_data.commands import evaluate
+from gigavideo_data.commands.evaluation import candidates, output
+from gigavideo_data.commands.evaluation.setting import ENDPOINT_VARIABLE, Setting, read_setting
 from gigavideo_data.dataset.writer import write_dataset
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE
@@ -24,7 +26,7 @@ FACTS = {
 def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_ones(tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     card.write_text("# a model\n<!-- scores -->\nnone yet\n<!-- /scores -->\n## Settings\n")
-    evaluate_output.write_scores(tmp_path, FACTS)
+    output.write_scores(tmp_path, FACTS)
     first = card.read_text()
     assert "| mechanics (other) | 0.25 |" in first
     assert "| 4 of 4 | perhaps better |" in first  # of four prompts
@@ -32,7 +34,7 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     assert "none yet" not in first
     assert first.startswith("# a model\n")
     assert first.endswith("<!-- /scores -->\n## Settings\n")
-    evaluate_output.write_scores(tmp_path, FACTS)
+    output.write_scores(tmp_path, FACTS)
     assert card.read_text() == first
 
 
@@ -43,24 +45,24 @@ def test_a_dataset_does_not_choose_the_endpoint(tmp_path: Path) -> None:
     manifest["recipe"] = {"judge": judge}
     write_dataset(tmp_path, rows, make_eval_prompts(), rejects, manifest, COST)
     with pytest.raises(RecipeError, match="endpoint"):
-        evaluate_setting.read_setting(tmp_path, "test")
-    ours = evaluate_setting.read_setting(tmp_path, "test", ["judge.endpoint=http://127.0.0.1:9/v1"])
+        read_setting(tmp_path, "test")
+    ours = read_setting(tmp_path, "test", ["judge.endpoint=http://127.0.0.1:9/v1"])
     assert ours.judge.endpoint == "http://127.0.0.1:9/v1"
 
 
 def test_a_card_of_others_is_left_alone(tmp_path: Path) -> None:
-    evaluate_output.write_scores(tmp_path, FACTS)  # no card at all
+    output.write_scores(tmp_path, FACTS)  # no card at all
     card = tmp_path / "README.md"
     card.write_text("# not ours\n")
-    evaluate_output.write_scores(tmp_path, FACTS)
+    output.write_scores(tmp_path, FACTS)
     assert card.read_text() == "# not ours\n"
 
 
 def test_models_are_shown_by_name_and_never_by_path(tmp_path: Path) -> None:
     (tmp_path / "order" / "model").mkdir(parents=True)
-    assert evaluate_models.Candidate(str(tmp_path / "order" / "model")).name == "order"
-    assert evaluate_models.Candidate(str(tmp_path / "order")).name == "order"
-    assert evaluate_models.Candidate("miniature", Path("runs/train/lora")).name == "miniature + lora"
+    assert candidates.Candidate(str(tmp_path / "order" / "model")).name == "order"
+    assert candidates.Candidate(str(tmp_path / "order")).name == "order"
+    assert candidates.Candidate("miniature", Path("runs/train/lora")).name == "miniature + lora"
 
 
 def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_overridden(tmp_path: Path) -> None:
@@ -68,26 +70,26 @@ def test_a_comparison_samples_and_judges_as_the_dataset_did_unless_overridden(tm
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["recipe"] |= {"judge": {"min_mass": 0.25}, "generators": [{"steps": 7}]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    same = evaluate_setting.read_setting(folder, "test")
+    same = read_setting(folder, "test")
     assert (same.judge.min_mass, same.judge.readout, same.generator.steps) == (0.25, "logits", 7)
     assert [q["dimension"] for prompt in same.prompts for q in prompt["questions"]] == [
         "mechanics"
     ] * 2  # others count not
-    other = evaluate_setting.read_setting(folder, "test", ["judge.readout=text", "generators.0.steps=4"])
+    other = read_setting(folder, "test", ["judge.readout=text", "generators.0.steps=4"])
     assert (other.judge.min_mass, other.judge.readout, other.generator.steps) == (0.25, "text", 4)
     assert other.prompts == same.prompts
     manifest["rescored"] = {"min_mass": 0.75, "combine": {"mechanics": "all"}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    rescored = evaluate_setting.read_setting(folder, "test")
+    rescored = read_setting(folder, "test")
     assert (rescored.judge.min_mass, rescored.judging.combine) == (0.75, {"mechanics": "all"})
     with pytest.raises(RecipeError, match="readuot"):
-        evaluate_setting.read_setting(folder, "test", ["judge.readuot=text"])
+        read_setting(folder, "test", ["judge.readuot=text"])
     with pytest.raises(RecipeError, match="prompts"):
-        evaluate_setting.read_setting(folder, "test", ["prompts.variants=2"])
+        read_setting(folder, "test", ["prompts.variants=2"])
     manifest["recipe"] |= {"generators": [{"guidance": 1.0}], "eval_prompts": {"guidance": 3.0}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert evaluate_setting.read_setting(folder, "test").generator.guidance == 3.0
-    assert evaluate_setting.read_setting(folder, "test", ["generators.0.guidance=2.0"]).generator.guidance == 2.0
+    assert read_setting(folder, "test").generator.guidance == 3.0
+    assert read_setting(folder, "test", ["generators.0.guidance=2.0"]).generator.guidance == 2.0
 
 
 @pytest.mark.parametrize(
@@ -114,17 +116,17 @@ def hub(monkeypatch) -> None:
     monkeypatch.setattr("gigavideo_data.hub.pin.commit_of", lambda *named: named[1] or OTHER)
 
 
-def setting_of(folder: Path, **manifest: object) -> evaluate_setting.Setting:
+def setting_of(folder: Path, **manifest: object) -> Setting:
     """The setting of a small set with other values in its manifest."""
     path = write_set(folder) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | manifest))
-    return evaluate_setting.read_setting(folder, "test")
+    return read_setting(folder, "test")
 
 
-def prompts_only(folder: Path) -> evaluate_setting.Setting:
+def prompts_only(folder: Path) -> Setting:
     """The setting of a Parquet file of prompts."""
     (file,) = (write_set(folder) / "eval_prompts").glob("test-*.parquet")
-    return evaluate_setting.read_setting(file, "test")
+    return read_setting(file, "test")
 
 
 def tuned_model(folder: Path, profile: str, **recorded: object) -> str:
@@ -140,15 +142,15 @@ def test_the_default_base_is_the_datasets_target_at_the_commit_that_made_its_vid
     recipe = {"judge": {"min_mass": 0.5}, "generators": [{"model": WAN, "revision": COMMIT}]}
     setting = setting_of(tmp_path / "set", target_model=WAN, recipe=recipe)
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
-    base, second = evaluate_models.candidates(None, tuned, None, setting)
-    assert base == evaluate_models.Candidate(WAN, commit=COMMIT)
-    assert second == evaluate_models.Candidate(tuned)
-    assert evaluate_models.base_note(base, second) is None
-    named = evaluate_models.candidates(f"{WAN}@{OTHER}", tuned, None, setting)
-    assert named[0] == evaluate_models.Candidate(WAN, commit=OTHER)
-    assert f"tuned from {WAN}@{COMMIT} and is compared with {WAN}@{OTHER}" in str(evaluate_models.base_note(*named))
-    same = evaluate_models.candidates(None, WAN, tmp_path / "lora", setting)
-    assert same == (base, evaluate_models.Candidate(WAN, tmp_path / "lora", COMMIT))
+    base, second = candidates.candidates(None, tuned, None, setting)
+    assert base == candidates.Candidate(WAN, commit=COMMIT)
+    assert second == candidates.Candidate(tuned)
+    assert candidates.base_note(base, second) is None
+    named = candidates.candidates(f"{WAN}@{OTHER}", tuned, None, setting)
+    assert named[0] == candidates.Candidate(WAN, commit=OTHER)
+    assert f"tuned from {WAN}@{COMMIT} and is compared with {WAN}@{OTHER}" in str(candidates.base_note(*named))
+    same = candidates.candidates(None, WAN, tmp_path / "lora", setting)
+    assert same == (base, candidates.Candidate(WAN, tmp_path / "lora", COMMIT))
 
 
 @pytest.mark.usefixtures("hub")
@@ -156,24 +158,22 @@ def test_a_base_of_another_family_or_size_is_refused(tmp_path: Path) -> None:
     setting = setting_of(tmp_path / "set", target_model="miniature", recipe={"judge": {"min_mass": 0.5}})
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
     with pytest.raises(RecipeError, match=r"miniature \(the dataset's target model\) is .* 48x48 "):
-        evaluate_models.candidates(None, tuned, None, setting)
+        candidates.candidates(None, tuned, None, setting)
     with pytest.raises(RecipeError, match=r"--base Wan-AI/Wan2\.1-T2V-14B-Diffusers is a"):
-        evaluate_models.candidates(WAN.replace("1.3B", "14B"), tuned, None, setting)
-    assert evaluate_models.candidates(WAN, tuned, None, setting)[0] == evaluate_models.Candidate(WAN, commit=OTHER)
+        candidates.candidates(WAN.replace("1.3B", "14B"), tuned, None, setting)
+    assert candidates.candidates(WAN, tuned, None, setting)[0] == candidates.Candidate(WAN, commit=OTHER)
 
 
 @pytest.mark.usefixtures("hub")
 def test_without_a_dataset_the_base_is_the_one_that_the_tuned_model_records(tmp_path: Path) -> None:
     setting = prompts_only(tmp_path / "set")
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)
-    assert evaluate_models.candidates(None, tuned, None, setting)[0] == evaluate_models.Candidate(WAN, commit=COMMIT)
-    assert evaluate_models.candidates(None, WAN, tmp_path / "lora", setting)[0] == evaluate_models.Candidate(
-        WAN, commit=OTHER
-    )
+    assert candidates.candidates(None, tuned, None, setting)[0] == candidates.Candidate(WAN, commit=COMMIT)
+    assert candidates.candidates(None, WAN, tmp_path / "lora", setting)[0] == candidates.Candidate(WAN, commit=OTHER)
     with pytest.raises(RecipeError, match="--base is missing"):
-        evaluate_models.candidates(None, tuned_model(tmp_path / "older", WAN), None, setting)
+        candidates.candidates(None, tuned_model(tmp_path / "older", WAN), None, setting)
     with pytest.raises(RecipeError, match="--base is missing"):  # a folder of another machine
-        evaluate_models.candidates(None, tuned_model(tmp_path / "local", WAN, base="wan"), None, setting)
+        candidates.candidates(None, tuned_model(tmp_path / "local", WAN, base="wan"), None, setting)
 
 
 @pytest.mark.parametrize("content", [b"prompt,dimension\na ball falls,mechanics\n", b"", b"PAR1 and no more PAR1"])
@@ -181,7 +181,7 @@ def test_prompts_that_are_no_parquet_are_refused_in_one_line(tmp_path: Path, con
     file = tmp_path / "ep.csv"
     file.write_bytes(content)
     with pytest.raises(DatasetError, match=r"ep\.csv: not a readable Parquet file .*--prompts takes") as caught:
-        evaluate_setting.read_setting(file, "test")
+        read_setting(file, "test")
     assert "\n" not in str(caught.value)
 
 
@@ -189,10 +189,10 @@ def test_a_lost_or_damaged_file_of_prompts_is_named(tmp_path: Path) -> None:
     (file,) = (write_set(tmp_path) / "eval_prompts").glob("test-*.parquet")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DatasetError, match="not a readable Parquet file"):
-        evaluate_setting.read_setting(tmp_path, "test")
+        read_setting(tmp_path, "test")
     file.unlink()
     with pytest.raises(DatasetError, match="not a readable Parquet file"):
-        evaluate_setting.read_setting(tmp_path, "test")
+        read_setting(tmp_path, "test")
 
 
 def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environment(
@@ -203,18 +203,18 @@ def test_the_endpoint_of_a_datasets_judge_is_named_by_an_option_or_the_environme
     judge = {"backend": "http", "model": "m", "endpoint": "/v1", "min_mass": 0.5}
     manifest["recipe"] |= {"judge": judge, "generators": [{"steps": 7}]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    variable = evaluate_setting.ENDPOINT_VARIABLE
+    variable = ENDPOINT_VARIABLE
     monkeypatch.delenv(variable, raising=False)
     with pytest.raises(RecipeError, match=f"judge m needs an endpoint.*--judge-endpoint.*{variable}"):
-        evaluate_setting.read_setting(folder, "test")
+        read_setting(folder, "test")
     monkeypatch.setenv(variable, "http://127.0.0.1:1/v1")
-    assert evaluate_setting.read_setting(folder, "test").judge.endpoint == "http://127.0.0.1:1/v1"
-    set_by_hand = evaluate_setting.read_setting(folder, "test", ["judge.endpoint=http://127.0.0.1:2/v1"])
+    assert read_setting(folder, "test").judge.endpoint == "http://127.0.0.1:1/v1"
+    set_by_hand = read_setting(folder, "test", ["judge.endpoint=http://127.0.0.1:2/v1"])
     assert set_by_hand.judge.endpoint == "http://127.0.0.1:2/v1"
-    named = evaluate_setting.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
+    named = read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
     assert named.judge.endpoint == "http://127.0.0.1:3/v1"
     manifest["recipe"]["judge"] = {"min_mass": 0.5}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert evaluate_setting.read_setting(folder, "test").judge.endpoint is None
+    assert read_setting(folder, "test").judge.endpoint is None
     with pytest.raises(RecipeError, match="--judge-endpoint: the judge has no endpoint"):
-        evaluate_setting.read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")
+        read_setting(folder, "test", judge_endpoint="http://127.0.0.1:3/v1")

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from gigavideo_data.commands import evaluate_setting
-from gigavideo_data.commands.evaluate_models import Candidate
 from gigavideo_data.commands.evaluation import real_clips, rewards_table
+from gigavideo_data.commands.evaluation.candidates import Candidate
 from gigavideo_data.commands.evaluation.measure import measure
 from gigavideo_data.commands.evaluation.result import Result, judged, scored, second_facts
+from gigavideo_data.commands.evaluation.setting import Judging, Setting, read_setting
 from gigavideo_data.errors import RecipeError, RunError
 from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
@@ -68,15 +68,15 @@ def prompts() -> list[Any]:
     ]
 
 
-def setting(**changes: Any) -> evaluate_setting.Setting:
+def setting(**changes: Any) -> Setting:
     values: dict[str, Any] = {
         "prompts": prompts(),
         "generator": Generator(),
-        "judging": evaluate_setting.Judging(Judge(), Specialists(), ("composition",)),
+        "judging": Judging(Judge(), Specialists(), ("composition",)),
         "judges_of_training": frozenset(),
         "scale": Scale(),
     }
-    return evaluate_setting.Setting(**(values | changes))
+    return Setting(**(values | changes))
 
 
 def results(store: Store, kind: str) -> list[Result]:
@@ -184,14 +184,14 @@ def test_the_rewards_of_every_video_are_written(tmp_path: Path) -> None:
 
 def test_a_second_judge_has_its_own_settings_and_judges_the_same_videos(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set")
-    read = evaluate_setting.read_setting(folder, "test", second_judge=["readout=text", "min_mass=0.25"])
+    read = read_setting(folder, "test", second_judge=["readout=text", "min_mass=0.25"])
     assert read.second is not None
     assert (read.judge.readout, read.second.judge.readout, read.second.judge.min_mass) == ("logits", "text", 0.25)
-    assert evaluate_setting.read_setting(folder, "test").second is None
+    assert read_setting(folder, "test").second is None
     with pytest.raises(RecipeError, match=r"--second-judge readuot=text: readuot: unknown key"):
-        evaluate_setting.read_setting(folder, "test", second_judge=["readuot=text"])
+        read_setting(folder, "test", second_judge=["readuot=text"])
     with pytest.raises(RecipeError, match="--second-judge readout: must look like"):
-        evaluate_setting.read_setting(folder, "test", second_judge=["readout"])
+        read_setting(folder, "test", second_judge=["readout"])
     runner, _ = runner_at(tmp_path)
     clips = [one["clip"] for one in results(runner.store, "good")]
     asked = [prompt | {"questions": [prompt["questions"][0] | {"question": "Is there a red circle in the video?"}]}
@@ -210,7 +210,7 @@ def test_a_second_judge_has_its_own_settings_and_judges_the_same_videos(tmp_path
 def test_features_are_named_before_anything_runs(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set")
     with pytest.raises(RecipeError, match="--features"):
-        evaluate_setting.read_setting(folder, "test", features=str(tmp_path))
-    assert evaluate_setting.read_setting(folder, "test").network is None
-    skipped = evaluate_setting.read_setting(folder, "test", measures=False, features=str(tmp_path))
+        read_setting(folder, "test", features=str(tmp_path))
+    assert read_setting(folder, "test").network is None
+    skipped = read_setting(folder, "test", measures=False, features=str(tmp_path))
     assert (skipped.measures, skipped.network) == (False, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gigavideo_data.commands import doctor
-from gigavideo_data.commands.evaluate_setting import read_setting
+from gigavideo_data.commands.evaluation.setting import read_setting
 from gigavideo_data.commands.remake import withhold
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.errors import RecipeError, RunError

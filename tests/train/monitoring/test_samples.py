@@ -9,7 +9,7 @@ from weakref import WeakSet
 import pytest
 import torch
 
-from gigavideo_data.commands.evaluate_setting import read_setting
+from gigavideo_data.commands.evaluation.setting import read_setting
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.io import video
 from gigavideo_data.miniature.judge import MiniatureJudge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gigavideo_data.commands.evaluate_setting import Setting
+from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.models.generators.profiles import (
     MODEL_INFO_FILE,
