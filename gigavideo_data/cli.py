@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gigavideo_data.command_line import print_json, run_and_exit, version_option
+from gigavideo_data.command_line import Private, StoreFolder, print_json, run_and_exit, version_option
 from gigavideo_data.errors import RecipeError, RejectedError, RunError
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def _set(text: str) -> Any:
 
 
 Overrides = Annotated[list[str] | None, _set("Change one value of the recipe, such as prompts.variants=2.")]
-StoreFolder = Annotated[Path, typer.Option(help="Folder of finished rows of every stage, shared by all builds.")]
 Dataset = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Folder of a dataset, or owner/name[@version] on the Hub.")
 ]
@@ -86,7 +85,6 @@ Push = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Publish th
 Tag = Annotated[
     str | None, typer.Option(metavar="vX.Y.Z", help="Version of the published dataset.  [default: the next version]")
 ]
-Private = Annotated[bool, typer.Option("--private", help="Create a missing repository as private.")]
 SecondJudge = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""What the command lines gv-data and gv-train share: exit codes, errors, `--version` and JSON output."""
+"""What the command lines gv-data, gv-train and gv-loop share: exit codes, errors, JSON output, and options."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import json
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from gigavideo_data.errors import GigaVideoError
+
+StoreFolder = Annotated[Path, typer.Option(help="Folder of finished rows of every stage, shared by all builds.")]
+Private = Annotated[bool, typer.Option("--private", help="Create a missing repository as private.")]
 
 
 def run_and_exit(app: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gigavideo_data.command_line import print_json, run_and_exit, version_option
+from gigavideo_data.command_line import Private, StoreFolder, print_json, run_and_exit, version_option
 
 if TYPE_CHECKING:
     from gigavideo_loop.setting import Setting
@@ -34,7 +34,6 @@ Recipe = Annotated[
 ]
 Rounds = Annotated[int, typer.Option(min=1, help="Number of rounds.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the loop.  [default: runs/loop/<name of the recipe>]")]
-Store = Annotated[Path, typer.Option(help="Folder of finished rows of every stage, shared by all builds.")]
 Strategies = Annotated[
     Literal["sft", "sft-filtered", "reweight", "reweight-online", "backprop-online", "dpo", "nft"],
     typer.Option(help="Training method of gv-train."),
@@ -76,7 +75,6 @@ Push = Annotated[
 PushModel = Annotated[
     str | None, typer.Option(metavar="OWNER/NAME", help="Publish the model of the best round at the end.")
 ]
-Private = Annotated[bool, typer.Option("--private", help="Create a missing repository as private.")]
 Json = Annotated[bool, typer.Option("--json", help="Print loop.json, or the error, as one JSON object on stdout.")]
 
 
@@ -90,7 +88,7 @@ def loop(
     recipe: Recipe,
     rounds: Rounds,
     out: Out = None,
-    store: Store = Path("runs/store"),
+    store: StoreFolder = Path("runs/store"),
     strategy: Strategies = "nft",
     overrides: Overrides = None,
     train_settings: TrainSettings = None,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gigavideo_data.io.terminal import words
-from gigavideo_data.scoring.bootstrap import DRAWS, Scored
+from gigavideo_data.scoring.bootstrap import Scored, mean_draws
 from gigavideo_loop.scores import Evaluation, of_targets
 from gigavideo_loop.setting import MOTION, NO_NEW_BEST, OTHER_DIMENSIONS, REALISM, SECOND_JUDGE, SPREAD
 from gigavideo_loop.state import Guard, Targets
@@ -79,7 +79,7 @@ def other_dimensions(scored: Sequence[Scored], targets: list[str], level: float)
     draws = {
         name: means
         for name in sorted({one.dimension for one in scored} - set(targets))
-        if (means := _mean_draws([one for one in scored if one.dimension == name])) is not None
+        if (means := mean_draws([one for one in scored if one.dimension == name])) is not None
     }
     if not draws:
         return _guard(OTHER_DIMENSIONS, fired=False, detail=NOT_MEASURED)
@@ -94,19 +94,6 @@ def other_dimensions(scored: Sequence[Scored], targets: list[str], level: float)
     relation = "below" if lost else "not below"
     detail = f"Upper bound of the worst of {len(draws)} other dimensions: {shown}; {relation} {MAX_LOSS:+.2f}."
     return _guard(OTHER_DIMENSIONS, bool(lost), detail)
-
-
-def _mean_draws(scored: list[Scored]) -> np.ndarray | None:
-    """Bootstrap draws (DRAWS,) over prompts of the mean difference of one dimension; None below two prompts."""
-    by_prompt: dict[str, list[float]] = {}
-    for one in scored:
-        if one.base is not None and one.tuned is not None:
-            by_prompt.setdefault(one.prompt_id, []).append(one.tuned - one.base)
-    values = np.array([np.mean(mine) for mine in by_prompt.values()])
-    if len(values) < 2:
-        return None
-    draws: np.ndarray = values[np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))].mean(1)
-    return draws
 
 
 def realism(measured: dict[str, Any] | None) -> Guard:

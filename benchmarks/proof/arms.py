@@ -10,21 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.proof.runs import BUDGET, FOCUS, MORE_SAMPLES, SAMPLES, Run
-from benchmarks.proof.sets import build
+from benchmarks.proof.sets import COMMON, build
 from benchmarks.proof.work import do_all
 
 STRATEGIES = ("sft-filtered", "reweight", "nft")
 SHUFFLED = ", rewards shuffled"
 
-SET = {
-    "prompts.per_dimension": 204,  # all combinations of the focus
-    "prompts.variants": 3,
-    "captions.count": 0,
-    "validation_share": 0,
-    "check.videos": 0,
-    "eval_prompts.per_dimension": 100,
-    "eval_prompts.seeds": 3,
-}
+SET = {**COMMON, "captions.count": 0, "eval_prompts.per_dimension": 100, "eval_prompts.seeds": 3}
 DATASET, UNGUIDED = "set", "set-unguided"  # clips sampled with the default guidance, and with guidance 1
 GUIDANCE = 3.0  # of the miniature's sampler
 

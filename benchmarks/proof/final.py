@@ -23,7 +23,7 @@ from benchmarks.proof.runs import (
     SYNTHETIC,
     Run,
 )
-from benchmarks.proof.sets import build
+from benchmarks.proof.sets import COMMON, build
 from benchmarks.proof.work import do_all
 from gigavideo_data.io.terminal import words
 
@@ -45,13 +45,7 @@ SETS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> dimension
     # Its captions are of clips with questions on the focus.
     "focus": ((FOCUS,), {"samples_per_prompt": SAMPLES[FOCUS], "eval_prompts.per_dimension": 0}),
 }
-SHARED = {
-    "prompts.per_dimension": 204,  # all combinations of the focus
-    "prompts.variants": 3,
-    "captions.count": 160,
-    "validation_share": 0,
-    "check.videos": 0,
-}
+SHARED = {**COMMON, "captions.count": 160}
 
 DATA_ARMS = {  # table 2, in the paper's words; all three kinds of rows are `reweight` of table 3
     "P_s V_s": SYNTHETIC,

@@ -8,6 +8,12 @@ from typing import Any
 
 from gigavideo_data.cli import app
 
+COMMON = {
+    "prompts.per_dimension": 204,  # all combinations of the focus
+    "prompts.variants": 3,
+    "validation_share": 0,
+    "check.videos": 0,
+}
 RECIPE = "quickstart-all"  # whose values are replaced; all of its models are the miniature's
 
 

@@ -80,6 +80,12 @@ def compare(scored: Iterable[Scored]) -> list[Comparison]:
     return comparisons
 
 
+def mean_draws(scored: list[Scored]) -> np.ndarray | None:
+    """Bootstrap draws (DRAWS,) over prompts of the mean difference of one dimension; None below two prompts."""
+    base, tuned = _per_prompt(scored)
+    return _draws(tuned - base, np.random.default_rng(0)) if len(base) > 1 else None
+
+
 def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
     """JSON-able, with verdicts."""
     return [{**asdict(each), "verdict": each.verdict} for each in comparisons]
@@ -134,9 +140,15 @@ def _interval(differences: list[np.ndarray]) -> tuple[float | None, float | None
     if not differences or min(map(len, differences)) < 2:
         return None, None
     rng = np.random.default_rng(0)
-    means = [values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1) for values in differences]
+    means = [_draws(values, rng) for values in differences]
     low, high = np.quantile(np.mean(means, axis=0), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
+
+
+def _draws(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means (DRAWS,) of samples of the values, drawn with replacement."""
+    means: np.ndarray = values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1)
+    return means
 
 
 def _p_value(differences: list[np.ndarray]) -> float | None:
