@@ -78,14 +78,14 @@ class _Work:
         """The next round, without the results of its guards."""
         number = len(loop["rounds"]) + 1
         folder = self._folder(number)
-        dataset, train = folder / "dataset", folder / "train"
+        dataset, model = folder / "dataset", folder / "model"
         start = self._model(loop, number - 1)
         built = self._step(number, "build", lambda: self._build(number, start, dataset))
         first = self._first()
         start = first if number == 1 else start  # of the Hub, now with its commit
-        training = arguments.train(self.setting, number, start, first, dataset, train)
-        trained = self._step(number, "train", lambda: self._train(number, training, train / "model"))
-        tuned = arguments.tuned_model(train / "model", first, trained["model_hash"])
+        training = arguments.train(self.setting, number, start, first, dataset, folder)
+        trained = self._step(number, "train", lambda: self._train(number, training, model))
+        tuned = arguments.tuned_model(model, first, trained["model_hash"])
         evaluation = arguments.evaluate(self.setting, tuned, first, self._folder(1) / "dataset", folder / "eval")
         evaluated = self._step(number, "eval", lambda: self._command(number, "gv-data", evaluation))
         result = scores.read_evaluation(folder / "eval")
@@ -93,7 +93,7 @@ class _Work:
         entry: Round = {
             "number": number,
             "dataset": {"rows": built["rows"], "kept": trained["kept"], "path": f"{folder.name}/dataset"},
-            "model": f"{folder.name}/train/model",
+            "model": f"{folder.name}/model",
             "model_hash": trained["model_hash"],
             "eval": f"{folder.name}/eval",
             "dev_mean": targets["tuned"],

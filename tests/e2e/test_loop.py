@@ -51,7 +51,7 @@ def results(folder: Path) -> dict[str, object]:
         "weights": [
             hashlib.sha256(path.read_bytes()).hexdigest()
             for each in rounds
-            for path in sorted((each / "train/model").rglob("*.safetensors"))
+            for path in sorted((each / "model").rglob("*.safetensors"))
         ],
     }
 
@@ -71,7 +71,7 @@ def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 
     first, second = (whole / f"loop/round-{number}" for number in (1, 2))
     assert read_manifest(second / "dataset")["generators"] == [
-        {"model": "model", "revision": folder_revision(first / "train/model"), "adapter": None}
+        {"model": "model", "revision": folder_revision(first / "model"), "adapter": None}
     ]
     prompts = [set(pq.read_table(each / "dataset/data")["base_prompt"].to_pylist()) for each in (first, second)]
     assert not prompts[0] & prompts[1], "fresh prompts in every round"

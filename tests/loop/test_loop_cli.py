@@ -122,7 +122,7 @@ def test_each_round_is_published_once_and_the_best_model_at_the_end(tmp_path: Pa
         ["push", str(out / f"round-{number}/dataset"), "org/ds", "--tag", f"v{number}.0.0", "--private"]
         for number in (1, 2, 3)
     ]
-    assert pushes == [*datasets, ["push", str(out / "round-2/train/model"), "org/model", "--model", "--private"]]
+    assert pushes == [*datasets, ["push", str(out / "round-2/model"), "org/model", "--model", "--private"]]
     assert fake.names()[:4] == ["build", "train", "eval", "push"], "before the next round"
     assert [(one["published"] or {})["tag"] for one in loop["rounds"]] == ["v1.0.0", "v2.0.0", "v3.0.0"]
     assert (loop["published_model"] or {})["round"] == 2

@@ -96,7 +96,7 @@ def make_round(out: Path, number: int, dimensions: list[str], targets: list[str]
     return {
         "number": number,
         "dataset": {"rows": 828 + number, "kept": 700 + number, "path": f"round-{number}/dataset"},
-        "model": f"round-{number}/train/model",
+        "model": f"round-{number}/model",
         "eval": f"round-{number}/eval",
         "dev_mean": of_targets["tuned"],
         "targets": {name: of_targets[name] for name in ("base", "tuned", "difference", "low", "high")},
@@ -223,12 +223,12 @@ def test_one_prompt_has_the_clips_of_the_base_and_of_every_round(example: tuple[
 
 
 def test_the_page_is_one_file_without_paths_and_addresses(tmp_path: Path) -> None:
-    after = f"Evaluate: gv-data eval --tuned {tmp_path}/round-1/train/model --base /models/wan"
+    after = f"Evaluate: gv-data eval --tuned {tmp_path}/round-1/model --base /models/wan"
     make_loop(
         tmp_path, 1, settings={"from": "/models/old/wan"}, base={"name": "/models/wan", "dev_mean": 0.3}, next=after
     )
     html = page.write(tmp_path).read_text("utf-8")
-    assert f"gv-data eval --tuned {tmp_path.name}/round-1/train/model --base wan" in html
+    assert f"gv-data eval --tuned {tmp_path.name}/round-1/model --base wan" in html
     assert str(tmp_path) not in html
     assert "/models" not in html
     assert not re.search(r"https?://", html)

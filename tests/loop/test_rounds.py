@@ -24,7 +24,7 @@ def test_each_round_starts_from_the_model_of_the_round_before(tmp_path: Path) ->
     commands, out = FakeCommands(), tmp_path / "loop"
     loop = run(out, commands)
     assert commands.names() == ["build", "train", "eval"] * 3
-    models = [str(out / f"round-{number}/train/model") for number in (1, 2, 3)]
+    models = [str(out / f"round-{number}/model") for number in (1, 2, 3)]
     builds, trains, evals = (commands.options(name) for name in ("build", "train", "eval"))
     assert [json.loads(one.get("generators.0.model", "null")) for one in builds] == [None, *models[:2]]
     assert [one["--model"] for one in trains] == ["miniature", *models[:2]]
@@ -70,14 +70,14 @@ def test_a_language_model_must_not_write_an_evaluation_prompt_in_a_later_round(t
 def test_an_adapter_is_continued_and_loaded_into_the_first_model(tmp_path: Path) -> None:
     commands, out = FakeCommands(lora=True), tmp_path / "loop"
     run(out, commands, rounds=2)
-    adapter = str(out / "round-1/train/model")
+    adapter = str(out / "round-1/model")
     build, train = commands.options("build")[1], commands.options("train")[1]
     assert json.loads(build["generators.0.adapter"]) == adapter
     assert json.loads(build["generators.0.model"]) == "miniature"
     assert (train["--model"], train["--adapter"], train.get("anchor_model")) == ("miniature", adapter, None)
     assert [(one["--tuned"], one["--adapter"]) for one in commands.options("eval")] == [
         ("miniature", adapter),
-        ("miniature", str(out / "round-2/train/model")),
+        ("miniature", str(out / "round-2/model")),
     ]
 
 
@@ -176,7 +176,7 @@ def test_a_changed_model_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "loop"
     with pytest.raises(Killed):
         run(out, FakeCommands(killed_at=(4, "before")))
-    (out / "round-1/train/model/weights.safetensors").write_text("other")
+    (out / "round-1/model/weights.safetensors").write_text("other")
     with pytest.raises(RunError, match="the model was changed"):
         run(out, FakeCommands())
 
