@@ -119,13 +119,18 @@ def do_loop(loop: Loop, work: Path, store: Path, prompts: str) -> None:
     """Do the rounds of a loop that have no result yet, then score the best one on the views of the loop."""
     here = lab(work, prompts)
     for number in loop.numbers:
-        if not result_file(work, "dev", loop.run(number)).exists():
+        if not _is_round_done(loop, number, work):
             _do_round(loop, number, here, store)
     missing = [view for view in loop.views if not result_file(work, view, loop.best).exists()]
     if missing:
         number = best_round(loop, work)
         for view in missing:
             here.score(work / loop.round_folder(number) / "model", loop.best, view, {"round": number})
+
+
+def _is_round_done(loop: Loop, number: int, work: Path) -> bool:
+    """Its result is there, and its model for the next round: on another machine, only the result may be."""
+    return result_file(work, "dev", loop.run(number)).exists() and (work / loop.round_folder(number) / "model").exists()
 
 
 def _do_round(loop: Loop, number: int, here: Lab, store: Path) -> None:
