@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.proof.arms import SHUFFLED, STRATEGIES, arms, folder
-from benchmarks.proof.results import NOT_MEASURED, compare_results, read, with_interval
+from benchmarks.proof.results import NOT_MEASURED, compare_results, distance, read, with_interval
 from benchmarks.proof.runs import FOCUS, Run, result_file
 from gigavideo_data.io.terminal import words
 
@@ -19,8 +19,8 @@ from gigavideo_data.io.terminal import words
 def table(work: Path, dimensions: Sequence[str]) -> str:
     """One row per dimension and strategy; dimensions without results are left out."""
     lines = [
-        "| dimension | strategy | samples | base | tuned | gain | signal | drift |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| dimension | strategy | samples | base | tuned | gain | signal | drift | KID |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for dimension in dimensions:
         here = folder(work, dimension)
@@ -40,12 +40,19 @@ def table_of(work: Path, runs: Iterable[Run]) -> str:
     missing = [name for name, result in found.items() if result is None]
     if base is None or len(missing) == len(found):
         return NOT_MEASURED
-    lines = ["| strategy | samples | base | tuned | gain |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| strategy | samples | base | tuned | gain | KID |", "| --- | --- | --- | --- | --- | --- |"]
     for name, result in found.items():
         if result is None:
             continue
         gain = compare_results(base, result)
-        cells = [name, str(result["plan"]["kept"]), f"{gain.base:.3f}", f"{gain.tuned:.3f}", with_interval(gain)]
+        cells = [
+            name,
+            str(result["plan"]["kept"]),
+            f"{gain.base:.3f}",
+            f"{gain.tuned:.3f}",
+            with_interval(gain),
+            distance(result),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Not measured: {'; '.join(missing)}."] if missing else []
     return "\n".join(lines)
@@ -77,8 +84,9 @@ def _row(
     assert real is not None
     assert shuffled is not None
     if "refused" in real or "refused" in shuffled:
-        return f"| {words(dimension)} | {strategy} | 0 | - | - | nothing to train on | - | - |"
+        return f"| {words(dimension)} | {strategy} | 0 | - | - | nothing to train on | - | - | - |"
     gain = compare_results(base, real)
     cells = [words(dimension), strategy, str(real["plan"]["kept"]), f"{gain.base:.3f}", f"{gain.tuned:.3f}"]
     cells += [with_interval(each) for each in (gain, compare_results(shuffled, real), compare_results(base, shuffled))]
+    cells.append(distance(real))
     return f"| {' | '.join(cells)} |"

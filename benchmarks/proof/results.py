@@ -27,6 +27,7 @@ class Trained:
     run: Run
     plan: dict[str, Any]
     rewards: Rewards
+    distance: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Results:
             if found and "refused" in found:
                 self.refused[run.table, run.name] = found["refused"]
             elif found:
-                self.by_name[run.table, run.name].append(Trained(run, found["plan"], rewards_of(found)))
+                self.by_name[run.table, run.name].append(
+                    Trained(run, found["plan"], rewards_of(found), distance(found))
+                )
 
     def gain(self, kind: Kind, dimensions: Iterable[str] | None = None) -> Contrast | None:
         """Tuned model against base, on the trained dimensions or on those given; None if not measured."""
@@ -110,6 +113,14 @@ def rewards_of(result: dict[str, Any]) -> Rewards:
     return {(r["dimension"], r["prompt_id"], r["seed"]): r["reward"] for r in result["rewards"]}
 
 
+def distance(result: dict[str, Any]) -> str:
+    """KID of base and tuned model to rendered clips in one cell, and whether the tuned one is within its margin."""
+    realism = result.get("realism")
+    if realism is None or realism["tuned"]["value"] is None:
+        return "-"
+    return f"{realism['base']['value']:.2f} to {realism['tuned']['value']:.2f}, {realism['verdict']}"
+
+
 def compare_results(one: dict[str, Any], other: dict[str, Any], dimension: str | None = None) -> Comparison:
     """The rewards of a result file less those of another, same prompts and seeds; of one dimension, or of the mean."""
     before, after = rewards_of(one), rewards_of(other)
@@ -131,10 +142,9 @@ def _contrast(pairs: list[tuple[Rewards, Rewards]], dimensions: set[str]) -> Con
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
-HEAD = [
-    "| | samples | steps | base | tuned | gain | 95 % over prompts | SD over seeds | others | 95 % over prompts |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-]
+OVER = "95 % over prompts"
+COLUMNS = ("samples", "steps", "base", "tuned", "gain", OVER, "SD over seeds", "others", OVER, "KID")
+HEAD = [f"| | {' | '.join(COLUMNS)} |", f"| --- |{' --- |' * len(COLUMNS)}"]
 
 
 def table(results: Results, kinds: Iterable[Kind]) -> str:
@@ -143,7 +153,7 @@ def table(results: Results, kinds: Iterable[Kind]) -> str:
     for kind in kinds:
         label = label_of(kind)
         if kind in results.refused:
-            lines.append(f"| {label} | 0 | - | - | - | - | nothing to train on | - | - | - |")
+            lines.append(f"| {label} | 0 | - | - | - | - | nothing to train on | - | - | - | - |")
         gain = results.gain(kind)
         if gain is None:
             continue
@@ -151,6 +161,7 @@ def table(results: Results, kinds: Iterable[Kind]) -> str:
         facts = ["/".join(dict.fromkeys(str(one.plan.get(name, "-")) for one in mine)) for name in ("kept", "steps")]
         spread = "-" if gain.spread is None else f"{gain.spread:.3f}"
         cells = [label, *facts, *numbers(gain.prompts), spread, *(numbers(others[-1])[2:] if others else ("-", "-"))]
+        cells.append("; ".join(dict.fromkeys(one.distance for one in mine)))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*HEAD, *lines]) if lines else NOT_MEASURED
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.proof import realism
 from benchmarks.proof.results import rewards_of
 from benchmarks.proof.runs import BUDGET, FEW_OTHERS, FOCUS, LR, MANY_OTHERS, STEPS, Run, file_name, result_file
 from benchmarks.proof.sets import build
@@ -168,6 +169,7 @@ def do_loops(loops: Sequence[Loop], work: Path, store: Path, prompts: str) -> No
     """
     tasks = base_tasks(["dev", *(view for loop in loops for view in loop.views)], work, prompts)
     in_processes([*tasks, *((do_loop, (loop, work, store, prompts)) for loop in loops if not is_done(loop, work))])
+    realism.add([run for loop in loops for run in (*map(loop.run, loop.numbers), loop.best)], work)
 
 
 def is_done(loop: Loop, work: Path) -> bool:

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 import transformers
 from diffusers.utils import logging
 from rich.console import Console
 from safetensors.torch import load_file
 
+from benchmarks.proof import realism
 from benchmarks.proof.runs import Run, result_file, rows_for
 from benchmarks.proof.views import setting_of
 from gigavideo_data.commands.evaluation.setting import Setting
@@ -34,7 +36,9 @@ from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
 from gigavideo_data.models.generators.profiles import Base, model_folder
-from gigavideo_data.models.registry import generator_spec, judge_spec, load_engine
+from gigavideo_data.models.registry import captions_spec, features_spec, generator_spec, judge_spec, load_engine
+from gigavideo_data.recipe.features import Features
+from gigavideo_data.recipe.recipe import Captions
 from gigavideo_data.rows import EvalPrompt
 from gigavideo_train import plan as planning
 from gigavideo_train.data import dataset as training_set
@@ -73,6 +77,7 @@ class Lab:
         work: folder of datasets and results.
         dataset: name of a dataset in that folder -> the dataset.
         setting, sampler, judge: name of a view -> its prompts, its generator, its judge.
+        rendered, network: the rendered clips, and what gives the features of a clip.
     """
 
     def __init__(self, work: Path, prompts: str) -> None:
@@ -81,6 +86,8 @@ class Lab:
         self.setting = cache(lambda view: setting_of(view, work / prompts))
         self.sampler = cache(lambda view: Sampler(self.setting(view)))
         self.judge = cache(lambda view: load_engine("judge", judge_spec(self.setting(view).judge)[0]))
+        self.rendered = load_engine("captions", captions_spec(Captions()).settings)
+        self.network = load_engine("features", features_spec(Features(backend="vae", model="miniature")).settings)
 
     def train(self, run: Run, model: Path | None = None) -> tuple[Path, dict[str, Any]]:
         """Train in the work folder.
@@ -113,17 +120,28 @@ class Lab:
         return tuned, planning.facts(plan)
 
     def rewards(self, model: Path, run: Run | None, view: str) -> list[dict[str, Any]]:
-        """Reward of one video per prompt and seed of a view; None if it cannot be scored."""
+        """Reward of one video per prompt and seed of a view; None if it cannot be scored.
+
+        Writes the features of the videos of the trained dimensions; for the base, of all, and of rendered clips too.
+        """
         (weights,) = (model / "transformer").glob("*.safetensors")
         setting, sampler, judge, asked = self.setting(view), self.sampler(view), self.judge(view), self.asked(run, view)
         sampler.transformer.load_state_dict(load_file(weights))
-        found = []
+        found, keys, clips, rendered = [], [], [], []
         for (prompt, seed), data in zip(asked, sampler.videos(asked), strict=True):
             clip = video.decode(data)
             answers = judge.answer(clip.frames_THWC, clip.fps, [q["question"] for q in prompt["questions"]])
             record = {"answers": [{"p_yes": a.p_yes, "p_no": a.p_no} for a in answers]}
             names = {"dimension": prompt["dimension"], "prompt_id": prompt["prompt_id"], "seed": seed}
             found.append({**names, "reward": setting.reward_of(prompt, record)})
+            if run is None or prompt["dimension"] in run.dimensions:
+                keys.append((prompt["dimension"], prompt["prompt_id"], seed))
+                clips.append(clip.frames_THWC)
+            if run is None:
+                rendered.append(video.decode(self.rendered.of_prompt(prompt["prompt"], seed)).frames_THWC)
+        features_ND = self.network.features(clips)
+        more_ND = {"real_ND": np.array(self.network.features(rendered))} if rendered else {}
+        realism.write_features(result_file(self.work, view, run), keys, features_ND, **more_ND)
         return found
 
     def asked(self, run: Run | None, view: str) -> list[Asked]:
@@ -204,6 +222,7 @@ def do_all(runs: Sequence[Run], work: Path, prompts: str) -> None:
     tasks = base_tasks((view for run in runs for view in run.views), work, prompts)
     tasks += [(do, (run, work, prompts)) for run in runs if missing_views(run, work)]
     in_processes(tasks)
+    realism.add(runs, work)
 
 
 def in_processes(tasks: Sequence[Task]) -> None:

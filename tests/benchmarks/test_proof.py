@@ -98,7 +98,7 @@ def test_an_arm_is_compared_with_the_same_training_on_shuffled_rewards(tmp_path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"plan": {"kept": 7}, "rewards": rewards}))
     text = dev_table.table(tmp_path, DIMENSIONS)
-    cells = {line.split(" | ")[1]: line.strip("| ").split(" | ")[5:] for line in text.splitlines()[2:]}
+    cells = {line.split(" | ")[1]: line.strip("| ").split(" | ")[5:8] for line in text.splitlines()[2:]}
     numbers = {name: [float(cell.split()[0]) for cell in row] for name, row in cells.items()}
     assert numbers["nft"] == pytest.approx([0.2, 0.3, -0.1], abs=0.02)
     assert numbers["reweight"] == pytest.approx([-0.1, 0.0, -0.1], abs=0.02)
