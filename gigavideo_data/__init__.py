@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gigavideo_data.api import Dataset, build, evaluate, load, score
+    from gigavideo_data.api import Dataset, build, evaluate, load, score, score_videos
     from gigavideo_data.errors import GigaVideoError
     from gigavideo_data.recipe.recipe import Recipe
 
     __version__: str
 
-__all__ = ["Dataset", "GigaVideoError", "Recipe", "__version__", "build", "evaluate", "load", "score"]
+__all__ = ["Dataset", "GigaVideoError", "Recipe", "__version__", "build", "evaluate", "load", "score", "score_videos"]
 
 _MODULES = {
     "Dataset": "gigavideo_data.api",
@@ -23,6 +23,7 @@ _MODULES = {
     "evaluate": "gigavideo_data.api",
     "load": "gigavideo_data.api",
     "score": "gigavideo_data.api",
+    "score_videos": "gigavideo_data.api",
 }
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gigavideo_data.commands import rejudge
+from gigavideo_data.commands import score_videos as scoring
 from gigavideo_data.commands.build import build as build_dataset
 from gigavideo_data.commands.evaluate import evaluate as run_evaluation
 from gigavideo_data.commands.evaluation import candidates, output
 from gigavideo_data.commands.evaluation.setting import read_setting
+from gigavideo_data.commands.score_videos import VideoScores
 from gigavideo_data.dataset import summary
 from gigavideo_data.dataset.manifest import Manifest
 from gigavideo_data.dataset.reader import read_manifest, read_rows
@@ -149,6 +151,50 @@ def score(
     with _progress(show_progress) as progress:
         rejudge.rejudge(source.folder, recipe, Path(out), Path(store), progress)
     return Dataset(Path(out))
+
+
+def score_videos(
+    videos: str | Path,
+    recipe: str | Path | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    dimensions: Sequence[str] | None = None,
+    prompts: str | Path | None = None,
+    names_are_prompts: bool = False,
+    questions: str | Path | None = None,
+    store: str | Path = STORE,
+    show_progress: bool = False,
+) -> VideoScores:
+    """Score videos that are not a dataset of our format. The files are only read.
+
+    Args:
+        videos: a folder, a table beside its videos, or one video.
+        recipe: as for `build`; only its judge and its writer are used, and it needs no others.
+        overrides: changes such as "judge.frames=8"; not with a `Recipe`.
+        dimensions: to score; by default those of the table or the questions, or else those of the recipe.
+        prompts: a table with the prompts of the videos of a folder.
+        names_are_prompts: the prompt of a video without one is the name of its file.
+        questions: a YAML file with questions for all videos; no writer is needed then.
+        store: folder of finished rows of every stage, shared by all builds; gets copies of the videos.
+        show_progress: show bars on stderr.
+
+    Raises:
+        RecipeError: there is nothing to score, or a table or an argument is wrong.
+        RunError: another run scores this folder, or a worker failed.
+        HubError: a model of the recipe cannot be found on the Hub.
+    """
+    with _progress(show_progress) as progress:
+        return scoring.score_videos(
+            Path(videos),
+            recipe if isinstance(recipe, Recipe) else str(recipe),
+            Path(store),
+            progress,
+            overrides=overrides,
+            dimensions=dimensions,
+            prompts=Path(prompts) if prompts else None,
+            names_are_prompts=names_are_prompts,
+            questions=Path(questions) if questions else None,
+        )
 
 
 def evaluate(

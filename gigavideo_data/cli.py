@@ -308,31 +308,140 @@ def report(
     _print({"report": page}, as_json)
 
 
-@app.command(epilog="Example: gv-data score runs/quickstart --recipe ./other-judge.yaml --out runs/scored")
+@app.command(epilog="Example: gv-data score clips --recipe ./judge.yaml --prompts clips.csv --out scores.csv")
 def score(
-    dataset: Dataset,
+    videos: Annotated[
+        Path,
+        typer.Argument(metavar="VIDEOS", help="Folder of videos, a table beside its videos, one video, or a dataset."),
+    ],
     recipe: Annotated[
         str | None,
         typer.Option(metavar="RECIPE", help="Path or name of the recipe that names the judge.", show_default=False),
     ] = None,
     overrides: Overrides = None,
+    dimensions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Dimensions to score videos on.  [default: those of the table, or else those of the recipe]",
+            autocompletion=_complete_dimensions,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Table with the prompts of the videos: CSV, TSV, JSON lines or Parquet.")
+    ] = None,
+    names_are_prompts: Annotated[
+        bool, typer.Option("--names-are-prompts", help="The prompt of a video is the name of its file.")
+    ] = False,
+    questions: Annotated[
+        Path | None, typer.Option(help="YAML file with the questions for all videos, by dimension.")
+    ] = None,
     store: StoreFolder = Path("runs/store"),
-    out: Annotated[Path | None, typer.Option(help="Folder of a new dataset with the result.")] = None,
-    in_place: InPlace = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the scores of videos (.csv, .jsonl, .parquet), or folder of a new dataset.  "
+            "[default: CSV on stdout]"
+        ),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the dataset by the result.")] = False,
     push: Push = None,
     tag: Tag = None,
     private: Private = False,
     recompute: Annotated[bool, typer.Option("--recompute", hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
-    """Score the videos of a dataset again by another judge.
+    """Score videos, or a dataset again by another judge.
 
-    The recipe names the judge; ids, videos and questions stay. For other rules without a judge, see gv-data rescore.
+    Videos are only read; the result is a table. Of a dataset, ids, videos and questions stay, and the result is a
+    dataset. The recipe names the judge. For other rules without a judge, see gv-data rescore.
     """
     if recompute:
-        raise RecipeError(f"score: --recompute is a command of its own now: gv-data rescore {dataset}")
+        raise RecipeError(f"score: --recompute is a command of its own now: gv-data rescore {videos}")
     if recipe is None:
         raise RecipeError("score: --recipe is missing; it names the judge. `gv-data rescore` uses the stored answers")
+    from gigavideo_data.pipeline.sources import video_list
+
+    if video_list.is_list(videos):
+        given = {"--in-place": in_place, "--push": bool(push), "--tag": bool(tag), "--private": private}
+        _refuse("score", "only for a dataset", given)
+        _score_videos(
+            videos,
+            recipe,
+            out,
+            store,
+            as_json=as_json,
+            overrides=overrides or [],
+            dimensions=_split(dimensions),
+            prompts=prompts,
+            names_are_prompts=names_are_prompts,
+            questions=questions,
+        )
+    else:
+        given = {"--dimensions": bool(dimensions), "--prompts": bool(prompts), "--questions": bool(questions)}
+        _refuse("score", "only for videos, not for a dataset", given | {"--names-are-prompts": names_are_prompts})
+        facts = _score_again(
+            videos, recipe, overrides or [], store, out, in_place=in_place, push=push, tag=tag, private=private
+        )
+        _print(facts, as_json)
+
+
+def _refuse(command: str, why: str, options: dict[str, bool]) -> None:
+    """Refuse options that do not go with the arguments."""
+    if wrong := [name for name, value in options.items() if value]:
+        raise RecipeError(f"{command}: {', '.join(wrong)}: {why}; leave it out")
+
+
+def _score_videos(
+    videos: Path,
+    recipe: str,
+    out: Path | None,
+    store: Path,
+    *,
+    as_json: bool,
+    **options: Any,  # of `score_videos`
+) -> None:
+    from gigavideo_data.commands import score_videos as scoring
+
+    if out:
+        scoring.check_output(out)
+    _stop_on_sigterm()
+    with _progress() as progress:
+        scores = scoring.score_videos(videos, recipe, store, progress, **options)
+    summary = scores.summary()
+    if out:
+        scoring.write(scores, out)
+    elif not as_json:
+        typer.echo(scoring.as_csv(scores), nl=False)
+    _show_scores(summary)
+    if as_json:
+        print_json(summary | ({} if out else {"rows": scores.rows}))
+    scoring.check_limit(scores, out)
+
+
+def _show_scores(summary: dict[str, Any]) -> None:
+    """Numbers and means on stderr, where they do not disturb the table on stdout."""
+    from gigavideo_data.io import terminal
+
+    table = terminal.Table("Scores", "dimension", ">videos", ">mean", ">standard error")
+    for name, one in summary["dimensions"].items():
+        table.add(terminal.words(name), one["scored"], terminal.number(one["mean"]), terminal.number(one["sem"]))
+    terminal.console(stderr=True).print(table)
+    _message(f"{summary['videos']} videos, {summary['rejected']} rejected")
+
+
+def _score_again(
+    dataset: Path,
+    recipe: str,
+    overrides: list[str],
+    store: Path,
+    out: Path | None,
+    *,
+    in_place: bool,
+    push: str | None,
+    tag: str | None,
+    private: bool,
+) -> dict[str, Any]:
     written = _destination("score", dataset, out, in_place=in_place)
     if written is None:
         raise RecipeError("score: say where to write the result: --out DIR or --in-place")
@@ -343,15 +452,13 @@ def score(
     from gigavideo_data.recipe.loading import load
 
     folder = _existing(dataset)
-    resolved = load(recipe, overrides or [], dataset_dimensions=read_manifest(folder)["dimensions"])
+    resolved = load(recipe, overrides, dataset_dimensions=read_manifest(folder)["dimensions"])
     _stop_on_sigterm()
     with _progress() as progress:
         facts = rejudge(folder, resolved, written, store, progress)
     rejected = facts["rejected"]
     _message(f"{facts['judged']} of {facts['rows']} rows judged, {rejected} rejected, in {written}")
-    if repo:
-        facts |= _push(written, repo, tag, verified=True)
-    _print(facts, as_json)
+    return facts | (_push(written, repo, tag, verified=True) if repo else {})
 
 
 @app.command(epilog="Example: gv-data rescore runs/quickstart --combine mechanics=mean --min-mass 0.6")

@@ -72,7 +72,7 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
     stored, before = read_stored(folder), read_rows(folder)
     if stored.manifest.get("withheld"):
         raise DatasetError(f"{folder}: {WITHHELD}")
-    used = _used(recipe, summary.dimensions(stored.manifest, before))
+    used = judging_parts(recipe, summary.dimensions(stored.manifest, before))
     with open_run(used, out, store_root, progress) as context:
         store, counts = context.runner.store, context.counts
         _keep_clips(folder, store, progress, len(before))
@@ -101,8 +101,8 @@ def rejudge(folder: Path, recipe: Recipe, out: Path, store_root: Path, progress:
     return {"rows": len(after), "judged": result.judged, "rejected": num_rejected, "recipe": hash_of(resolved)}
 
 
-def _used(recipe: Recipe, dimensions: list[str]) -> Recipe:
-    """Only the parts of a recipe that are used: its tables and generators need not exist here."""
+def judging_parts(recipe: Recipe, dimensions: list[str]) -> Recipe:
+    """Only the parts of a recipe that judging uses: its tables and generators need not exist here."""
     parts = {name: getattr(recipe, name) for name in (*PARTS, "writer", "seed", "scale", "limits")}
     return Recipe(name=recipe.name, dimensions=tuple(dimensions), **parts)
 

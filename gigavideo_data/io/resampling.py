@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.io import video
 from gigavideo_data.io.video_frames import Frame, frames, open_video
 from gigavideo_data.reasons import Reason
 
 Shown = TypeVar("Shown")
 
 MAX_ASPECT = 8  # of the file's aspect ratio over the target's, or the other way round
+MAX_FPS, USUAL_FPS = 240.0, 25.0  # Hz; a file that states more, or none, is read at the usual rate
 STAMP_S = 1e-3  # containers round time stamps to this
 SEEK_MARGIN_S = 1.0  # a seek goes by decoding time, which is earlier than the time of showing
 
@@ -62,6 +64,45 @@ def read(
     if not count:
         raise RowError(Reason.BROKEN_CLIP, f"{file.name}: no frames from {start_s:g} s to {end_s:g} s")
     return frames_THWC[:count]
+
+
+def as_shown(file: Path) -> tuple[np.ndarray, float]:
+    """Read a whole local video file of any container at its own size and mean frame rate.
+
+    Args:
+        file: one of the user's own.
+
+    Returns:
+        frames_THWC, uint8 RGB, with even height and width (an odd line is cut off); fps in Hz.
+
+    Raises:
+        RowError: as `read`; more frames than one clip may have are broken_clip too.
+    """
+    with open_video(str(file)) as (_, stream):
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+    fps = fps if 0 < fps <= MAX_FPS else USUAL_FPS
+    frames_THWC, count, last = np.empty((0, 2, 2, 3), np.uint8), 0, None
+    try:
+        for shown in at_rate(_shown(file, 0.0, math.inf), fps):
+            if not count:
+                height, width = shown.size[0] // 2 * 2, round(shown.size[1] * shown.aspect) // 2 * 2
+                frames_THWC = np.empty((_most_frames(height, width), height, width, 3), np.uint8)
+            if count == len(frames_THWC):
+                what = f"more than {count} frames of {width} x {height} px"
+                raise RowError(Reason.BROKEN_CLIP, f"{what} are not accepted; {video.MAX_CLIP_VARIABLE} sets the limit")
+            frames_THWC[count] = frames_THWC[count - 1] if shown is last else _resized(shown, height, width)
+            count, last = count + 1, shown
+    except RowError as error:
+        raise RowError(error.reason, f"{file.name}: {error.detail}") from error
+    if not count:
+        raise RowError(Reason.BROKEN_CLIP, f"{file.name}: it shows no frames")
+    return frames_THWC[:count], fps
+
+
+def _most_frames(height: int, width: int) -> int:
+    if min(height, width) < 2:
+        raise RowError(Reason.BROKEN_CLIP, f"its pictures are smaller than 2 px: {width} x {height}")
+    return min(video.MAX_FRAMES, video.max_clip_bytes() // (height * width * 3))
 
 
 def at_rate(spans: Iterable[tuple[float, float, Shown]], fps: float) -> Iterator[Shown]:

@@ -92,7 +92,9 @@ def open_video(source: Any, **options: Any) -> Iterator[tuple[Any, Any]]:
             codec.thread_count, codec.options = 1, limits
             yield container, stream
     except (av.error.FFmpegError, EOFError) as error:
-        raise RowError(Reason.BROKEN_CLIP, f"cannot be decoded ({error}), the file is broken") from error
+        # Without the path, which is one of this machine: rejects are published.
+        why = getattr(error, "strerror", None) or error
+        raise RowError(Reason.BROKEN_CLIP, f"cannot be decoded ({why}), the file is broken") from error
 
 
 def frames(container: Any, stream: Any) -> Iterator[Frame]:

@@ -73,14 +73,14 @@ class RowCounts:
         return sorted(kept, key=lambda row: sources.index(row.source))
 
 
-def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: float, out: Path) -> None:
+def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: float, out: Path | str) -> None:
     """Compare the number of failures with the limit of the recipe.
 
     Args:
         rejects: of the run.
         num_passed: rows that went through all stages.
         max_rejected: share of the rows that may fail, in [0, 1].
-        out: folder of the dataset, for the message.
+        out: where the result is, for the message.
 
     Raises:
         RejectedError: more rows failed.
@@ -91,5 +91,5 @@ def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: flo
         lines = "".join(f"\n  {line}" for line in commonest(failures))
         raise RejectedError(
             f"{len(failures)} of {total} rows failed, more than limits.max_rejected = {max_rejected:g} allows. "
-            f"The dataset is in {out}. The most frequent reasons:{lines}"
+            f"The result is written to {out}. The most frequent reasons:{lines}"
         )

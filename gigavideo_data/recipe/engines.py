@@ -66,6 +66,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             ("gigavideo_data.miniature.clips", "RenderedClips"), ("gigavideo_data.miniature.clips", "spec")
         ),
         "table": Engine(("gigavideo_data.pipeline.sources.clip_folder", "FolderClips")),
+        "files": Engine(("gigavideo_data.pipeline.sources.video_files", "VideoFiles")),
     },
     "generator": {
         "diffusers": Engine(

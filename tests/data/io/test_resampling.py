@@ -214,3 +214,35 @@ def test_frames_that_change_their_size_are_a_reason(tmp_path, container):
     if container == "mp4":
         with pytest.raises(DatasetError, match="from 128 x 96 px to 96 x 128 px"):
             video.decode(data)
+
+
+def test_a_whole_file_is_read_at_its_own_size_and_rate(tmp_path):
+    (tmp_path / "a.mkv").write_bytes(written(numbered(8), "matroska"))
+    (tmp_path / "b.mov").write_bytes(written(numbered(8), "mov", rotation={"degrees": 90}))
+    for name, size in {"a.mkv": (48, 64), "b.mov": (64, 48)}.items():
+        frames_THWC, fps = resampling.as_shown(tmp_path / name)
+        assert (frames_THWC.shape, fps) == ((8, *size, 3), 8.0)
+        assert numbers(frames_THWC) == list(range(8))
+
+
+def test_odd_sizes_lose_a_line_and_wide_pixels_become_square(tmp_path):
+    gif = written(numbered(5, 35, 41), "gif", codec="gif", codec_options={}, pix_fmt="rgb8")
+    wide = written(numbered(5), "mp4", aspect=2)
+    for data, shape in ((gif, (34, 40)), (wide, (48, 128))):
+        (tmp_path / "clip").write_bytes(data)
+        frames_THWC, _ = resampling.as_shown(tmp_path / "clip")
+        assert frames_THWC.shape == (5, *shape, 3)
+
+
+def test_a_file_with_more_frames_than_a_clip_may_have_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "long.mkv").write_bytes(written(numbered(20), "matroska"))
+    monkeypatch.setenv(video.MAX_CLIP_VARIABLE, str(10 * 48 * 64 * 3 / 2**30))
+    with pytest.raises(RowError, match="more than 10 frames of 64 x 48 px"):
+        resampling.as_shown(tmp_path / "long.mkv")
+
+
+def test_a_broken_file_is_refused_without_naming_its_folder(tmp_path):
+    (tmp_path / "broken.mp4").write_text("<html>")
+    with pytest.raises(RowError, match="cannot be decoded") as caught:
+        resampling.as_shown(tmp_path / "broken.mp4")
+    assert str(tmp_path) not in caught.value.detail
