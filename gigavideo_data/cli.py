@@ -461,6 +461,53 @@ def _score_again(
     return facts | (_push(written, repo, tag, verified=True) if repo else {})
 
 
+@app.command(epilog="Example: gv-data calibrate people.csv --scores scores.csv")
+def calibrate(
+    people: Annotated[
+        Path, typer.Argument(metavar="PEOPLE", help="Table of people's ratings of videos, or choices between two.")
+    ],
+    scores: Annotated[Path, typer.Option(help="Table of the judge's scores, as `gv-data score` writes it.")],
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column of the scores.  [default: that of the dimension, or else reward]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the scores of a judge with the judgement of people."""
+    from gigavideo_data.commands.calibrate import calibrate as compare_with_people
+
+    facts = compare_with_people(people, scores, column)
+    unmatched = facts["unmatched"]
+    if unmatched["rows"]:
+        _message(
+            f"warning: {unmatched['rows']} rows have videos without a score, the first one: {unmatched['first'][0]}"
+        )
+    _print(facts, as_json, _show_calibration)
+
+
+def _show_calibration(facts: dict[str, Any], console: Console) -> None:
+    from gigavideo_data.io import terminal
+
+    table = terminal.Table(
+        "Judge against people", "dimension", ">pairs", ">agreement", "95 %", ">Spearman", ">tau", "verdict"
+    )
+    for name, one in facts["dimensions"].items():
+        agreement, ranking = one["agreement"], one.get("ranking")
+        table.add(
+            terminal.words(name),
+            one["pairs"],
+            terminal.number(agreement["value"]),
+            "-" if agreement["low"] is None else f"{agreement['low']:.2f} to {agreement['high']:.2f}",
+            terminal.number(ranking["spearman"]["value"] if ranking else None),
+            terminal.number(ranking["tau"]["value"] if ranking else None),
+            one["verdict"],
+        )
+    console.print(table)
+    for name, one in facts["dimensions"].items():
+        ties = f"ties of people {one['human_ties']}, of the judge {one['judge_ties']} of {one['pairs']} pairs"
+        console.print(f"{terminal.words(name)}: {one['prompts']} prompts; {ties}")
+
+
 @app.command(epilog="Example: gv-data rescore runs/quickstart --combine mechanics=mean --min-mass 0.6")
 def rescore(
     dataset: Dataset,

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from gigavideo_data.errors import RecipeError, RowError
-from gigavideo_data.io import tables
+from gigavideo_data.io import table_files
 from gigavideo_data.models.judges.base import negate
 from gigavideo_data.pipeline.row import AskedQuestion
 from gigavideo_data.pipeline.sources.caption_table import COLUMNS
@@ -27,7 +25,7 @@ from gigavideo_data.pipeline.sources.clip_files import ClipFiles
 from gigavideo_data.reasons import Reason
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
-TABLES = (*tables.DELIMITERS, ".jsonl", ".parquet")
+TABLES = table_files.ENDINGS
 METADATA = tuple(f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet"))
 FILE, PROMPT, DIMENSION = ("file_name", *COLUMNS["clip"]), COLUMNS["caption"], COLUMNS["dimension"]
 QUESTIONS = ("questions",)
@@ -123,8 +121,9 @@ def _of_table(table: Path, folder: Path) -> list[ListedVideo]:
     """One video for each row of a table; a row that names none has a flaw."""
     files = ClipFiles(folder)
     found = []
-    for place, row in _rows(table):
-        name, prompt, dimension = (_text(row, names) for names in (FILE, PROMPT, DIMENSION))
+    for place, row in table_files.rows(table, (*FILE, *PROMPT, *DIMENSION, *QUESTIONS)):
+        table_files.need_column(row, FILE, place)
+        name, prompt, dimension = (table_files.cell(row, names) for names in (FILE, PROMPT, DIMENSION))
         given = next((row[name] for name in QUESTIONS if row.get(name)), None)
         questions = None if given is None else _questions(given, place)
         prompt = " ".join(prompt.split()) if prompt else None
@@ -169,54 +168,6 @@ def _named(one: ListedVideo) -> ListedVideo:
     return ListedVideo(
         one.file, " ".join(text.replace("_", " ").split()) or None, one.dimension, one.questions, one.flaw
     )
-
-
-def _rows(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a table, each with its place for messages; only the columns that are used."""
-    where, ending = f"table {table}", table.suffix.lower()
-    known = (*FILE, *PROMPT, *DIMENSION, *QUESTIONS)
-    if ending not in TABLES:
-        raise RecipeError(f"{where}: must be {', '.join(TABLES)}")
-    try:
-        if ending == ".parquet":
-            with pq.ParquetFile(table) as file:
-                names = [name for name in file.schema_arrow.names if name in known]
-                _check_columns(file.schema_arrow.names, where)
-                lines = (row for batch in file.iter_batches(1000, columns=names) for row in batch.to_pylist())
-                for number, row in enumerate(lines, 1):
-                    yield f"{where}: row {number}", row
-        elif ending == ".jsonl":
-            for number, line in tables.lines(table, where):
-                if line.strip():
-                    yield f"{where}: line {number}", _object(line, f"{where}: line {number}")
-        else:
-            rows = tables.rows(table, where)
-            _check_columns(list(next(rows)[1]), where)
-            for number, row in rows:
-                yield f"{where}: row {number}", row
-    except (OSError, pa.ArrowException) as error:
-        raise RecipeError(f"{where}: cannot be read ({str(error).splitlines()[0][:120]})") from error
-
-
-def _check_columns(names: Sequence[str], where: str) -> None:
-    if not set(FILE) & set(names):
-        raise RecipeError(f"{where}: no column {' or '.join(FILE)}; it has {', '.join(names)}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(line)
-    except ValueError as error:
-        raise RecipeError(f"{where}: not JSON ({error})") from error
-    if not isinstance(parsed, dict):
-        raise RecipeError(f"{where}: must be an object with the columns as keys")
-    _check_columns(list(parsed), where)
-    return parsed
-
-
-def _text(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    value = next((row[name] for name in names if row.get(name) is not None), None)
-    return str(value).strip() or None if value is not None else None
 
 
 def _questions(given: Any, where: str) -> list[AskedQuestion]:
