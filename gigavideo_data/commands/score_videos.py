@@ -27,7 +27,7 @@ from gigavideo_data.pipeline.execution.runner import store_runner
 from gigavideo_data.pipeline.row import AskedQuestion, Row
 from gigavideo_data.pipeline.row_counts import check_rejected
 from gigavideo_data.pipeline.run_context import endpoint_hosts
-from gigavideo_data.pipeline.sources import video_list
+from gigavideo_data.pipeline.sources import packed_videos, video_list
 from gigavideo_data.pipeline.sources.video_list import ListedVideo
 from gigavideo_data.pipeline.stages import Item, Record, rejection
 from gigavideo_data.pipeline.steps import Context
@@ -39,7 +39,7 @@ from gigavideo_data.rows import Reject
 from gigavideo_data.scoring.rewards import mean_sem, row_outcome
 
 OUTPUTS = (".csv", ".jsonl", ".parquet")
-RUNS = Path("runs/score")  # the log of each run, and the lock against a second one
+RUNS = Path("runs/score")  # of each run, the log, the lock against a second one, and unpacked videos
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,9 @@ def score_videos(
         RunError: another run scores this folder, or a worker failed.
         HubError: the commit of a model cannot be determined.
     """
+    out = RUNS / f"{_file_name(videos.resolve().stem)}-{content_key([str(videos.resolve())])[:8]}"
+    if packed := packed_videos.parquet_files(videos):
+        videos = packed_videos.unpack(packed, out / "videos", progress)
     folder, listed = video_list.read(videos, prompts, names_are_prompts=names_are_prompts)
     for_all = video_list.read_questions(questions) if questions else {}
     wanted = dimensions or _named_dimensions(listed, for_all)
@@ -105,7 +108,6 @@ def score_videos(
     names = _checked(wanted or loaded.dimensions, for_all)
     used = pinned(judging_parts(loaded, list(names)))
     progress.note(f"{len(listed)} videos, on {', '.join(names)}, by {used.judge.backend} {used.judge.model}")
-    out = RUNS / (re.sub(r"[^\w.-]+", "-", videos.resolve().stem) or "videos")
     hosts = endpoint_hosts(used.writer, used.judge)
     with store_runner(out, store_root, progress, used.limits, used.scale, hosts=hosts) as runner:
         context = Context(used, runner)
@@ -117,6 +119,10 @@ def score_videos(
         rows = steps.reward(context, steps.judge(context, steps.ask(context, rows)))
     rejects = context.counts.rejects
     return VideoScores(names, _table(listed, clips, rows, rejects, names), rejects, used.limits.max_rejected)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def write(scores: VideoScores, out: Path) -> None:

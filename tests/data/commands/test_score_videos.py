@@ -7,11 +7,15 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from gigavideo_data.io import video
+from gigavideo_data.io.progress import Progress
 from gigavideo_data.miniature.clips import RenderedClips
+from gigavideo_data.pipeline.sources import packed_videos, video_list
 from tests.support.clip_files import written
 from tests.support.forked import Forked
 
@@ -93,6 +97,27 @@ def test_given_questions_need_no_prompt_and_files_of_other_kinds_are_judged_as_t
     found = {row["file"]: row["mechanics"] > 0.5 for row in facts["rows"]}
     assert found == {"a.mkv": True, "b.mov": True, "c.mp4": False}
     assert {answer["question"] for row in facts["rows"] for answer in row["answers"]} == {QUESTION}
+
+
+def test_videos_inside_parquet_files_are_unpacked_once(tmp_path: Path) -> None:
+    clips = [clip(text) for text in PROMPTS]
+    videos = [*({"bytes": data, "path": "x"} for data in clips), None]
+    rows = [{"video": one, "prompt": text} for one, text in zip(videos, [*PROMPTS, PROMPTS[0]], strict=True)]
+    (tmp_path / "set/data").mkdir(parents=True)
+    for number, part in enumerate((rows[:2], rows[2:])):
+        pq.write_table(pa.Table.from_pylist(part), tmp_path / f"set/data/part-{number}.parquet")
+    progress = Progress(Console(quiet=True))
+    files = packed_videos.parquet_files(tmp_path / "set")
+    table = packed_videos.unpack(files, tmp_path / "out", progress)
+    folder, listed = video_list.read(table)
+    assert [one.prompt for one in listed] == [*PROMPTS, PROMPTS[0]]
+    assert [one.flaw and one.flaw.reason for one in listed] == [None, None, None, "no_clip"]
+    assert [(folder / one.file).read_bytes() for one in listed[:3]] == clips
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
+    packed_videos.unpack(files, tmp_path / "out", progress)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.mp4")} == before
+    pq.write_table(pa.table({"file_name": ["a.mp4"]}), tmp_path / "plain.parquet")
+    assert packed_videos.parquet_files(tmp_path / "plain.parquet") == []
 
 
 @pytest.mark.parametrize(
