@@ -1,6 +1,7 @@
 """Section `rounds-dev`: rounds of `nft` on the focus, scored on dev prompts, to choose the settings of the loop.
 
-Compared are the weight kappa of the distance to the first model, and fresh prompts against the same ones every round.
+Compared are the weight kappa of the distance to the first model, fresh prompts against the same ones every round, and
+clips without guidance.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.results import NOT_MEASURED, compare_results, read, with_interval
+from benchmarks.proof.results import NOT_MEASURED, compare_results, distance, read, with_interval
 from benchmarks.proof.rounds import Loop, do_loops
 from benchmarks.proof.runs import DIMENSIONS, FOCUS, result_file
 from benchmarks.proof.sets import build
@@ -29,7 +30,7 @@ LOOPS = (
     Loop("nft, kappa 0.1, fresh prompts", kappa=0.1, fresh=True),
     Loop("nft, kappa 0.03, fresh prompts", kappa=0.03, fresh=True),
     Loop("nft, kappa 0.1, same prompts", kappa=0.1, fresh=False),
-    Loop("nft, kappa 0.03, same prompts", kappa=0.03, fresh=False),
+    Loop("nft, kappa 0.1, fresh prompts, clips at guidance 1", dataset={"generators.0.guidance": 1.0}),
 )
 
 
@@ -61,8 +62,9 @@ def table(work: Path, loops: tuple[Loop, ...] = LOOPS) -> str:
             result = read(result_file(here, "dev", loop.run(number)))
             if base and result:
                 gains = [with_interval(compare_results(base, result, dimension)) for dimension in DIMENSIONS]
-                lines.append(f"| {' | '.join([loop.name, str(number), str(result['plan']['kept']), *gains])} |")
+                cells = [loop.name, str(number), str(result["plan"]["kept"]), distance(result), *gains]
+                lines.append(f"| {' | '.join(cells)} |")
     if not lines:
         return NOT_MEASURED
-    head = ["loop", "round", "samples", f"**{words(FOCUS)}**", *(words(each) for each in DIMENSIONS[1:])]
+    head = ["loop", "round", "samples", "KID", f"**{words(FOCUS)}**", *(words(each) for each in DIMENSIONS[1:])]
     return "\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines])
