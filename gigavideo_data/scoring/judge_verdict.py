@@ -48,7 +48,7 @@ def verdict(check: JudgeCheck) -> tuple[str, str]:
         if auc is None:
             continue
         needed = max(least, _chance(num))
-        why = f"{auc:.2f} on {num} {kind} clips, {needed:.2f} needed"
+        why = f"{auc:.2f} on {num} {kind} clips, {f'{needed:.2f} needed' if needed <= 1 else 'too few for any result'}"
         wrong = kind == "real" and check["real_score"] is not None and check["real_score"] < CONTROL_SCORE
         if auc >= needed and not wrong:
             return "passed", why

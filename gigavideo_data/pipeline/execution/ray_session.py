@@ -16,6 +16,7 @@ from gigavideo_data.recipe.recipe import Limits
 
 log = logging.getLogger(__name__)
 
+SLOW_START = "timed out during startup"  # in Ray's message
 NODE_TIMEOUT_S = 120  # for the first worker of a node to start
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 SHORT_FOLDER = "/tmp"
@@ -41,7 +42,8 @@ class RaySession:
         """Start Ray if it is not running, or connect to the cluster of RAY_ADDRESS.
 
         Raises:
-            RunError: a node of the cluster does not see the store, or there is no short folder for sockets.
+            RunError: Ray does not start in time, a node of the cluster does not see the store, or there is no short
+                folder for sockets.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -58,7 +60,15 @@ class RaySession:
             settings = {"runtime_env": {"env_vars": variables}} if on_cluster else _local_settings(self.replicas)
             inherited = {} if on_cluster else variables | socket_folders(os.environ)
             with _without_native_output(), _environment(inherited):
-                context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+                try:
+                    context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+                except Exception as error:  # Ray has no class of its own for this
+                    if SLOW_START not in str(error):
+                        raise
+                    raise RunError(
+                        "Ray did not start in time, as on a busy machine. Run the same command again: finished rows "
+                        "are kept."
+                    ) from error
             self._started = True
             self._folder = Path(context.address_info["session_dir"]) / "logs"
             if on_cluster:

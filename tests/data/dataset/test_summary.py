@@ -137,6 +137,9 @@ def test_flipped_byte_in_a_shard_is_refused(tmp_path):
 
 
 def test_too_few_videos_for_the_judge_check_are_named_with_their_number():
+    assert judge_verdict.verdict(CHECK | {"videos": 2})[1].startswith(
+        "0.93 on 2 generated clips, too few for any result"
+    )
     verdict, why = judge_verdict.verdict(CHECK | {"videos": 4, "auc_foreign": 0.5})
     assert verdict == "too few videos"
     assert why.startswith("0.50 on 4 generated clips, 0.93 needed; 12 clips or more")

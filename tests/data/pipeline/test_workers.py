@@ -20,7 +20,7 @@ from gigavideo_data.pipeline.execution.ray_session import socket_folders
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.engines import ENGINES
-from gigavideo_data.recipe.recipe import Judge, Placement, Writer
+from gigavideo_data.recipe.recipe import Judge, Limits, Placement, Writer
 
 
 @pytest.mark.parametrize(
@@ -174,3 +174,12 @@ def test_ray_starts_with_a_long_name_for_temporary_files_and_its_errors_reach_th
     text = (tmp_path / "log.txt").read_text()
     assert "ValueError: raised by a worker" in text
     assert "printed by a worker" in text
+
+
+def test_a_ray_that_does_not_start_in_time_is_started_again_by_the_same_command(tmp_path, monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(RunError, match="Run the same command again"):
+        ray_session.RaySession(Limits()).start(tmp_path)
