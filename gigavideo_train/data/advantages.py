@@ -6,13 +6,13 @@ over each group: what all samples have in common, such as the gradient of guidan
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from gigavideo_data.scoring.groups import always_right, always_wrong, has_spread, std
+
 MIN_STD = 0.05  # divisor of reward differences, at least
-MIN_SPREAD = 0.01  # standard deviation of the rewards of a group that has something to learn from
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def advantages(scored: Sequence[Scored]) -> list[float | None]:
     by_dimension: dict[str, list[float]] = defaultdict(list)
     for sample in scored:
         by_dimension[sample.dimension].append(sample.reward)
-    divisors = {dimension: max(_std(rewards), MIN_STD) for dimension, rewards in by_dimension.items()}
+    divisors = {dimension: max(std(rewards), MIN_STD) for dimension, rewards in by_dimension.items()}
     result: list[float | None] = [None] * len(scored)
     for members in _groups(scored):
         rewards = [scored[i].reward for i in members]
@@ -71,11 +71,6 @@ def advantages(scored: Sequence[Scored]) -> list[float | None]:
         for i, a in zip(members, centred, strict=True):
             result[i] = a / largest
     return result
-
-
-def has_spread(rewards: Sequence[float]) -> bool:
-    """Whether the rewards of a group differ enough to learn from."""
-    return _std(rewards) >= MIN_SPREAD
 
 
 def spreads(scored: Sequence[Scored], tau: float) -> list[Spread]:
@@ -93,9 +88,9 @@ def _spread(dimension: str, groups: list[list[float]], tau: float) -> Spread:
         len(useful),
         len(groups) - len(useful),
         sum(map(len, useful)),
-        sum(map(_std, groups)) / len(groups),
-        sum(min(rewards) > tau for rewards in groups) / len(groups),
-        sum(max(rewards) <= tau for rewards in groups) / len(groups),
+        sum(map(std, groups)) / len(groups),
+        sum(always_right(rewards, tau) for rewards in groups) / len(groups),
+        sum(always_wrong(rewards, tau) for rewards in groups) / len(groups),
     )
 
 
@@ -105,8 +100,3 @@ def _groups(scored: Iterable[Scored]) -> list[list[int]]:
     for i, sample in enumerate(scored):
         groups[sample.dimension, sample.group].append(i)
     return list(groups.values())
-
-
-def _std(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))

@@ -18,6 +18,7 @@ from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.recipe.dimensions.catalogue import suggest_dimension
 from gigavideo_data.recipe.yaml_config import suggest
 from gigavideo_data.rows import DatasetRow
+from gigavideo_data.scoring.groups import default_tau
 from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
@@ -186,9 +187,7 @@ def _reward(row: DatasetRow, dimensions: Mapping[str, float], config: TrainConfi
 
 
 def _threshold(rows: list[DatasetRow]) -> float:
-    """0.5 for soft rewards; 0 for hard ones (text readout), which are 0 or 1 already."""
-    readouts = {answer["readout"] for row in rows for answer in row["answers"]}
-    return 0.0 if readouts == {"text"} else 0.5
+    return default_tau({answer["readout"] for row in rows for answer in row["answers"]})
 
 
 def spread(
