@@ -22,7 +22,7 @@ from gigavideo_data.models.generators.profiles import vae_of
 from gigavideo_data.models.registry import check_subjects, generator_spec
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.row import Row
-from gigavideo_data.pipeline.row_counts import check_rejected
+from gigavideo_data.pipeline.row_counts import check_rejected, summed
 from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.stages import LATENTS_FILE
 from gigavideo_data.recipe.recipe import Generator, Recipe
@@ -79,8 +79,7 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     evaluation = [row for row in asked if row.source == "eval"]
     real = [row for row in asked if row.source == "real"]
-    generated = steps.synthesize(context, [row for row in asked if row.source in ("synthetic", "twin")])
-    generated = steps.reward(context, steps.judge(context, generated))
+    generated, sampled = steps.videos(context, [row for row in asked if row.source in ("synthetic", "twin")])
     check = steps.check_judge(context, generated, real)
     rows = [assemble.row(row, recipe, context.panel.settings, runner.store) for row in generated + real]
     cost = {"stages": runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
@@ -93,10 +92,11 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
         "target_model": resolved["target"],
         "dimensions": list(recipe.all_dimensions),
         "license": recipe.license,
-        "ledger": counts.lines,
+        "ledger": summed(counts.lines),
         "judge_check": check,
         "generators": assemble.generating_models(rows),
         "rewards": assemble.reward_summaries(rows, recipe.all_dimensions),
+        **({"sampled": sampled} if sampled else {}),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     shipped = _latents(context, generated, rows, required=with_latents) if with_latents is not False else []

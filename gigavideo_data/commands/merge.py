@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from gigavideo_data.commands.republish import NewStage, Stored, read_stored, republish
 from gigavideo_data.dataset import latents
-from gigavideo_data.dataset.manifest import LedgerLine, Manifest, targets_of
+from gigavideo_data.dataset.manifest import Manifest, targets_of
 from gigavideo_data.dataset.reader import read_video_rows
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.hub import versions
-from gigavideo_data.pipeline.row_counts import reject
+from gigavideo_data.pipeline.row_counts import reject, summed
 from gigavideo_data.pipeline.stages import rejection
 from gigavideo_data.reasons import Reason
 from gigavideo_data.rows import DatasetRow, EvalPrompt, Reject, VideoRow
@@ -99,25 +99,16 @@ def _joined(sets: Sequence[Stored]) -> Stored:
             for one in manifest.get("merged") or [manifest]
         ],
         "dimensions": dimensions,
-        "ledger": _summed(line for manifest in manifests for line in manifest["ledger"]),
+        "ledger": summed(line for manifest in manifests for line in manifest["ledger"]),
         "judge_check": [check for manifest in manifests for check in manifest["judge_check"]],
     }
+    if sampled := [line for one in manifests for line in one.get("sampled", ())]:
+        manifest["sampled"] = sampled
     cost = {
         "stages": [stage for each in sets for stage in each.cost["stages"]],
         "wall_seconds": round(sum(each.cost["wall_seconds"] for each in sets), 3),
     }
     return Stored(sets[0].folder, manifest, [], [row for each in sets for row in each.rejects], cost)
-
-
-def _summed(lines: Iterable[LedgerLine]) -> list[LedgerLine]:
-    """The rows per stage of all datasets, added up."""
-    totals: dict[tuple[str, str], LedgerLine] = {}
-    for line in lines:
-        empty: LedgerLine = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
-        total = totals.setdefault((line["stage"], line["source"]), empty)
-        total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
-        total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))
-    return list(totals.values())
 
 
 def _prompts(sets: Iterable[Stored]) -> list[EvalPrompt]:

@@ -26,7 +26,18 @@ from gigavideo_data.pipeline.steps import Context
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Recipe, published_name
 
-STAGES = ("prompt", "caption", "import", "extend", "questions", "synthesize", "judge", "judge check")
+STAGES = (
+    "prompt",
+    "caption",
+    "import",
+    "extend",
+    "questions",
+    "synthesize",
+    "judge",
+    "synthesize more",
+    "judge more",
+    "judge check",
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         complete = complete and in_store == rows
         if rows:
             lines.append({"stage": stage, "rows": rows, "in_store": in_store, **_cost(stage, rows - in_store, recipe)})
-    num_missing = sum(line["rows"] - line["in_store"] for line in lines if line["stage"] == "synthesize")
+    num_missing = sum(line["rows"] - line["in_store"] for line in lines if _kind(line["stage"]) == "synthesize")
     sizes = runner.num_bytes
     return {
         "recipe": recipe.name,
@@ -129,7 +140,7 @@ def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) ->
     generated: list[Row] = []
     try:
         drafts = [row for row in asked if row.source in ("synthetic", "twin")]
-        generated = steps.judge(context, steps.synthesize(context, drafts))
+        generated, _ = steps.videos(context, drafts)
     except HubError as error:
         unknown.append(error)
         runner.seen["synthesize"] = most["synthesize"], 0
@@ -144,10 +155,12 @@ def _most(recipe: Recipe, runner: DryRunRunner) -> dict[str, int]:
     held_out = num_dimensions * recipe.eval_prompts.per_dimension * 2
     captioned, imported = (runner.seen.get(name, (0, 0))[0] for name in ("caption", "import"))
     extended = written * recipe.prompts.variants + held_out
-    videos = written * recipe.prompts.variants * recipe.samples_per_prompt + captioned
+    samples = recipe.samples_per_prompt
+    videos = written * recipe.prompts.variants * samples.first + captioned
+    more = written * recipe.prompts.variants * samples.more
     clips = captioned * (1 + recipe.captions.real)
     # For each dimension: its own videos, generated counterparts of real clips that may show it, and real clips.
-    per_prompt = recipe.prompts.variants * recipe.samples_per_prompt
+    per_prompt = recipe.prompts.variants * (samples.first + samples.more)
     checked = sum(
         min(recipe.check.videos, count * per_prompt + captioned + imported) + min(recipe.check.videos, captioned)
         for count in recipe.num_prompts.values()
@@ -160,18 +173,25 @@ def _most(recipe: Recipe, runner: DryRunRunner) -> dict[str, int]:
         "questions": (extended + clips + imported) * num_dimensions,
         "synthesize": videos,
         "judge": videos + imported,
+        "synthesize more": more,
+        "judge more": more,
         "judge check": checked,
     }
+
+
+def _kind(stage: str) -> str:
+    """The stage that runs under a name such as `judge check`, or `synthesize more`."""
+    return stage.split()[0]
 
 
 def _cost(stage: str, rows: int, recipe: Recipe) -> dict[str, Any]:
     """Device seconds for the missing rows, divided among the models by their shares."""
     shares = {recipe.writer.model if recipe.writer.backend != "grammar" else "grammar": 1.0}
-    if stage == "synthesize":
+    if _kind(stage) == "synthesize":
         shares = {published_name(generator.model): generator.share for generator in recipe.generators}
-    elif stage in ("judge", "judge check"):
+    elif _kind(stage) == "judge":
         shares = {published_name(recipe.judge.model): 1.0}
-    rates = {name: RATES.get((stage.split()[0], name)) for name in shares}
+    rates = {name: RATES.get((_kind(stage), name)) for name in shares}
     known = {name: rate for name, rate in rates.items() if rate}
     if not rows or len(known) < len(shares):
         return {"seconds": None if rows else 0.0, "rate": None}
@@ -192,6 +212,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
         hours = "-" if not missing else "unknown" if line["seconds"] is None else f"{line['seconds'] / 3600:.2f}"
         table.add(line["stage"], line["rows"], line["in_store"], missing, hours)
     console.print(table)
+    missing_of = {line["stage"]: line["rows"] - line["in_store"] for line in facts["stages"]}
+    if "synthesize more" in missing_of and missing_of["judge"]:
+        console.print("synthesize more, judge more: at most so many; the rewards of the first videos decide")
     for line in terminal.targets_and_others(facts["targets"], facts["others"]):
         console.print(line)
     for line in facts["stages"]:

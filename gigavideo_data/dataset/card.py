@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCardData
 
 from gigavideo_data.dataset.manifest import Manifest, others_of, targets_of
 from gigavideo_data.dataset.schema import configs_of
+from gigavideo_data.scoring.groups import Outcome
 from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS, verdict
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -68,6 +69,8 @@ def card_text(manifest: Manifest, on_hub: OnHub | None = None) -> str:
         # A backtick is escaped the JSON way: nothing in a recipe can end the code block.
         recipe=json.dumps(recipe, indent=2, sort_keys=True, ensure_ascii=False).replace("`", "\\u0060"),
         weak=", ".join(weak),
+        sampled=manifest.get("sampled", ()),
+        outcomes=[one.value for one in Outcome],
         withheld=manifest.get("withheld", False),
         least_videos=LEAST_VIDEOS,
         schema_module=configs_of.__module__,

@@ -48,6 +48,21 @@ class RewardSummary(MeanSem):
     unscorable: NonNegativeInt
 
 
+class Sampled(TypedDict):
+    """Of which prompts of one dimension a build made more videos, decided by the rewards of their first ones.
+
+    A base prompt whose first rewards differ got `more` further videos; `prompts` maps an `Outcome` to a number of base
+    prompts. A reward above `tau` is right. The rewards were those of the recipe with this hash.
+    """
+
+    recipe_hash: str
+    dimension: str
+    first: NonNegativeInt
+    more: NonNegativeInt
+    tau: float
+    prompts: dict[str, NonNegativeInt]
+
+
 class Rescored(TypedDict):
     """The rules of rewards that were computed again from stored answers."""
 
@@ -88,6 +103,7 @@ class Manifest(TypedDict):
     judge_check: list[JudgeCheck]
     rewards: dict[str, RewardSummary]
     generators: NotRequired[list[GeneratingModel]]
+    sampled: NotRequired[list[Sampled]]
     withheld: NotRequired[bool]
     rescored: NotRequired[Rescored]
     merged: NotRequired[list[Merged]]

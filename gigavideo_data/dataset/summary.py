@@ -23,6 +23,7 @@ from gigavideo_data.dataset.reader import WITHHELD, read_manifest, read_rows
 from gigavideo_data.io.terminal import Table, counted, number, plain, targets_and_others, words
 from gigavideo_data.rows import DatasetRow, RewardEntry
 from gigavideo_data.scoring import judge_verdict, pixels
+from gigavideo_data.scoring.groups import Outcome
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
 from gigavideo_data.scoring.rewards import CAPTIONS, mean_sem, reward_group
 
@@ -34,8 +35,8 @@ def summarize(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON-able: identity, counts, rows per stage with a check of their sums, rewards per dimension (counts, mean,
-        standard error, histogram, reasons, best and worst prompt), judge check with verdicts, numbers of black and
-        frozen videos per dimension, cost.
+        standard error, histogram, reasons, best and worst prompt), which prompts got more samples, judge check with
+        verdicts, numbers of black and frozen videos per dimension, cost.
 
     Raises:
         DatasetError: the folder is no finished dataset of a format that this code reads.
@@ -64,6 +65,7 @@ def summarize(folder: Path) -> dict[str, Any]:
         },
         "ledger": [ledger_line(line) for line in manifest["ledger"]],
         "rewards": {name: reward_facts(rows, name) for name in reward_groups(manifest, rows)},
+        "sampled": manifest.get("sampled", []),
         "judge_check": [with_verdict(check) for check in manifest["judge_check"]],
         "pixels": pixels.flaws(each for row in rows for each in pixels.measured(row).items()),
         "cost": json.loads(cost.read_text("utf-8")) if cost.exists() else None,
@@ -149,14 +151,19 @@ def show(facts: dict[str, Any], console: Console) -> None:
         for end in ("best", "worst"):
             if reward[end]:
                 prompts.add(words(name), number(reward[end]["reward"]), reward[end]["prompt"])
+    outcomes = (">different: more made", ">always right", ">always wrong", ">no reward")
+    sampled = Table("Prompts by their first samples", "dimension", "samples", *outcomes)
+    for each in facts["sampled"]:
+        counts = [each["prompts"].get(one.value, 0) for one in Outcome]
+        sampled.add(words(each["dimension"]), f"{each['first']}, then {each['more']} more", *counts)
     columns = ("dimension", ">AUC", ">n", ">AUC real", ">n", ">score real", "verdict")
     judge = Table("Judge sanity check (AUC; 0.5 = chance)", *columns)
     for check in facts["judge_check"]:
         generated = number(check["auc_foreign"]), check["videos"]
         real = number(check["auc_real"]), check["real_videos"], number(check["real_score"])
         judge.add(words(check["dimension"]), *generated, *real, check["verdict"])
-    for each in (stages, rewards, prompts, judge):
-        console.print(each)
+    for table in (stages, *([sampled] if facts["sampled"] else []), rewards, prompts, judge):
+        console.print(table)
     for check in facts["judge_check"]:
         if check["verdict"] != "passed":
             console.print(plain(f"{words(check['dimension'])}: {check['verdict']}: {check['why']}"))

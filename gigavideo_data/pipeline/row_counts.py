@@ -45,6 +45,17 @@ def stage_counts(stage: str, sources: Iterable[str], rejects: Iterable[Reject]) 
     return lines
 
 
+def summed(lines: Iterable[LedgerLine]) -> list[LedgerLine]:
+    """One line for each stage and source, in order of appearance: of several datasets, or of a stage that ran twice."""
+    totals: dict[tuple[str, str], LedgerLine] = {}
+    for line in lines:
+        empty: LedgerLine = {"stage": line["stage"], "source": line["source"], "in": 0, "out": 0, "rejected": {}}
+        total = totals.setdefault((line["stage"], line["source"]), empty)
+        total |= {"in": total["in"] + line["in"], "out": total["out"] + line["out"]}
+        total["rejected"] = dict(sorted((Counter(total["rejected"]) + Counter(line["rejected"])).items()))
+    return list(totals.values())
+
+
 class RowCounts:
     """The counts of a whole run, stage by stage, and all its rejects."""
 

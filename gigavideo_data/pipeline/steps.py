@@ -1,6 +1,6 @@
 """The steps of a build. Each takes rows and returns those that go on; rejected rows are counted, with the reason.
 
-    prompts -> extend -> ask -> synthesize -> judge -> reward
+    prompts -> extend -> ask -> videos: synthesize -> judge -> reward, and once more for some prompts
 
 `gv-data plan` runs the same steps with a runner that only looks into the store; rejudging and remaking a dataset use
 some of them.
@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from gigavideo_data.dataset.manifest import Sampled
 from gigavideo_data.io.hashing import fraction_of, seed_of
 from gigavideo_data.models.generators.profiles import family_of
 from gigavideo_data.models.registry import generator_spec, writer_spec
-from gigavideo_data.pipeline import judge_check
+from gigavideo_data.pipeline import judge_check, sampling
 from gigavideo_data.pipeline.assemble import judge_id
 from gigavideo_data.pipeline.execution.runner import Runner, grouped_records
 from gigavideo_data.pipeline.panel import Panel
@@ -28,6 +29,7 @@ from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from gigavideo_data.recipe.recipe import AnyJudge, Generator, Judge, Recipe, readout_of
 from gigavideo_data.rows import AnswerEntry, MeasurementEntry, RewardEntry
 from gigavideo_data.scoring import pixels
+from gigavideo_data.scoring.groups import Outcome
 from gigavideo_data.scoring.judge_verdict import JudgeCheck
 from gigavideo_data.scoring.rewards import as_read, score
 
@@ -145,25 +147,53 @@ def _writer_item(context: Context, stage: str, inputs: dict[str, Any], row: Row)
     return Item(stage, settings, inputs, location, row_id=row.id)
 
 
-def synthesize(context: Context, rows: list[Row]) -> list[Row]:
-    """One video for each prompt and sample; imported rows have theirs."""
+def videos(context: Context, rows: list[Row]) -> tuple[list[Row], list[Sampled]]:
+    """The videos of all prompts, with their rewards: the first ones, then more of the prompts that these select.
+
+    Args:
+        context: of the run.
+        rows: with their questions; imported ones have their videos.
+
+    Returns:
+        The rows, and what the first videos of each dimension's prompts are if they select; else nothing.
+    """
     recipe = context.recipe
+    first = reward(context, judge(context, synthesize(context, rows)))
+    if not recipe.samples_per_prompt.more:
+        return first, []
+    drafts = [row for row in rows if row.source == "synthetic" and not row.clip]
+    tau = sampling.tau_of(first)
+    outcomes = sampling.outcomes(drafts, first, tau)
+    chosen = [row for row in drafts if outcomes[sampling.group_of(row)] is Outcome.DIFFERENT]
+    more = reward(context, judge(context, synthesize(context, chosen, more=True), more=True))
+    return first + more, sampling.sampled(recipe, outcomes, tau)
+
+
+def synthesize(context: Context, rows: list[Row], *, more: bool = False) -> list[Row]:
+    """One video for each prompt and sample, of the first ones or `more`; imported rows have theirs."""
+    recipe = context.recipe
+    number, num_first = recipe.samples_per_prompt, recipe.samples_per_prompt.first
+    samples = range(num_first, num_first + number.more) if more else range(num_first)
     imported = [row for row in rows if row.clip]
     drafts, items = [], []
     for row in rows:
         if row.clip:
             continue
-        for sample in range(recipe.samples_per_prompt if row.source == "synthetic" else 1):
+        for sample in samples if row.source == "synthetic" else (0,):
             generator = _choose_generator(recipe, row.prompt, sample)
             seed = seed_of([recipe.seed if recipe.video_seed is None else recipe.video_seed, row.prompt, sample])
             spec = generator_spec(generator)
             draft = replace(row, sample=sample, seed=seed, generator=spec.identity)
             drafts.append(draft)
             items.append(synthesis(spec, row.prompt, seed, draft.id))
-    outcomes = [
-        _with_clip(row, record, recipe) for row, record in zip(drafts, context.runner.records(items), strict=True)
-    ]
+    records = context.runner.records(items, _label("synthesize", more=more))
+    outcomes = [_with_clip(row, record, recipe) for row, record in zip(drafts, records, strict=True)]
     return [_measured(row) for row in context.counts.add("synthesize", drafts, outcomes) + imported]
+
+
+def _label(stage: str, *, more: bool) -> str:
+    """The name under which a stage is shown, and listed in cost.json: one of its own for the videos that are added."""
+    return f"{stage} more" if more else stage
 
 
 def _choose_generator(recipe: Recipe, prompt: str, sample: int) -> Generator:
@@ -190,7 +220,7 @@ def _measured(row: Row) -> Row:
     return replace(row, measurements=pixels.measurements(pixels.levels(row.clip or {}), row.asks))
 
 
-def judge(context: Context, rows: list[Row]) -> list[Row]:
+def judge(context: Context, rows: list[Row], *, more: bool = False) -> list[Row]:
     """Answers to all questions. Those that one judge answers about one video go to one worker together."""
     panel = context.panel
     asked = [_by_judge(panel, row) for row in rows]
@@ -201,7 +231,7 @@ def judge(context: Context, rows: list[Row]) -> list[Row]:
         }
         for row, by_judge in zip(rows, asked, strict=True)
     ]
-    records = grouped_records(context.runner, groups)
+    records = grouped_records(context.runner, groups, _label("judge", more=more))
     outcomes = [_with_answers(panel, *each) for each in zip(rows, asked, records, strict=True)]
     return context.counts.add("judge", rows, outcomes)
 

@@ -22,6 +22,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -191,6 +192,31 @@ class Prompts(StrictModel):
     dedup_threshold: Share | None = None
     drop_infeasible: bool = True
     used: Annotated[tuple[Model, ...], Field(strict=False, exclude_if=lambda used: not used)] = ()
+
+
+class SamplesPerPrompt(StrictModel):
+    """The number of videos of each synthetic prompt; a recipe writes an integer where it is the same for all prompts.
+
+    A build makes the `first` videos of all prompts and scores them. It makes `more` videos of those base prompts whose
+    rewards, of all variants, differ: not those that are always right or always wrong (see `scoring.groups`). With
+    `more: 0` it is an integer.
+    """
+
+    first: Count
+    more: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_for_all(cls, data: Any) -> Any:
+        if isinstance(data, dict | cls):
+            return data
+        if not isinstance(data, int) or isinstance(data, bool) or data < 1:
+            raise ValueError(f"must be an integer of 1 or more, or first and more: {{first: 2, more: 6}}; not {data!r}")
+        return {"first": data, "more": 0}
+
+    @model_serializer
+    def _as_written(self) -> int | dict[str, int]:
+        return {"first": self.first, "more": self.more} if self.more else self.first
 
 
 class Others(StrictModel):
@@ -391,9 +417,10 @@ class Recipe(StrictModel):
     """A complete recipe.
 
     `target` is the model to be improved, on `dimensions`, `blocklists` are files of prompts that must not be trained
-    on, and `samples_per_prompt` is the number of videos per synthetic prompt. `synthetic: false` makes no synthetic
-    prompts. `reject_videos` lists flaws for which generated videos are rejected: `black`, `frozen`. The flaws are
-    counted in any case. `video_seed`, if given, replaces `seed` for the videos alone, so the prompts stay the same.
+    on, and `samples_per_prompt` is the number of videos of each variant of a synthetic prompt. `synthetic: false` makes
+    no synthetic prompts. `reject_videos` lists flaws for which generated videos are rejected: `black`, `frozen`. The
+    flaws are counted in any case. `video_seed`, if given, replaces `seed` for the videos alone, so the prompts stay the
+    same.
     """
 
     name: Name
@@ -412,7 +439,7 @@ class Recipe(StrictModel):
     captions: Captions = Captions()
     generators: Annotated[tuple[Generator, ...], Field(strict=False, min_length=1)] = (Generator(),)
     imports: Annotated[tuple[Imported, ...], Field(strict=False)] = ()
-    samples_per_prompt: Count = 1
+    samples_per_prompt: SamplesPerPrompt = SamplesPerPrompt(first=1, more=0)
     synthetic: bool = True
     reject_videos: Annotated[tuple[PixelFlaw, ...], Field(strict=False)] = ()
     judge: Judge = Judge()
@@ -434,6 +461,11 @@ class Recipe(StrictModel):
                 raise ValueError(f"others.dimensions: {name!r} is in dimensions too; remove it from one of them")
         if not self.synthetic and self.captions.count == 0 and not self.imports:
             raise ValueError("synthetic is false, captions.count is 0, no imports: no rows to make; change one of them")
+        if self.samples_per_prompt.more and self.samples_per_prompt.first * self.prompts.variants == 1:
+            raise ValueError(
+                "samples_per_prompt.first: the rewards of one video cannot differ, so more would never be made; set it "
+                "to 2 or more"
+            )
         if self.captions.count > 0 and not self.captions.twins:
             raise ValueError(
                 "captions.twins: must be true unless captions.count is 0: a real clip has no reward of its own and is"

@@ -30,6 +30,7 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import bootstrap as paired
 from gigavideo_data.scoring import measures_text
+from gigavideo_data.scoring.groups import Outcome
 from gigavideo_data.scoring.judge_verdict import LEAST_VIDEOS
 
 CARD_FIELDS: Final = ("id", "split", "dimension", "status", "reward", "prompt")
@@ -238,6 +239,7 @@ def render(
         reach=_reach(compared["comparisons"]) if compared else 1.0,
         embed_mb=frame.EMBED_BYTES // 1_000_000,
         least_videos=LEAST_VIDEOS,
+        outcomes=[one.value for one in Outcome],
         bars=bars,
         share=share,
     )

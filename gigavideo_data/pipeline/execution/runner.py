@@ -37,10 +37,12 @@ class Runner(Protocol):
         ...
 
 
-def grouped_records(runner: Runner, groups: Sequence[Mapping[Key, Item]]) -> list[dict[Key, Record]]:
-    """The records of groups of items of one stage, each under the key of its item."""
+def grouped_records(
+    runner: Runner, groups: Sequence[Mapping[Key, Item]], label: str | None = None
+) -> list[dict[Key, Record]]:
+    """The records of groups of items of one stage, each under the key of its item; `label` as in `Runner.records`."""
     items = [item for group in groups for item in group.values()]
-    by_item = dict(zip((item.key for item in items), runner.records(items), strict=True))
+    by_item = dict(zip((item.key for item in items), runner.records(items, label), strict=True))
     return [{key: by_item[item.key] for key, item in group.items()} for group in groups]
 
 

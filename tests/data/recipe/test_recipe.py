@@ -53,6 +53,20 @@ def test_the_arms_make_the_rows_of_table_2() -> None:
         ("target: 1e-4\n", 3, "must be a valid string"),
         ("validation_share: .nan\n", 3, "must be a valid number"),
         ("judge: {min_mass: 1e999}\n", 3, "not a finite number"),
+        ("samples_per_prompt: 0\n", 3, "an integer of 1 or more, or first and more: {first: 2, more: 6}; not 0"),
+        ("samples_per_prompt: two\n", 3, "an integer of 1 or more, or first and more: {first: 2, more: 6}; not 'two'"),
+        ("samples_per_prompt: {first: 2}\n", 3, "samples_per_prompt.more: missing"),
+        (
+            "samples_per_prompt: {first: 2, more: -1}\n",
+            3,
+            "samples_per_prompt.more: must be greater than or equal to 0",
+        ),
+        ("samples_per_prompt: {first: 2, moer: 1}\n", 3, "unknown key; did you mean 'more'"),
+        (
+            "samples_per_prompt: {first: 1, more: 6}\n",
+            None,
+            "samples_per_prompt.first: the rewards of one video cannot differ",
+        ),
         ("judge: {min_mass: 1.5}\n", 3, "less than or equal to 1"),
         ("prompts:\n", 3, "must be a valid dictionary"),
         ("prompts: &a {variants: 1}\n", 3, "anchors"),
@@ -312,6 +326,19 @@ def test_the_recipe_in_a_manifest_of_format_1_0_has_todays_keys_and_its_old_hash
 def test_the_hash_of_a_recipe_stays_when_keys_are_added(name: str, changes: list[str], known: str) -> None:
     unused = ["others.dimensions=[]", "others.prompts=4", "prompts.used=[]"]
     assert load(name, changes).hash == load(name, [*changes, *unused]).hash == known
+
+
+def test_a_number_of_samples_is_published_as_it_was_written_and_is_part_of_the_hash() -> None:
+    written_values = ("8", "{first: 8, more: 0}", "{first: 2, more: 6}")
+    fixed, same, more = (load("physics", [f"samples_per_prompt={value}"]) for value in written_values)
+    assert fixed.resolved()["samples_per_prompt"] == same.resolved()["samples_per_prompt"] == 8
+    assert more.resolved()["samples_per_prompt"] == {"first": 2, "more": 6}
+    assert fixed.hash == same.hash != more.hash
+    assert Recipe.model_validate(more.resolved()) == more
+    changed = load("physics", ["samples_per_prompt={first: 2, more: 6}", "samples_per_prompt.first=4"])
+    assert changed.samples_per_prompt.first == 4
+    with_variants = load("physics", ["prompts.variants=2", "samples_per_prompt={first: 1, more: 6}"])
+    assert with_variants.samples_per_prompt.more == 6
 
 
 def test_a_recipe_for_an_existing_dataset_needs_only_the_judge(tmp_path: Path) -> None:
