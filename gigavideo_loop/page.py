@@ -16,6 +16,7 @@ from typing import Any, Final
 from gigavideo_data.dataset.report import frame
 from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.atomic import write_durably
+from gigavideo_data.scoring import bootstrap
 from gigavideo_loop.report import chart, shots, tables
 
 FOLDER = Path(__file__).parent / "report"
@@ -51,14 +52,15 @@ def _render(out: Path, loop: dict[str, Any]) -> str:
     rounds, targets = loop["rounds"], loop["targets"]
     numbers = [each["number"] for each in rounds]
     lines = tables.by_dimension(rounds, targets)
-    if len(targets) > 1:
+    if len(targets) > 1:  # also of loops whose comparisons have no such line
+        lines.pop(bootstrap.MEAN_OF_TARGETS, None)
         lines = {tables.MEAN_OF_TARGETS: [each["targets"] for each in rounds]} | lines
     span = chart.common_range(lines)
     charts = {
         name: chart.chart(mine, numbers, LARGE if _is_target(name, targets) else SMALL, span)
         for name, mine in lines.items()
     }
-    dimensions = [name for name in lines if name not in (tables.MEAN_OF_TARGETS, "mean")]
+    dimensions = [name for name in lines if name not in (tables.MEAN_OF_TARGETS, *bootstrap.MEANS)]
     chosen, clips = shots.choose(out, rounds, dimensions, frame.EMBED_BYTES)
     second = [{"comparisons": each["second"]["comparisons"] if each["second"] else []} for each in rounds]
     totals = [sum(filter(None, each["seconds"].values())) for each in rounds]
@@ -73,6 +75,7 @@ def _render(out: Path, loop: dict[str, Any]) -> str:
         best=next((each for each in rounds if each["number"] == loop["best"]), None),
         settings=json.dumps(loop["settings"], indent=1, sort_keys=True, ensure_ascii=False),
         lines=lines,
+        means=bootstrap.MEANS,
         second=tables.by_dimension(second, targets),
         second_judge=next((each["second"]["judge"] for each in rounds if each["second"]), None),
         target_charts={name: drawn for name, drawn in charts.items() if _is_target(name, targets)},

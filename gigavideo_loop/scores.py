@@ -9,10 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from gigavideo_data.scoring.bootstrap import Scored, compare
+from gigavideo_data.scoring.bootstrap import MEANS, Scored, compare
 from gigavideo_loop.state import Targets
-
-MEAN = "mean"  # of all dimensions, a line of the comparisons
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Evaluation:
     @property
     def dimensions(self) -> list[str]:
         """The dimensions that have evaluation prompts."""
-        return [line["dimension"] for line in self.facts["comparisons"] if line["dimension"] != MEAN]
+        return [line["dimension"] for line in self.facts["comparisons"] if line["dimension"] not in MEANS]
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gigavideo_data.io import terminal
-from gigavideo_loop.scores import MEAN
+from gigavideo_data.scoring.bootstrap import MEANS
 from gigavideo_loop.state import Loop, Round
 
 
@@ -45,7 +45,7 @@ def _worst(one: Round, others: list[str]) -> str:
     if not lines:
         return "-"
     worst = min(lines, key=lambda line: line["difference"])
-    assert worst["dimension"] != MEAN
+    assert worst["dimension"] not in MEANS
     return f"{terminal.words(worst['dimension'])} {worst['difference']:+z.3f}"
 
 

@@ -68,7 +68,7 @@ def evaluate(
         facts = _facts(base, tuned, setting, results)
         _write_clips(facts["clips"] + facts["fixed_clips"], runner.store, out)
         again = scored(*(judged_again(mine, setting.second, runner) for mine in results)) if setting.second else None
-        facts["second"] = second_facts(setting.second, again) if setting.second and again else None
+        facts["second"] = second_facts(setting.second, again, facts["others"]) if setting.second and again else None
         facts["measures"] = measure(base, results, setting, runner) if setting.measures else None
     rewards_table.write(out, scored(*results), again)
     write_durably(out / "eval.json", json.dumps(facts, indent=1, allow_nan=False).encode())
@@ -89,12 +89,13 @@ def _results(candidate: Candidate, setting: Setting, runner: Runner) -> list[Res
 def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[list[Result]]) -> dict[str, Any]:
     pairs = list(zip(*results, strict=True))
     judges = setting.judging.panel.ids
+    others = others_of(setting.manifest) if setting.manifest else []
     return {
         "split": setting.prompts[0]["split"],
         "base": {"name": base.name, "commit": base.commit},
         "tuned": {"name": tuned.name, "commit": tuned.commit},
         "trained": trained_on(tuned.adapter or model_folder(tuned.model, tuned.commit)),
-        "others": others_of(setting.manifest) if setting.manifest else [],
+        "others": others,
         "judge": ", ".join(judges),
         "judge_note": judge_note(judges, setting.judges_of_training),
         "rejected": dict(Counter(one["rejected"] for of_model in results for one in of_model if one["rejected"])),
@@ -102,7 +103,7 @@ def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[li
             name: pixels.flaws((one["prompt"]["dimension"], pixels.levels(one["clip"])) for one in mine)
             for name, mine in zip(("base", "tuned"), results, strict=True)
         },
-        "comparisons": bootstrap.facts(bootstrap.compare(scored(*results))),
+        "comparisons": bootstrap.facts(bootstrap.compare(scored(*results), others)),
         "clips": _clips(pairs),
         "fixed_clips": _fixed_clips(pairs),
     }

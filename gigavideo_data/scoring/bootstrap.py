@@ -8,14 +8,19 @@ is corrected for the number of dimensions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 DRAWS = 10_000
 COVERAGE = 0.95
+# Lines of the comparisons that are no dimension: means over all, and over each kind where a dataset has others.
+MEAN: Final = "mean"
+MEAN_OF_TARGETS: Final = "mean_of_targets"
+MEAN_OF_OTHERS: Final = "mean_of_others"
+MEANS: Final = (MEAN, MEAN_OF_TARGETS, MEAN_OF_OTHERS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Comparison:
         difference: tuned - base.
         low, high: 95 % bootstrap interval of the difference over prompts; None below two prompts.
         p: two-sided p-value of the difference by a paired sign-flip test over prompts; None without an interval.
-        tests: dimensions compared at once, which the test is corrected for; 1 for their mean.
+        tests: dimensions compared at once, which the test is corrected for; 1 for a mean.
         prompts, both: prompts and videos that are scorable in both.
         base_scorable, tuned_scorable: share of the videos that could be scored.
     """
@@ -69,15 +74,50 @@ class Comparison:
         return result if passes or result == "unclear" else f"perhaps {result}"
 
 
-def compare(scored: Iterable[Scored]) -> list[Comparison]:
-    """One comparison per dimension, in order of appearance, and their mean as dimension `mean` if there are several."""
+def compare(scored: Iterable[Scored], others: Collection[str] = ()) -> list[Comparison]:
+    """One comparison per dimension, in order of appearance, followed by means over several dimensions.
+
+    Args:
+        scored: rewards of both models.
+        others: dimensions that are not to be improved. If some but not all of the compared dimensions are among them,
+            `mean_of_targets` and `mean_of_others` follow instead of `mean`: a mean over both would hide a loss.
+    """
     by_dimension: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         by_dimension[one.dimension].append(one)
     comparisons = [_comparison(dimension, [mine], len(by_dimension)) for dimension, mine in by_dimension.items()]
-    if len(comparisons) > 1:
-        comparisons.append(_comparison("mean", list(by_dimension.values()), 1))
-    return comparisons
+    kinds = {
+        MEAN_OF_TARGETS: [mine for dimension, mine in by_dimension.items() if dimension not in others],
+        MEAN_OF_OTHERS: [mine for dimension, mine in by_dimension.items() if dimension in others],
+    }
+    if not all(kinds.values()):
+        kinds = {MEAN: list(by_dimension.values())}
+    return comparisons + [_comparison(name, groups, 1) for name, groups in kinds.items() if len(groups) > 1]
+
+
+def headline(lines: Sequence[dict[str, Any]], others: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The lines that sum up a comparison, by the words that name them: the targets, and the others if there are any.
+
+    Args:
+        lines: as `facts` returns them.
+        others: dimensions that are not to be improved.
+    """
+    by_name = {line["dimension"]: line for line in lines}
+    dimensions = [name for name in by_name if name not in MEANS]
+    kinds = {
+        "targets": (MEAN_OF_TARGETS, [name for name in dimensions if name not in others]),
+        "others": (MEAN_OF_OTHERS, [name for name in dimensions if name in others]),
+    }
+    found = {}
+    for kind, (mean, names) in kinds.items():
+        lines_of_kind = [mean]
+        if len(names) == 1:  # it is its own mean
+            lines_of_kind += names
+        if len(names) == len(dimensions):  # the mean over all is that of the kind
+            lines_of_kind.append(MEAN)
+        if name := next((name for name in lines_of_kind if name in by_name), None):
+            found[kind] = by_name[name]
+    return found
 
 
 def mean_draws(scored: list[Scored]) -> np.ndarray | None:
@@ -93,7 +133,7 @@ def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
 
 def correction_note(lines: list[dict[str, Any]]) -> str:
     """Explain how the verdicts of `facts` are corrected for the number of dimensions."""
-    num = sum(line["dimension"] != "mean" for line in lines)
+    num = sum(line["dimension"] not in MEANS for line in lines)
     share = 1 - COVERAGE**num
     chance = f", which it does by chance for some dimension in {share:.0%} of comparisons" if num > 1 else ""
     return (

@@ -28,7 +28,7 @@ def lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             found.append(("plain questions passed", text))
     if second := facts.get("second"):
         found += [
-            (f"second judge {second['judge']}, {line['dimension'].replace('_', ' ')}", _comparison(line))
+            (f"second judge {second['judge']}, {line['dimension'].replace('_', ' ')}", comparison(line))
             for line in second["comparisons"]
         ]
     return found
@@ -61,7 +61,8 @@ def _correlation(correlation: Mapping[str, float | None]) -> str:
     return "with " + ", ".join(parts)
 
 
-def _comparison(line: Mapping[str, Any]) -> str:
+def comparison(line: Mapping[str, Any]) -> str:
+    """A line of `comparisons` in words."""
     if line["base"] is None:
         return "no video could be scored"
     change = _with_interval(line["difference"], line["low"], line["high"], "+z.2f")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gigavideo_data.scoring.bootstrap import MEANS
+
 MEAN_OF_TARGETS: Final = "mean of the targets"
 
 Comparison = dict[str, Any]  # one dimension of one round, as in eval.json
@@ -11,7 +13,7 @@ Lines = dict[str, list[Comparison | None]]  # by dimension; one entry per round,
 
 
 def by_dimension(rounds: list[dict[str, Any]], targets: list[str]) -> Lines:
-    """Comparisons of all rounds by dimension: the targets, the others, and the mean of all of them.
+    """Comparisons of all rounds by dimension: the targets, the others, and the means over several.
 
     Args:
         rounds: each with the list `comparisons`.
@@ -19,8 +21,8 @@ def by_dimension(rounds: list[dict[str, Any]], targets: list[str]) -> Lines:
     """
     found = [{line["dimension"]: line for line in each["comparisons"]} for each in rounds]
     present = dict.fromkeys(name for lines in found for name in lines)
-    order = [name for name in targets if name in present] + [n for n in present if n not in (*targets, "mean")]
-    order += ["mean"] if "mean" in present else []
+    order = [name for name in targets if name in present] + [n for n in present if n not in (*targets, *MEANS)]
+    order += [name for name in MEANS if name in present]
     return {name: [lines.get(name) for lines in found] for name in order}
 
 

@@ -82,7 +82,7 @@ def make_round(out: Path, number: int, dimensions: list[str], targets: list[str]
     folder = out / f"round-{number}" / "eval"
     (folder / "clips").mkdir(parents=True)
     scored = make_rewards(dimensions, number)
-    comparisons = bootstrap.facts(bootstrap.compare(scored))
+    comparisons = bootstrap.facts(bootstrap.compare(scored, set(dimensions) - set(targets)))
     fixed = [make_pair(folder, name, f"A square of {name} moves to the right.", number, 1) for name in dimensions]
     names = [f"A square that only round {number} shows.", *["A square that two rounds show."] * (number < 3)]
     largest = [make_pair(folder, dimensions[0], name, number, 2) for name in names]
@@ -173,9 +173,9 @@ def test_the_verdict_names_the_best_round_with_the_interval_of_its_gain(example:
 
 def test_every_number_of_the_table_is_that_of_the_state(example: tuple[dict[str, Any], str]) -> None:
     loop, html = example
-    for name in [*TARGETS, *OTHERS, "mean"]:
+    for name in [*TARGETS, *OTHERS, "mean_of_others"]:
         lines = [next(line for line in each["comparisons"] if line["dimension"] == name) for each in loop["rounds"]]
-        label = "mean of all" if name == "mean" else name.replace("_", " ")
+        label = name.replace("_", " ")
         row = re.search(rf'<th scope="row">{label}.*?</tr>', html.partition('id="guards"')[0], re.S)
         assert row
         cells = [line["base"] for line in lines[:1]]
@@ -188,7 +188,7 @@ def test_every_number_of_the_table_is_that_of_the_state(example: tuple[dict[str,
 def test_every_chart_has_its_values_as_text(example: tuple[dict[str, Any], str]) -> None:
     loop, html = example
     labels = re.findall(r'<svg class="chart"[^>]*aria-label="([^"]*)"', html)
-    assert len(labels) == 8  # seven dimensions and their mean
+    assert len(labels) == 8  # seven dimensions and the mean of the six that are no target
     for line in loop["rounds"][2]["comparisons"]:
         assert any(f"round 3: {line['tuned']:.3f}, base {line['base']:.3f}" in label for label in labels)
     assert html.count('class="ring" cx') == 8 + 1  # the best round in each chart, and the legend
@@ -310,6 +310,7 @@ def test_several_targets_are_compared_by_their_mean(tmp_path: Path) -> None:
     mean = loop["rounds"][1]["targets"]
     assert f"a difference of {mean['difference']:+.3f} (95 % interval {mean['low']:+.3f} to" in text_of(html)
     assert "mean of the targets over rounds. round 1" in html
+    assert "mean of targets" not in html  # the same line under another name
     loop["rounds"][1]["targets"] |= {"low": None, "high": None}
     assert f"a difference of {mean['difference']:+.3f} (without an interval)" in changed(
         tmp_path, rounds=loop["rounds"]

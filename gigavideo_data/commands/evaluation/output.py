@@ -23,6 +23,8 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
     if not (mark and end):
         return
     lines = [
+        *(f"**{kind}**: {text}  " for kind, text in headline(facts)),
+        "",
         f"Held-out prompts (split {facts['split']}), judge `{facts['judge']}`"
         + (f". {facts['judge_note']}" if facts["judge_note"] else "."),
         "",
@@ -40,6 +42,16 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
     if measured := measures_text.lines(facts):
         lines += ["", *(f"- {name}: {text}" for name, text in measured)]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
+
+
+def headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The targets and the others as a whole, each in words."""
+    summed = bootstrap.headline(facts["comparisons"], facts["others"])
+    return [(kind, f"{_of(line)}: {measures_text.comparison(line)}") for kind, line in summed.items()]
+
+
+def _of(line: dict[str, Any]) -> str:
+    return "mean" if line["dimension"] in bootstrap.MEANS else terminal.words(line["dimension"])
 
 
 def _words(dimension: str, facts: dict[str, Any]) -> str:
@@ -65,6 +77,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
             line["verdict"],
         )
     console.print(table)
+    for kind, text in headline(facts):
+        console.print(f"{kind}, {text}")
     other = " (other): not to be improved, but must not get worse." if facts["others"] else ""
     console.print(f"* trained dimension. both: number of videos scored for both models.{other}")
     console.print(bootstrap.correction_note(facts["comparisons"]))

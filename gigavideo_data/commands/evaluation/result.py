@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypedDict
 
 from gigavideo_data.commands.evaluation.setting import Judging
@@ -60,9 +60,9 @@ def judged_again(results: Sequence[Result], judging: Judging, runner: Runner) ->
     return judged(drafts, [result["clip"] for result in results], judging, runner)
 
 
-def second_facts(judging: Judging, rewards: Sequence[bootstrap.Scored]) -> dict[str, Any]:
-    """The comparisons of the second judge, as under `second` in eval.json."""
-    comparisons = bootstrap.facts(bootstrap.compare(rewards))
+def second_facts(judging: Judging, rewards: Sequence[bootstrap.Scored], others: Collection[str] = ()) -> dict[str, Any]:
+    """The comparisons of the second judge, as under `second` in eval.json; `others` as in `bootstrap.compare`."""
+    comparisons = bootstrap.facts(bootstrap.compare(rewards, others))
     return {"judge": ", ".join(judging.panel.ids), "comparisons": comparisons}
 
 

@@ -234,6 +234,8 @@ def render(
         stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
         num_embedded=len({clip["id"] for card in cards for clip in card["clips"]} & clips.keys()),
         compared=compared,
+        headline=paired.headline(compared["comparisons"], compared.get("others", [])) if compared else {},
+        means=paired.MEANS,
         correction=paired.correction_note(compared["comparisons"]) if compared else "",
         measured=measures_text.lines(compared) if compared else [],
         reach=_reach(compared["comparisons"]) if compared else 1.0,

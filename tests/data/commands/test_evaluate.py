@@ -31,6 +31,8 @@ def test_scores_go_into_the_card_between_their_marks_and_are_replaced_by_later_o
     assert "| mechanics (other) | 0.25 |" in first
     assert "| 4 of 4 | perhaps better |" in first  # of four prompts
     assert "judge `miniature@1`. A remark." in first
+    assert "**others**: mechanics: base 0.25, tuned 0.52, difference +0.27 " in first  # the sum comes before the table
+    assert first.index("**others**") < first.index("| dimension |")
     assert "none yet" not in first
     assert first.startswith("# a model\n")
     assert first.endswith("<!-- /scores -->\n## Settings\n")

@@ -154,14 +154,16 @@ def write_evaluation(folder, num_pairs: int, clip_bytes: int):
             sides[side] = {"reward": reward, "clip": name, "num_frames": 5, "height": 32, "width": 32, "fps": 8.0}
         pairs.append({"dimension": ("mechanics", "material")[at % 2], "prompt": f"p{at}", "seed": at, **sides})
     models = {"base": {"name": "base", "commit": None}, "tuned": {"name": "tuned", "commit": None}}
-    scored = [bootstrap.Scored("mechanics", f"p{at}", 0, 0.5, 0.6) for at in range(4)]
+    tuned = {"mechanics": 0.6, "material": 0.4}
+    scored = [bootstrap.Scored(name, f"p{at}", 0, 0.5, reward) for name, reward in tuned.items() for at in range(4)]
     facts: dict[str, Any] = {
         "split": "test",
         **models,
         "trained": [],
+        "others": ["material"],
         "judge": "m",
         "judge_note": None,
-        "comparisons": bootstrap.facts(bootstrap.compare(scored)),
+        "comparisons": bootstrap.facts(bootstrap.compare(scored, ["material"])),
     }
     (folder / "eval.json").write_text(json.dumps(facts | {"clips": pairs}))
     return folder
@@ -180,6 +182,8 @@ def test_the_clips_of_an_evaluation_count_towards_the_cap_of_the_page(tmp_path, 
     ]  # of its dimension the greatest loss and the greatest gain
     assert "2 of 12 pairs fit into this page" in page
     assert "perhaps better</span>" in page
+    assert "<dt>targets: mechanics</dt><dd>+0.10</dd>" in page
+    assert "<dt>others: material</dt><dd>-0.10</dd>" in page
     assert "4 of 4 <small>4 prompts</small>" in page
     assert "Perhaps: only the 95% interval excludes zero" in page
     assert {card["clips"][0]["id"] for card in data["cards"]} < set(data["clips"])

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gigavideo_data.scoring.bootstrap import Comparison, Scored, compare, correction_note, facts
+from gigavideo_data.scoring.bootstrap import Comparison, Scored, compare, correction_note, facts, headline
 
 
 def scored(dimension: str, pairs: Sequence[tuple[float | None, float | None]], seeds: int = 1) -> list[Scored]:
@@ -36,6 +36,31 @@ def test_a_clear_gain_a_clear_loss_and_noise_are_told_apart() -> None:
     assert holds(found["g"], found["g"].difference)
     assert found["mean"].difference == pytest.approx(sum(found[n].difference or 0 for n in "gln") / 3)
     assert found["mean"].prompts == 90
+
+
+def test_targets_and_others_are_summed_up_apart() -> None:
+    gain: list[tuple[float | None, float | None]] = [(0.2, 0.6)] * 4
+    loss: list[tuple[float | None, float | None]] = [(0.5, 0.4)] * 4
+    pairs = {"a": gain, "b": gain, "c": loss, "d": loss}
+    found = compare([one for name, mine in pairs.items() for one in scored(name, mine)], others=["c", "d"])
+    assert [each.dimension for each in found] == ["a", "b", "c", "d", "mean_of_targets", "mean_of_others"]
+    lines = facts(found)
+    assert "number of dimensions (4)" in correction_note(lines)
+    summed = headline(lines, ["c", "d"])
+    assert {kind: round(line["difference"], 6) for kind, line in summed.items()} == {"targets": 0.4, "others": -0.1}
+    assert [line["tests"] for line in summed.values()] == [1, 1]
+
+
+def test_an_only_target_is_its_own_mean_and_without_others_the_mean_is_that_of_the_targets() -> None:
+    three = [one for name in "abc" for one in scored(name, [(0.2, 0.6)] * 4)]
+    lines = facts(compare(three, others=["b", "c"]))
+    assert [line["dimension"] for line in lines] == ["a", "b", "c", "mean_of_others"]
+    assert headline(lines, ["b", "c"])["targets"] is lines[0]
+    plain = facts(compare(three))
+    assert headline(plain, []) == {"targets": plain[-1]}
+    # An older evaluation has one mean over both kinds, which sums up neither.
+    assert headline(plain, ["b", "c"]) == {"targets": plain[0]}
+    assert [line["dimension"] for line in facts(compare(three, others=list("abc")))][-1] == "mean"
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
