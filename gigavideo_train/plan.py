@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.dataset.cost import cost_per_sample
+from gigavideo_data.dataset.cost import read as read_cost
 from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io import video
@@ -259,6 +261,10 @@ def facts(plan: Plan) -> Facts:
         "weights": {"least": min(weights), "most": max(weights), "histogram": _histogram(weights)},
         "held_out": len(plan.held_out),
         "effective_size": plan.selection.effective_size,
+        "cost_per_sample": cost_per_sample(
+            read_cost(plan.dataset.folder),
+            {"kept": len(plan.samples), "effective": plan.selection.effective_size},
+        ),
         "groups": plan.num_groups,
         "passes_per_epoch": _passes_per_epoch(plan),
         "steps": num_steps(plan.samples, config.epochs, config.batch_size, config.max_steps),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from gigavideo_data.dataset.cost import per_effective_sample
 from gigavideo_data.io import terminal
 from gigavideo_train.plan import NOTHING_TO_COMPARE, Facts
 from gigavideo_train.presets import MEMORY_PRESETS
@@ -38,7 +39,7 @@ def _hint(spread: Facts) -> str:
 
 def show(facts: Facts, console: Console) -> None:
     """Print a plan."""
-    config, weights = facts["config"], facts["weights"]
+    config, weights, cost = facts["config"], facts["weights"], facts["cost_per_sample"]
     model = facts["model"] + (f" at {facts['model_commit'][:12]}" if facts["model_commit"] else "")
     model += f" with adapter {facts['adapter']}" if facts["adapter"] else ""
     judge = f", judged by {facts['judge']['model']}" if facts["judge"] else ""
@@ -68,6 +69,7 @@ def show(facts: Facts, console: Console) -> None:
         f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, effective sample size "
         f"{facts['effective_size']:.0f} of {facts['kept']}"
         + (f", in {facts['groups']} groups that are compared" if facts["groups"] else ""),
+        *([f"cost of the dataset: {per_effective_sample(cost)}"] if cost else []),
         f"{facts['steps']} steps of {config['batch_size']} samples at learning rate {config['lr']:g}; "
         f"{facts['passes_per_epoch']} forward passes per epoch",
     ]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from gigavideo_data.errors import RunError
+from gigavideo_data.scoring.training_weights import effective_size
 from gigavideo_train.checkpoint import checkpoint, ema
 from gigavideo_train.checkpoint.checkpoint import Done
 from gigavideo_train.checkpoint.export import save_model
@@ -291,11 +292,7 @@ def _loss_metrics(run: _Run, batch: Batch, outcome: _Outcome, seconds: float) ->
 def _weight_metrics(batch: Batch, group_by: Literal["prompt_id", "prompt"], num_groups: int) -> dict[str, float]:
     """Weights and advantages of a batch, and the number of compared groups in it and in the whole run."""
     weights = [sample.weight for sample in batch.samples]
-    squares = sum(w * w for w in weights)
-    metrics = {
-        "mean_weight": sum(weights) / len(weights),
-        "effective_size": sum(weights) ** 2 / squares if squares else 0.0,
-    }
+    metrics = {"mean_weight": sum(weights) / len(weights), "effective_size": effective_size(weights)}
     compared = [(sample.advantage, sample.row[group_by]) for sample in batch.samples if sample.advantage is not None]
     if compared:
         advantages = [advantage for advantage, _ in compared]

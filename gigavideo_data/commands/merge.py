@@ -49,9 +49,13 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     prompts = _prompts(sets)
     rows, rejects = _rows(folders, {prompt["prompt_id"] for prompt in prompts})
     shipped = {one["id"]: one for folder in folders[::-1] for one in latents.carried(folder, rows)}
+    joined = _joined(sets)
+    if any(reject["reason"] == Reason.DUPLICATE for reject in rejects):
+        # Rows that several datasets hold may have been made once: what they took together is not known.
+        joined.cost["stages"] = [line | {"spent": None} for line in joined.cost["stages"]]
     republish(
         out,
-        _joined(sets),
+        joined,
         rows,
         changes={"withheld": True if any(row["video"] is None for row in rows) else None},
         stage=NewStage("merge", [row["source"] for row in rows], rejects),

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset import latents
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest
 from gigavideo_data.dataset.reader import read_eval_prompts, read_manifest, read_rejects
@@ -69,7 +70,7 @@ def read_stored(folder: Path) -> Stored:
         read_manifest(folder),
         read_eval_prompts(folder),
         read_rejects(folder),
-        json.loads((folder / "cost.json").read_text("utf-8")),
+        json.loads((folder / costs.FILE).read_text("utf-8")),
     )
 
 

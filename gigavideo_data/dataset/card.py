@@ -1,6 +1,7 @@
 """The dataset card (README.md), which the Hub shows and which tells `load_dataset` where the files are.
 
-It is rendered from the manifest alone, so that equal datasets have equal cards. The text is in card.md.j2.
+It is rendered from the manifest, so that equal datasets have equal cards, except the line on what the dataset cost.
+The text is in card.md.j2.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import DatasetCardData
 
+from gigavideo_data.dataset.cost import cost_per_sample, sentence
 from gigavideo_data.dataset.manifest import Manifest, others_of, targets_of
 from gigavideo_data.dataset.schema import configs_of
 from gigavideo_data.scoring.groups import Outcome
@@ -44,12 +46,19 @@ class OnHub:
         return f"{self.repo}@{self.tag}"
 
 
-def card_text(manifest: Manifest, on_hub: OnHub | None = None) -> str:
-    """Render the README.md of a dataset from its complete manifest, with loading instructions for folder or Hub."""
+def card_text(manifest: Manifest, on_hub: OnHub | None = None, cost: dict[str, Any] | None = None) -> str:
+    """Render the README.md of a dataset, with loading instructions for folder or Hub.
+
+    Args:
+        manifest: complete.
+        on_hub: where it is published.
+        cost: the content of its cost.json.
+    """
     configs = configs_of({name: file["rows"] for name, file in manifest["files"].items()})
     recipe = manifest["recipe"]
     generators = sorted({_code(generator["model"]) for generator in recipe.get("generators", ())})
     checks = manifest["judge_check"]
+    figure = cost_per_sample(cost)
     weak = [_words(check["dimension"]) for check in checks if verdict(check)[0] == "failed"]
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -71,6 +80,7 @@ def card_text(manifest: Manifest, on_hub: OnHub | None = None) -> str:
         weak=", ".join(weak),
         sampled=manifest.get("sampled", ()),
         outcomes=[one.value for one in Outcome],
+        useful=figure and _text(sentence(figure)),
         withheld=manifest.get("withheld", False),
         least_videos=LEAST_VIDEOS,
         schema_module=configs_of.__module__,

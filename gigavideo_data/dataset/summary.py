@@ -9,7 +9,6 @@ are those of the column `reward`, which gv-train uses.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest, others_of, targets_of
 from gigavideo_data.dataset.reader import WITHHELD, read_manifest, read_rows
 from gigavideo_data.io.terminal import Table, counted, number, plain, targets_and_others, words
@@ -36,14 +36,15 @@ def summarize(folder: Path) -> dict[str, Any]:
     Returns:
         JSON-able: identity, counts, rows per stage with a check of their sums, rewards per dimension (counts, mean,
         standard error, histogram, reasons, best and worst prompt), which prompts got more samples, judge check with
-        verdicts, numbers of black and frozen videos per dimension, cost.
+        verdicts, numbers of black and frozen videos per dimension, cost, and the cost per useful sample
+        (`cost.CostPerSample`; None if not known).
 
     Raises:
         DatasetError: the folder is no finished dataset of a format that this code reads.
     """
     manifest = read_manifest(folder)
     rows = read_rows(folder)
-    cost = folder / "cost.json"
+    cost = costs.read(folder)
     return {
         "format": manifest["format"],
         "name": manifest["name"],
@@ -68,7 +69,8 @@ def summarize(folder: Path) -> dict[str, Any]:
         "sampled": manifest.get("sampled", []),
         "judge_check": [with_verdict(check) for check in manifest["judge_check"]],
         "pixels": pixels.flaws(each for row in rows for each in pixels.measured(row).items()),
-        "cost": json.loads(cost.read_text("utf-8")) if cost.exists() else None,
+        "cost": cost,
+        "cost_per_sample": costs.cost_per_sample(cost),
     }
 
 
@@ -128,7 +130,9 @@ def ledger_line(line: LedgerLine) -> dict[str, Any]:
 def show(facts: dict[str, Any], console: Console) -> None:
     """Print a summary as tables."""
     counts = facts["counts"]
+    figure = facts["cost_per_sample"]
     for line in (
+        *([f"cost per useful sample: {costs.sentence(figure)}"] if figure else []),
         f"{facts['name']}, format {facts['format']}, recipe {facts['recipe_hash']}",
         f"target model {facts['target_model']}, gigavideo {facts['code_version']}, licence {facts['license']}",
         f"{counts['rows']} videos of {counts['prompts']} prompts: {counted(counts['split'])}; "

@@ -1,7 +1,8 @@
 """Write a dataset folder: Parquet shards, card, cost.json and, last, the manifest.
 
 Files are written to a staging folder, verified there and then moved. A folder with a manifest is complete; a folder
-without one is no dataset, and the same build again completes it. Equal input gives equal bytes, except cost.json.
+without one is no dataset, and the same build again completes it. Equal input gives equal bytes, except cost.json and
+the line of the card that quotes it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset.card import CARD_TAG, card_text
 from gigavideo_data.dataset.manifest import File, Manifest
 from gigavideo_data.dataset.schema import (
@@ -81,7 +83,7 @@ def write_dataset(
         eval_prompts: held-out prompts.
         rejects: one for each rejection that the manifest's `ledger` counts.
         manifest: all fields of `Manifest` except `format`, `rows` and `files`, which are set here.
-        cost: calls and seconds per stage; not part of the dataset's identity.
+        cost: calls and seconds per stage; not part of the dataset's identity. The useful samples are added here.
         progress: shows how many rows were written and verified.
         uploader: gets each data shard as soon as it is closed.
         latents: of any of the rows. They are written in the order of the rows, so that samples that are trained on
@@ -120,8 +122,9 @@ def write_dataset(
         files |= file
     counts = {split: len(chosen) for split, chosen in by_split.items()}
     complete = cast(Manifest, {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files})
-    _write_text(staging / "README.md", card_text(complete))
-    _write_text(staging / "cost.json", pretty_json(cost))
+    cost = cost | {"samples": costs.samples_of(rows, complete["dimensions"])}
+    _write_text(staging / "README.md", card_text(complete, cost=cost))
+    _write_text(staging / costs.FILE, pretty_json(cost))
     _write_text(staging / "manifest.json", pretty_json(complete))
     verify_folder(staging, progress)
     if uploader:
@@ -255,7 +258,7 @@ def _preview(rows: list[VideoRow]) -> list[VideoRow]:
 def _replace(staging: Path, out: Path, files: list[str]) -> None:
     for name in ("manifest.json", PAGE):  # the page shows the older dataset
         (out / name).unlink(missing_ok=True)
-    for name in (*files, "README.md", "cost.json"):
+    for name in (*files, "README.md", costs.FILE):
         (out / name).parent.mkdir(exist_ok=True)
         (staging / name).replace(out / name)
     patterns = [pattern for _, splits in LAYOUT.values() for pattern in splits.values()]

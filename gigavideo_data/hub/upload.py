@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset.card import CARD_TAG, OnHub, card_text, version_line, version_lines
 from gigavideo_data.dataset.manifest import Manifest, files_in
 from gigavideo_data.dataset.reader import read_manifest
@@ -116,6 +117,7 @@ class _Previous:
     sha: str
     manifest: dict[str, Any]
     card: str
+    cost: dict[str, Any] | None
 
 
 def push(
@@ -167,9 +169,9 @@ def push(
         changes = versions.changes(_rows_of(repo, previous, folder, manifest), _row_hashes(folder, manifest))
         tag = tag or versions.next_version(repo.tags, changes)
         lines = (version_line(tag, str(changes)), *(version_lines(previous.card) if previous else ()))
-        card = card_text(manifest, OnHub(repo.name, tag, lines))
+        card = card_text(manifest, OnHub(repo.name, tag, lines), costs.read(folder))
         files["README.md"] = _text_file(Path(scratch) / "README.md", card)
-        files["cost.json"] = folder / "cost.json"
+        files[costs.FILE] = folder / costs.FILE
         obsolete = filter(FILE_NAME.fullmatch, _manifest_at(repo, head)["files"])
         sha, num_bytes = hub_repo.commit(repo, head, files, obsolete, _message(manifest, changes), progress)
         hub_repo.create_tag(repo, tag, sha, str(changes))
@@ -187,12 +189,13 @@ def _previous(repo: Repository) -> _Previous | None:
         return None
     sha = repo.tags[tag]
     card = hub_repo.file_at(repo, sha, "README.md")
-    return _Previous(tag, sha, _manifest_at(repo, sha), card.read_text("utf-8") if card else "")
+    cost = costs.parse(hub_repo.file_at(repo, sha, costs.FILE))
+    return _Previous(tag, sha, _manifest_at(repo, sha), card.read_text("utf-8") if card else "", cost)
 
 
 def _is_published(repo: Repository, previous: _Previous, manifest: Manifest, files: Files) -> bool:
-    """Whether the newest version has this content and card. cost.json is not compared: it differs between runs."""
-    card = card_text(manifest, OnHub(repo.name, previous.tag, version_lines(previous.card)))
+    """Whether the newest version has this content and card. The cost is not compared: it differs between runs."""
+    card = card_text(manifest, OnHub(repo.name, previous.tag, version_lines(previous.card)), previous.cost)
     return card == previous.card and not hub_repo.changed_files(repo, previous.sha, files)
 
 

@@ -82,6 +82,11 @@ def needs_actor_pool(kind: Kind, backend: str) -> bool:
     return ENGINES[kind][backend].actor_pool if backend in ENGINES[kind] else True
 
 
+def is_remote(kind: Kind, backend: str) -> bool:
+    """Whether a service does an engine's work; of a plug-in that is not known, and its worker's time counts."""
+    return ENGINES[kind][backend].remote if backend in ENGINES[kind] else False
+
+
 def check_subjects(recipe: Recipe) -> None:
     """Refuse dimensions that the recipe's writer cannot write about, before anything is made.
 

@@ -5,7 +5,7 @@
     store/attempts/<stage>/<key>      one line per attempt, written before the attempt
 
 Keys name everything that decides a result, so several builds may use one store, also at the same time: the first one to
-finish a row writes it, and the others find the same bytes.
+finish a row writes it, and the others find its result. Only `spent`, the seconds of a row, differs between runs.
 """
 
 from __future__ import annotations

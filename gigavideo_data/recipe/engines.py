@@ -27,6 +27,7 @@ class Engine:
         subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
         held_out: a function from a prompt to the split of a writer's language that is kept for evaluation and contains
             it, in words, or to None. None where the writer has no such splits.
+        remote: whether a service does its work, on devices that are not known here.
         hub_file: a small file that every model of it has, by which a commit of the Hub is found; None: it loads none.
     """
 
@@ -36,6 +37,7 @@ class Engine:
     rows_at_once: int = 1
     subjects: Name | None = None
     held_out: Name | None = None
+    remote: bool = False
     hub_file: str | None = None
 
 
@@ -50,7 +52,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             subjects=("gigavideo_data.miniature.questions", "ASK"),
             held_out=("gigavideo_data.miniature.writer", "held_out"),
         ),
-        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32),
+        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32, remote=True),
         "vllm": Engine(
             (_WRITER, "LanguageWriter"),
             (_WRITER, "loaded"),
@@ -89,7 +91,9 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             actor_pool=True,
             hub_file="config.json",
         ),
-        "http": Engine(("gigavideo_data.models.judges.http_judge", "HttpJudge"), (_ASKING, "served"), rows_at_once=8),
+        "http": Engine(
+            ("gigavideo_data.models.judges.http_judge", "HttpJudge"), (_ASKING, "served"), rows_at_once=8, remote=True
+        ),
         "transformers": Engine(
             ("gigavideo_data.models.judges.transformers_judge", "TransformersJudge"),
             (_ASKING, "loaded"),

@@ -18,8 +18,8 @@ from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.recipe.dimensions.catalogue import suggest_dimension
 from gigavideo_data.recipe.yaml_config import suggest
 from gigavideo_data.rows import DatasetRow
-from gigavideo_data.scoring.groups import default_tau
 from gigavideo_data.scoring.rewards import CAPTIONS
+from gigavideo_data.scoring.training_weights import effective_size, mean_one, reward_threshold
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
 
@@ -77,8 +77,7 @@ class Selection:
     @property
     def effective_size(self) -> float:
         """The effective sample size (sum w)^2 / sum w^2."""
-        weights = [sample.weight for sample in self.samples]
-        return sum(weights) ** 2 / sum(w * w for w in weights)
+        return effective_size([sample.weight for sample in self.samples])
 
 
 def select(
@@ -133,7 +132,7 @@ def _kept(
     unchecked: Collection[str],
 ) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
     """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
-    tau = _threshold(rows) if config.tau is None else config.tau
+    tau = reward_threshold(rows) if config.tau is None else config.tau
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
     checked = {name: factor for name, factor in dimensions.items() if name not in unchecked}
@@ -186,10 +185,6 @@ def _reward(row: DatasetRow, dimensions: Mapping[str, float], config: TrainConfi
     return sum(a * value for a, value in known) / sum(a for a, _ in known) if known else None
 
 
-def _threshold(rows: list[DatasetRow]) -> float:
-    return default_tau({answer["readout"] for row in rows for answer in row["answers"]})
-
-
 def spread(
     rows: Iterable[DatasetRow],
     targets: Iterable[str],
@@ -204,7 +199,7 @@ def spread(
     rows = list(rows)
     trained = _dimensions(rows, list(targets), config)
     dimensions = {name: factor for name, factor in trained.items() if name not in unchecked}
-    tau = _threshold(rows) if config.tau is None else config.tau
+    tau = reward_threshold(rows) if config.tau is None else config.tau
     samples = [replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)]
     used = [
         sample
@@ -305,9 +300,9 @@ def _weighted(samples: list[Sample], config: TrainConfig) -> list[Sample]:
         else:
             weights = _within_prompt([sample.row["prompt_id"] for sample in group], rewards, config.weight_beta)
         pairs = [(sample, w) for sample, w in zip(group, weights, strict=True) if w is not None]
-        total = sum(w for _, w in pairs)
-        divisor = total / len(pairs) if config.normalize == "mean1" and total > 0 else 1.0
-        weighted += [replace(sample, weight=w / divisor) for sample, w in pairs]
+        factors = [w for _, w in pairs]
+        factors = mean_one(factors) if config.normalize == "mean1" else factors
+        weighted += [replace(sample, weight=w) for (sample, _), w in zip(pairs, factors, strict=True)]
     assert all(sample.weight >= 0 for sample in weighted), "a negative weight would maximise the loss"
     return sorted((sample for sample in weighted if sample.weight > 0), key=lambda sample: sample.id)
 

@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from gigavideo_data.commands.plan import plan
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.models.generators.profiles import PROFILES
 from gigavideo_data.pipeline.store import Store
@@ -50,6 +52,19 @@ def test_a_build_verifies_and_makes_every_video_once(reference):
 def batches_of_the_build(monkeypatch):
     """In this process, the batch size that the builds have in theirs: it is part of the keys."""
     monkeypatch.setitem(PROFILES, "miniature", replace(PROFILES["miniature"], batch_size=BATCH))
+
+
+def test_card_and_cost_say_what_the_useful_samples_took_and_a_resumed_build_says_the_same(reference):
+    def cost() -> Any:
+        return costs.cost_per_sample(costs.read(reference.folder / "out"))
+
+    figure = cost()
+    assert figure["device"] == "CPU"
+    assert {"prompt", "extend", "questions", "synthesize", "judge", "judge check"} <= figure["stages"].keys()
+    assert all(seconds > 0 for seconds in figure["stages"].values())
+    assert costs.sentence(figure) in (reference.folder / "out" / "README.md").read_text()
+    assert reference.build()[0] == 0  # it takes all rows from the store, which knows what they took
+    assert cost() == figure
 
 
 @pytest.mark.usefixtures("batches_of_the_build")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from tests.support.forked import Forked
 
 FAULTS = Path(__file__).parent / "faults"
 WORKERS, BATCH = 2, 2  # processes, and videos of one call: several batches in a small build
+# What the card and the page quote of cost.json.
+QUOTED = re.compile(
+    rb"\*\*Cost per useful sample:\*\*[^\n]*"
+    rb'|<div id="useful">.*?</div>|<section aria-labelledby="cost">.*?</section>',
+    re.DOTALL,
+)
 SMALL = {
     "dimensions": "[motion_order_understanding, instance_preservation]",
     "prompts.per_dimension": "4",
@@ -67,14 +74,14 @@ class Workspace:
         return len(list((self.folder / "store" / stage).glob("*/*.json")))
 
     def files(self, out: str = "out") -> dict[str, str]:
-        """Sums of everything written but cost.json, which holds calls and times, and the log."""
+        """Sums of everything written but cost.json and what quotes it, which differ between runs, and the log."""
         folder = self.folder / out
         paths = [
             p
             for p in folder.rglob("*")
             if p.is_file() and ".gv" not in p.parts and p.name not in ("cost.json", "log.txt")
         ]
-        return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+        return {str(p.relative_to(folder)): hashlib.sha256(QUOTED.sub(b"", p.read_bytes())).hexdigest() for p in paths}
 
     def manifest(self, out: str = "out") -> dict:
         return json.loads((self.folder / out / "manifest.json").read_text())

@@ -32,6 +32,20 @@ def test_a_dry_run_says_what_to_change_where_no_group_differs(
     assert hint is None or hint in shown
 
 
+def test_a_dry_run_says_what_an_effective_sample_of_these_settings_cost(tmp_path: Path) -> None:
+    dataset = training_set(tmp_path / "set", [row(seed, reward=seed / 10, prompt=seed) for seed in (6, 8, 9)])
+    options = ["--dataset", str(dataset), "--dry-run"]
+    assert "cost of the dataset" not in CliRunner().invoke(app, options, catch_exceptions=False).stdout
+    cost = json.loads((dataset / "cost.json").read_text())
+    stage = {"stage": "synthesize", "rows": 3, "spent": {"gpu": 30.0}}
+    (dataset / "cost.json").write_text(json.dumps(cost | {"stages": [stage]}))
+    shown = CliRunner().invoke(app, options, catch_exceptions=False).stdout
+    size = (0.6 + 0.8 + 0.9) ** 2 / (0.6**2 + 0.8**2 + 0.9**2)
+    assert f"cost of the dataset: {30 / size:.3g} GPU-seconds per effective sample" in shown
+    equal = CliRunner().invoke(app, [*options, "--strategy", "sft"], catch_exceptions=False).stdout
+    assert "cost of the dataset: 10 GPU-seconds per effective sample" in equal
+
+
 def test_others_without_rows_are_not_trained(tmp_path: Path) -> None:
     dataset = training_set(tmp_path / "set")
     manifest = json.loads((dataset / "manifest.json").read_text())

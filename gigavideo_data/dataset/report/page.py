@@ -8,7 +8,7 @@ script, by their hashes (`frame`).
 
     write_report(Path("runs/quickstart"))  ->  runs/quickstart/report.html
 
-Equal datasets have equal pages: nothing from cost.json is shown, because it differs between runs.
+Equal datasets have equal pages, except for what cost.json says: it differs between runs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset import reader, summary
 from gigavideo_data.dataset.report import frame
 from gigavideo_data.dataset.report.frame import FOLDER
@@ -230,6 +231,7 @@ def render(
         scripts=[FOLDER / "player.js", FOLDER / "report.js"],
         data={"cards": cards, "clips": clips, "pairs": compared["clips"] if compared else []},
         facts=facts,
+        seconds=costs.number,
         recipe=json.dumps(facts["recipe"], indent=1, sort_keys=True, ensure_ascii=False),
         stages=[(stage, list(lines)) for stage, lines in groupby(facts["ledger"], key=itemgetter("stage"))],
         num_embedded=len({clip["id"] for card in cards for clip in card["clips"]} & clips.keys()),

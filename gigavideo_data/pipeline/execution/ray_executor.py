@@ -79,10 +79,11 @@ class RayExecutor:
         tasks = list(in_tasks(items))
         rows = [{"task": _as_json(task, local)} for task in tasks]
         source = ray.data.from_items(rows, override_num_blocks=len(rows))
-        worker = (name, str(store.root.resolve()), self.run_id, self.limits.attempts)
+        held = gpus if in_pool else 0.0  # tasks hold none
+        worker = (name, str(store.root.resolve()), self.run_id, self.limits.attempts, held)
         # One more than the adapter's own limit: the last attempt finds none left and writes the rejection.
         retries = 2 * (self.limits.attempts + 1) * max(map(len, tasks))
-        slot = {"num_gpus": gpus} if in_pool and gpus else {"num_cpus": SLOTS_PER_WORKER}
+        slot = {"num_gpus": held} if held else {"num_cpus": SLOTS_PER_WORKER}
         shared = {"batch_size": None, "batch_format": "numpy", **slot}
         if in_pool:
             return source.map_batches(

@@ -2,6 +2,7 @@
 
 It guarantees that a finished row is never processed twice, that an attempt is counted before it starts, and that a
 failed row becomes a record with the reason. Where a stage processes rows in batches, this holds for every row of one.
+A record says what its row took (`spent`, see `meter`), so that a resumed build knows what its earlier runs spent.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.io.hashing import canonical
+from gigavideo_data.pipeline.execution.meter import Meter
 from gigavideo_data.pipeline.stages import STAGES, Blobs, Record, rejection
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
@@ -37,6 +39,7 @@ def run_rows(
     store: Store,
     run_id: str,
     limit: int,
+    meter: Meter | None = None,
 ) -> list[str]:
     """Process rows of one engine, in one call of it where the stage has batches, and write each as `run_row` does.
 
@@ -50,6 +53,7 @@ def run_rows(
         store: where finished rows are.
         run_id: names the run, for counting attempts.
         limit: attempts that one run may make of a row alone.
+        meter: measures what the rows take; by default, they take time of a CPU.
 
     Returns:
         What `run_row` returns, for each row.
@@ -57,20 +61,27 @@ def run_rows(
     Raises:
         RunError: as `run_row`.
     """
-    batch = STAGES[stage_name].batch
+    meter = meter or Meter("cpu")
+    run, batch = STAGES[stage_name].run, STAGES[stage_name].batch
     if batch is None or len(rows) < 2:
-        return [run_row(stage_name, key, engine, inputs, store, run_id, limit) for key, inputs in rows]
-    made = _called_together(stage_name, rows, engine, store, run_id)
-    return [
-        _process(stage_name, key, partial(batch.finish, made[key], inputs), store, run_id, limit)
-        if key in made
-        else run_row(stage_name, key, engine, inputs, store, run_id, limit)
-        for key, inputs in rows
-    ]
+        return [run_row(stage_name, key, engine, inputs, store, run_id, limit, meter) for key, inputs in rows]
+    with meter.row() as seconds:
+        made, tried = _called_together(stage_name, rows, engine, store, run_id)
+        call_s = seconds()
+    outcomes = []
+    for key, inputs in rows:
+        share_s = call_s / len(tried) if key in tried else 0.0  # also of a call that failed
+        work = partial(batch.finish, made[key], inputs) if key in made else partial(run, engine, inputs, store)
+        outcomes.append(_process(stage_name, key, work, store, run_id, limit, meter, share_s))
+    return outcomes
 
 
-def _called_together(stage_name: str, rows: Sequence[Work], engine: Any, store: Store, run_id: str) -> dict[str, Any]:
+def _called_together(
+    stage_name: str, rows: Sequence[Work], engine: Any, store: Store, run_id: str
+) -> tuple[dict[str, Any], list[str]]:
     """What the engine makes of those rows that are in no store and were in no batch of this run; nothing if it fails.
+
+    Also returns the keys of the rows that were in the call.
 
     Raises:
         RunError: as `run_row`.
@@ -85,9 +96,9 @@ def _called_together(stage_name: str, rows: Sequence[Work], engine: Any, store: 
             and store.begin_attempt(stage_name, key, f"{run_id}-batch", limit=1) is not None
         }
         if len(new) < 2:
-            return {}
+            return {}, []
         try:
-            return dict(zip(new, batch.call(engine, list(new.values()), store), strict=True))
+            return dict(zip(new, batch.call(engine, list(new.values()), store), strict=True)), list(new)
         except RunError:
             for key in new:
                 store.forget(stage_name, key)
@@ -96,11 +107,18 @@ def _called_together(stage_name: str, rows: Sequence[Work], engine: Any, store: 
             if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
                 raise
             log.warning("%s: a batch of %d rows failed; each row is tried alone", stage_name, len(new), exc_info=True)
-            return {}
+            return {}, list(new)
 
 
 def run_row(
-    stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
+    stage_name: str,
+    key: str,
+    engine: Any,
+    inputs: dict[str, Any],
+    store: Store,
+    run_id: str,
+    limit: int,
+    meter: Meter | None = None,
 ) -> str:
     """Process one row, and write its record or its rejection durably.
 
@@ -112,13 +130,25 @@ def run_row(
             or the engine says so.
     """
     work = partial(STAGES[stage_name].run, engine, inputs, store)
-    return _process(stage_name, key, work, store, run_id, limit)
+    return _process(stage_name, key, work, store, run_id, limit, meter or Meter("cpu"))
 
 
 def _process(
-    stage_name: str, key: str, work: Callable[[], tuple[Record, Blobs]], store: Store, run_id: str, limit: int
+    stage_name: str,
+    key: str,
+    work: Callable[[], tuple[Record, Blobs]],
+    store: Store,
+    run_id: str,
+    limit: int,
+    meter: Meter,
+    earlier_s: float = 0.0,
 ) -> str:
-    with _disk_errors_end_the_run():
+    """As `run_row`; `earlier_s` was spent on the row before, together with others."""
+    with _disk_errors_end_the_run(), meter.row() as seconds:
+
+        def spent() -> Record:
+            return {"spent": meter.spent(earlier_s + seconds())}
+
         if store.get(stage_name, key) is not None:
             return "kept"
         while (attempt := store.begin_attempt(stage_name, key, run_id, limit)) is not None:
@@ -133,12 +163,12 @@ def _process(
                     raise
                 if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
                     continue
-                store.put(stage_name, key, _failure(error, attempt))
+                store.put(stage_name, key, _failure(error, attempt) | spent())
                 return "rejected"
-            store.put(stage_name, key, record, blobs)
+            store.put(stage_name, key, record | spent(), blobs)
             return "done"
         died = rejection(Reason.WORKER_DIED, "its worker died at every attempt")
-        store.put(stage_name, key, died | {"attempts": limit})
+        store.put(stage_name, key, died | {"attempts": limit} | spent())
         return "rejected"
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from gigavideo_data.errors import RunError
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.io.run_log import run_log
+from gigavideo_data.pipeline.execution.meter import DIGITS, Spent
 from gigavideo_data.pipeline.execution.ray_executor import RayExecutor, ray_executor
 from gigavideo_data.pipeline.stages import Item, Record
 from gigavideo_data.pipeline.store import Store
@@ -55,6 +56,7 @@ class StoreRunner:
         self.store, self.executor, self.progress, self.log_path = store, executor, progress, log_path
         self.retry_rejected = retry_rejected
         self.cost: list[dict[str, Any]] = []
+        self._counted: set[str] = set()  # keys of the records whose cost is in `cost`
 
     def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
         """Return one record for each item of one stage.
@@ -91,7 +93,7 @@ class StoreRunner:
             )
         self._log_failures(label, [(requested[key], record) for key, record in finished.items()])
         made = [finished[item.key] for item in missing]
-        self._add_cost(label, made, num_cached, time.monotonic() - began)
+        self._add_cost(label, finished, made, time.monotonic() - began)
         return [finished[item.key] for item in items]
 
     def _log_failures(self, label: str, finished: list[tuple[Item, Record]]) -> None:
@@ -113,18 +115,33 @@ class StoreRunner:
         if any(record.get("rejected") == Reason.WORKER_DIED for _, record in finished):
             self.executor.session.log_worker_errors()
 
-    def _add_cost(self, label: str, made: list[Record], num_cached: int, seconds: float) -> None:
+    def _add_cost(self, label: str, finished: dict[str, Record], made: list[Record], seconds: float) -> None:
+        """Append an entry of cost.json: what this run did, and what the records took whenever they were made."""
+        new = [record for key, record in finished.items() if key not in self._counted]
+        self._counted |= finished.keys()
         cost = {
             "stage": label,
-            "rows": num_cached + len(made),
+            "rows": len(finished),
             "calls": len(made),
-            "cached": num_cached,
+            "cached": len(finished) - len(made),
             "seconds": round(seconds, 3),
+            "spent": total_spent(new),
         }
         spent = [record["tokens"] for record in made if "tokens" in record]
         if spent:  # by a language model, in this run
             cost["tokens"] = {kind: sum(tokens[kind] for tokens in spent) for kind in ("prompt", "completion")}
         self.cost.append(cost)
+
+
+def total_spent(records: Sequence[Record]) -> Spent | None:
+    """What records took in all, by device; None if one of them does not say it, as those of older versions."""
+    total: Spent = {}
+    for record in records:
+        if "spent" not in record:
+            return None
+        for device, seconds in record["spent"].items():
+            total[device] = total.get(device, 0.0) + seconds
+    return {device: round(seconds, DIGITS) for device, seconds in total.items()}
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from gigavideo_data.errors import GigaVideoError, RunError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge
-from gigavideo_data.models.registry import load_engine, rows_at_once
+from gigavideo_data.models.registry import is_remote, load_engine, rows_at_once
+from gigavideo_data.pipeline.execution.meter import Meter
 from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, Work, run_rows
 from gigavideo_data.pipeline.stages import STAGES
 from gigavideo_data.pipeline.store import Store
@@ -48,7 +49,7 @@ class Outcome:
 class Worker:
     """A Ray actor, or one object in each process that runs Ray tasks."""
 
-    def __init__(self, stage: str, store: str, run_id: str, attempts: int) -> None:
+    def __init__(self, stage: str, store: str, run_id: str, attempts: int, num_gpus: float = 0.0) -> None:
         """Create a worker without engines; they are loaded for the first row that needs them.
 
         Args:
@@ -56,8 +57,10 @@ class Worker:
             store: folder of the store.
             run_id: names the run, for counting attempts.
             attempts: that one run may make of a row.
+            num_gpus: that the worker holds.
         """
         self.stage, self.store, self.run_id, self.attempts = stage, Store(Path(store)), run_id, attempts
+        self.num_gpus = num_gpus
         self.engines: dict[bytes, Any] = {}
         self.loading = threading.Lock()
         self.fatal: Outcome | None = None  # why this worker can process no more rows
@@ -79,10 +82,17 @@ class Worker:
         }
 
     def _task(self, engine: dict[str, Any], rows: list[Work]) -> list[Outcome]:
-        num_threads = rows_at_once(STAGES[self.stage].engine, engine["backend"])
-        return self._rows(engine, rows) if num_threads == 1 else self._in_threads(engine, rows, num_threads)
+        kind, backend = STAGES[self.stage].engine, engine["backend"]
+        meter = Meter(
+            "endpoint" if is_remote(kind, backend) else "gpu" if self.num_gpus else "cpu",
+            self.num_gpus,
+        )
+        num_threads = rows_at_once(kind, backend)
+        if num_threads == 1:
+            return self._rows(engine, rows, meter)
+        return self._in_threads(engine, rows, meter, num_threads)
 
-    def _in_threads(self, engine: dict[str, Any], rows: list[Work], num_threads: int) -> list[Outcome]:
+    def _in_threads(self, engine: dict[str, Any], rows: list[Work], meter: Meter, num_threads: int) -> list[Outcome]:
         """Process rows in threads. After a fatal error the other rows are not waited for.
 
         An endpoint that drops connections can hold a request for minutes, while another one has failed already.
@@ -99,7 +109,7 @@ class Worker:
                 except queue.Empty:
                     return
                 try:
-                    finished.put((number, self._rows(engine, [rows[number]])[0]))
+                    finished.put((number, self._rows(engine, [rows[number]], meter)[0]))
                 except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
                     finished.put((number, error))
 
@@ -115,12 +125,12 @@ class Worker:
             outcomes[number] = outcome
         return [outcomes[number] for number in range(len(rows))]
 
-    def _rows(self, settings: dict[str, Any], rows: list[Work]) -> list[Outcome]:
+    def _rows(self, settings: dict[str, Any], rows: list[Work], meter: Meter) -> list[Outcome]:
         if self.fatal:
             return [self.fatal] * len(rows)
         try:
             engine = self._engine(settings)
-            return [*map(Outcome, run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts))]
+            return [*map(Outcome, run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts, meter))]
         except RunError as error:  # returned, since Ray is configured to ignore exceptions
             lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
             self.fatal = Outcome("fatal", str(error), lines)
@@ -149,8 +159,8 @@ class Worker:
 
 
 @cache
-def _worker(stage: str, store: str, run_id: str, attempts: int) -> Worker:
-    return Worker(stage, store, run_id, attempts)
+def _worker(stage: str, store: str, run_id: str, attempts: int, num_gpus: float) -> Worker:
+    return Worker(stage, store, run_id, attempts, num_gpus)
 
 
 def in_task(batch: dict[str, np.ndarray], *worker: Any) -> dict[str, list[str]]:

@@ -48,7 +48,7 @@ def test_the_default_config_has_the_rows_that_were_given(folder, tmp_path):
 def test_equal_input_gives_equal_bytes_in_any_order(folder, tmp_path):
     other = tmp_path / "other name"
     rows = make_rows()[::-1]
-    cost = COST | {"wall_seconds": 99.0}
+    cost = COST | {"wall_seconds": 99.0}  # the card quotes other parts of it
     writer.write_dataset(
         other, rows, make_eval_prompts()[::-1], make_rejects(), make_manifest(make_rows(), make_rejects()), cost
     )

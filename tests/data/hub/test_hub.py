@@ -81,15 +81,24 @@ def test_a_set_is_one_commit_and_a_tag_and_loads_there_as_here(hub, tmp_path):
     assert there == loaded(hub, tmp_path, str(tmp_path / "set"))
 
 
+def spend(folder: Path, seconds: float) -> None:
+    """Change what a set says that it cost; two of its clips are kept."""
+    stage = {"stage": "judge", "rows": 8, "spent": {"cpu": seconds}}
+    cost = {"stages": [stage], "samples": {"kept": 2, "effective": 2.0}, "wall_seconds": 9.0}
+    (folder / "cost.json").write_text(json.dumps(cost))
+
+
 @pytest.mark.slow
 def test_the_same_set_again_sends_nothing_and_changes_nothing(hub, tmp_path):
     write_set(tmp_path / "set")
+    spend(tmp_path / "set", 3.0)
     first = publish(hub, tmp_path)
+    assert "1.5 CPU-seconds per kept clip" in hub.repo(REPO).commits[-1].files["README.md"].data.decode()
     before, sent = state(hub), hub.sent
     again = publish(hub, tmp_path)
     assert (state(hub), hub.sent) == (before, sent)
     assert (again["tag"], again["sha"], again["bytes"]) == (first["tag"], first["sha"], 0)
-    (tmp_path / "set" / "cost.json").write_text('{"stages": [], "wall_seconds": 9}')  # the same set, built again
+    spend(tmp_path / "set", 4.0)  # the same set, built again
     assert publish(hub, tmp_path)["tag"] == first["tag"]
     assert (state(hub), hub.sent) == (before, sent)
 
