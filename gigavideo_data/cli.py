@@ -24,6 +24,7 @@ from gigavideo_data.errors import RecipeError, RejectedError, RunError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gigavideo_data.commands.planning.rates import Gpu
     from gigavideo_data.hub.repo import Repository
     from gigavideo_data.hub.upload import Published
     from gigavideo_data.io.progress import Progress
@@ -234,9 +235,15 @@ def plan(
     store: StoreFolder = Path("runs/store"),
     dimensions: Dimensions = None,
     overrides: Overrides = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="GPU to count hours for: h100, h200, rtx4090.  [default: those of this machine]"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the rows that a build needs, and what they cost.
+    """Show the rows that a build needs, with hours, disk and cost.
 
     Nothing is built. Rows that are in the store already cost nothing.
     """
@@ -245,9 +252,24 @@ def plan(
     resolved = load(recipe, overrides or [], dimensions=_split(dimensions))
 
     from gigavideo_data.commands import plan as planning
+    from gigavideo_data.commands.planning import rates
     from gigavideo_data.pipeline.store import Store
 
-    _print(planning.plan(resolved, Store(store)), as_json, planning.show)
+    chosen = rates.gpu_named(gpu) if gpu else _gpu_here() if rates.needs_gpu(resolved) else None
+    _print(planning.plan(resolved, Store(store), chosen), as_json, planning.show)
+
+
+def _gpu_here() -> Gpu | None:
+    """The GPUs of this machine, if their rates are known."""
+    import torch
+
+    from gigavideo_data.commands.planning import rates
+
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    found = rates.gpu_among(names)
+    if names and found is None:
+        _message(f"the rates of {names[0]} are not known; --gpu counts the hours of {', '.join(rates.GPUS)}")
+    return found
 
 
 @app.command(epilog="Example: gv-data doctor")

@@ -34,10 +34,20 @@ RATES: Mapping[str, tuple[str, str]] = {
     "trainer_over_loop": ("trainer", "trainer over by hand"),
     "synthesis_forward_s": ("synthesis", "compiled, forward pass"),
     "synthesis_clip_s": ("synthesis", "compiled, a clip of 50 steps"),
+    **{
+        f"{mode}_{key}_s": ("synthesis", f"{mode}, {name}")
+        for mode in ("compiled", "eager")
+        for key, name in (
+            ("step", "denoising step"),
+            ("decode", "decoder"),
+            ("rest", "text, frames to the host, other"),
+        )
+    },
     "encode_clip_s": ("encoding", "autoencoder, encode one clip, float32"),
     "decode_clip_s": ("encoding", "autoencoder, decode one clip, float32"),
     "encode_prompt_s": ("encoding", "text encoder, float32, one prompt of 512 tokens"),
     "judge_clip_s": ("judge", "one clip, 8 questions"),
+    "judge_clip_shared_s": ("judge", "one clip, 8 questions, video shared"),
 }
 
 

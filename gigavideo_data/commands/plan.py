@@ -1,5 +1,7 @@
 """`gv-data plan`: what a recipe would make, what the store has of it already, and what the rest may cost.
 
+    facts = plan(load("physics"), Store(Path("runs/store")), gpu_named("h100"));  show(facts, terminal.console())
+
 The steps run as in a build, with a runner that only reads the store: a row that it lacks does not reach the next step.
 After an unfinished stage, rows are counted by arithmetic from the recipe, as the largest possible number.
 """
@@ -7,24 +9,27 @@ After an unfinished stage, rows are counted by arithmetic from the recipe, as th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
+from gigavideo_data.commands.planning import estimate
+from gigavideo_data.commands.planning.estimate import Judged, Sizes
+from gigavideo_data.commands.planning.rates import Gpu
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub import models
 from gigavideo_data.hub.pin import pinned
 from gigavideo_data.io import terminal
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.registry import check_subjects
-from gigavideo_data.pipeline import steps
+from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.sources.intake import intake_warnings
-from gigavideo_data.pipeline.stages import Item, Record
+from gigavideo_data.pipeline.stages import LATENTS_FILE, Item, Record
 from gigavideo_data.pipeline.steps import Context
 from gigavideo_data.pipeline.store import Store
-from gigavideo_data.recipe.recipe import Recipe, published_name
+from gigavideo_data.recipe.recipe import Recipe
+from gigavideo_data.scoring.training_weights import default_weights, effective_size
 
 STAGES = (
     "prompt",
@@ -40,28 +45,6 @@ STAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Seconds that one row takes on one device, which device, and where the number comes from."""
-
-    seconds: float
-    device: str
-    source: str
-
-
-_QUICKSTART = "recipe quickstart-all on two cores of an AMD EPYC"
-# Only measured values; nothing is guessed.
-RATES = {
-    ("synthesize", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"): Rate(240.0, "RTX 4090", "README of Wan2.1, 832x480, 81 frames"),
-    # Twice the wall seconds of cost.json over its rows: two workers were busy, Ray's start included.
-    ("prompt", "grammar"): Rate(0.55, "CPU core", _QUICKSTART),
-    ("extend", "grammar"): Rate(0.006, "CPU core", _QUICKSTART),
-    ("questions", "grammar"): Rate(0.003, "CPU core", _QUICKSTART),
-    ("synthesize", "miniature"): Rate(0.34, "CPU core", _QUICKSTART),
-    ("judge", "miniature"): Rate(0.05, "CPU core", _QUICKSTART),
-}
-
-
 NOT_MADE = "new"  # stands for the reason where the store has no record
 
 
@@ -71,7 +54,7 @@ class DryRunRunner:
     def __init__(self, store: Store) -> None:
         self.store, self.progress = store, Progress(Console(quiet=True))
         self.seen: dict[str, tuple[int, int]] = {}  # label -> number of rows, and of those in the store
-        self.num_bytes: list[int] = []  # of each video in the store
+        self.sizes = Sizes()  # of the videos in the store
 
     def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
         """Records that the store has. A missing one is a rejection, or in the stage `prompt` an empty list."""
@@ -81,20 +64,27 @@ class DryRunRunner:
         found = {item.key: self.store.peek(stage, item.key) for item in items}
         self.seen[label or stage] = len(found), sum(record is not None for record in found.values())
         for record in found.values():
-            name = (record or {}).get("blobs", {}).get("video.mp4")
-            if name:
-                self.num_bytes.append(self.store.size(name))
+            blobs = (record or {}).get("blobs", {})
+            if name := blobs.get("video.mp4"):
+                self.sizes.videos.append(self.store.size(name))
+            if name := blobs.get(LATENTS_FILE):
+                self.sizes.latents.append(self.store.size(name))
         missing: Record = {"prompts": [], "dropped": []} if stage == "prompt" else {"rejected": NOT_MADE}
         return [found[item.key] or missing for item in items]
 
 
-def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
-    """Count the rows of each stage, and those in the store.
+def plan(recipe: Recipe, store: Store, gpu: Gpu | None = None) -> dict[str, Any]:
+    """Count the rows of each stage, and those in the store, and estimate what the rest takes.
+
+    Args:
+        recipe: of the build.
+        store: that the build would use.
+        gpu: that the models would run on; None: nothing is said about GPUs.
 
     Returns:
-        JSON-able: the target dimensions and the others, one line per stage (largest number of rows, rows in the store,
-        seconds of a device for the rest and their source, None where nobody measured them), and the bytes of the videos
-        that are missing (None if the store has no video to estimate from).
+        JSON-able: the target dimensions and the others, one line per stage (`estimate.stage_line`), the total of device
+        hours (`estimate.totals`), the disk (`estimate.disk`), and the cost per useful sample
+        (`estimate.cost_per_sample`; None if it cannot be estimated).
 
     Raises:
         RecipeError: the writer cannot write about a dimension, or a table, the folder of its clips, or a dataset with
@@ -105,7 +95,7 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     with models.asked_once():
         recipe = pinned(recipe, unknown)
         runner = DryRunRunner(store)
-        most = _run_steps(recipe, runner, unknown)
+        most, judged = _run_steps(recipe, runner, unknown)
     warnings = [f"{error}. What the store has of it is not counted." for error in unknown]
     lines, complete = [], True
     for stage in STAGES:
@@ -114,22 +104,22 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             rows = max(rows, most[stage])
         complete = complete and in_store == rows
         if rows:
-            lines.append({"stage": stage, "rows": rows, "in_store": in_store, **_cost(stage, rows - in_store, recipe)})
-    num_missing = sum(line["rows"] - line["in_store"] for line in lines if _kind(line["stage"]) == "synthesize")
-    sizes = runner.num_bytes
+            lines.append(estimate.stage_line(stage, rows, in_store, recipe, gpu))
     return {
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
         "targets": list(recipe.dimensions),
         "others": list(recipe.others.dimensions),
         "stages": lines,
-        "video_bytes": (round(num_missing * sum(sizes) / len(sizes)) if sizes else None) if num_missing else 0,
+        "total": estimate.totals(lines, gpu),
+        "disk": estimate.disk(lines, recipe, runner.sizes),
+        "cost_per_sample": estimate.cost_per_sample(lines, judged),
         "warnings": warnings + intake_warnings(recipe),
     }
 
 
-def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) -> dict[str, int]:
-    """Run the steps of a build; return the largest number of rows of each stage.
+def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) -> tuple[dict[str, int], Judged]:
+    """Run the steps of a build; return the largest number of rows of each stage, and what judged clips are worth.
 
     `unknown` gets the error where a model's commit, which decides a video, cannot be determined.
     """
@@ -138,14 +128,24 @@ def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) ->
     real = [row for row in asked if row.source == "real"]
     most = _most(recipe, runner)
     generated: list[Row] = []
+    judged = Judged(0, 0, 0.0)
     try:
         drafts = [row for row in asked if row.source in ("synthetic", "twin")]
         generated, _ = steps.videos(context, drafts)
+        judged = _judged(context, store=runner.store, rows=generated)
     except HubError as error:
         unknown.append(error)
         runner.seen["synthesize"] = most["synthesize"], 0
     steps.check_judge(context, generated, real)
-    return most
+    return most, judged
+
+
+def _judged(context: Context, store: Store, rows: list[Row]) -> Judged:
+    """How useful the generated clips are that the store has with their rewards."""
+    recipe, settings = context.recipe, context.panel.settings
+    scored = [assemble.row(row, recipe, settings, store) for row in rows]
+    weights = default_weights(scored, recipe.all_dimensions)
+    return Judged(len(scored), len(weights), effective_size(weights))
 
 
 def _most(recipe: Recipe, runner: DryRunRunner) -> dict[str, int]:
@@ -179,50 +179,27 @@ def _most(recipe: Recipe, runner: DryRunRunner) -> dict[str, int]:
     }
 
 
-def _kind(stage: str) -> str:
-    """The stage that runs under a name such as `judge check`, or `synthesize more`."""
-    return stage.split()[0]
-
-
-def _cost(stage: str, rows: int, recipe: Recipe) -> dict[str, Any]:
-    """Device seconds for the missing rows, divided among the models by their shares."""
-    shares = {recipe.writer.model if recipe.writer.backend != "grammar" else "grammar": 1.0}
-    if _kind(stage) == "synthesize":
-        shares = {published_name(generator.model): generator.share for generator in recipe.generators}
-    elif _kind(stage) == "judge":
-        shares = {published_name(recipe.judge.model): 1.0}
-    rates = {name: RATES.get((_kind(stage), name)) for name in shares}
-    known = {name: rate for name, rate in rates.items() if rate}
-    if not rows or len(known) < len(shares):
-        return {"seconds": None if rows else 0.0, "rate": None}
-    total = sum(shares.values())
-    sources = [f"{name}: {rate.seconds:g} s on one {rate.device} ({rate.source})" for name, rate in known.items()]
-    return {
-        "seconds": sum(rows * shares[name] / total * rate.seconds for name, rate in known.items()),
-        "rate": "; ".join(sources),
-    }
-
-
 def show(facts: dict[str, Any], console: Console) -> None:
-    """Print a plan as a table."""
+    """Print a plan: the cost per useful sample, the stages, the totals, and what they are based on."""
+    if figure := facts["cost_per_sample"]:
+        console.print(estimate.sentence(figure))
     title = f"{facts['recipe']}   recipe {facts['recipe_hash']}"
-    table = terminal.Table(title, "stage", ">rows", ">in store", ">missing", ">device hours")
+    table = terminal.Table(title, "stage", ">rows", ">in store", ">missing", ">device hours", "device", "known by")
     for line in facts["stages"]:
         missing = line["rows"] - line["in_store"]
         hours = "-" if not missing else "unknown" if line["seconds"] is None else f"{line['seconds'] / 3600:.2f}"
-        table.add(line["stage"], line["rows"], line["in_store"], missing, hours)
+        cells = (line["device"] or "-", line["kind"] or "-") if missing else ("-", "-")
+        table.add(line["stage"], line["rows"], line["in_store"], missing, hours, *cells)
     console.print(table)
     missing_of = {line["stage"]: line["rows"] - line["in_store"] for line in facts["stages"]}
     if "synthesize more" in missing_of and missing_of["judge"]:
         console.print("synthesize more, judge more: at most so many; the rewards of the first videos decide")
     for line in terminal.targets_and_others(facts["targets"], facts["others"]):
         console.print(line)
+    for text in estimate.in_words(facts["total"], facts["disk"]):
+        console.print(text)
     for line in facts["stages"]:
         if line["rate"]:
             console.print(f"{line['stage']}: {line['rate']}")
-    if any(line["seconds"] is None for line in facts["stages"]):
-        console.print("unknown: not measured; build a few rows and see cost.json")
     for warning in facts["warnings"]:
         console.print(warning)
-    if facts["video_bytes"]:
-        console.print(f"missing videos: about {facts['video_bytes'] / 1e6:.1f} MB, estimated from those in the store")

@@ -195,5 +195,6 @@ def test_every_section_runs_on_the_smallest_models(tmp_path: Path) -> None:
     missing = {key for key in report.RATES if key not in rates["rates"]}
     needs_gpu = {"training_peak_gb", "training_pair_peak_gb"}
     compiled_once = {"lora_pass_s", "synthesis_forward_s", "synthesis_clip_s"}
+    compiled_once |= {f"compiled_{part}_s" for part in ("step", "decode", "rest")}
     assert missing == needs_gpu | compiled_once
     assert "figures of a trial mean nothing" in (tmp_path / "gpu.md").read_text()

@@ -57,10 +57,11 @@ PLAN = """
 import json
 from pathlib import Path
 from gigavideo_data.commands.plan import plan
+from gigavideo_data.commands.planning.rates import Gpu
 from gigavideo_data.recipe.loading import load, shipped
 from gigavideo_data.pipeline.store import Store
 templates = ("paper", "paper-nft", "small")
-plans = {(name, size): plan(load(name, size.split()), Store(Path("nowhere")))
+plans = {(name, size): plan(load(name, size.split()), Store(Path("nowhere")), Gpu("rtx4090"))
          for name in shipped() if name not in templates
          for size in (["", "extends=small"] if not name.startswith("quickstart") else [""])}
 plans |= {(name, ""): plan(load(name, dimensions=["mechanics"]), Store(Path("nowhere"))) for name in templates}
