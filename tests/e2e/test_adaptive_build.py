@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.support.workspace import BATCH, SMALL, WORKERS, Workspace
 
 FIRST, MORE = 2, 3
 SAMPLES = f"{{first: {FIRST}, more: {MORE}}}"
-CHANGES = {"prompts__per_dimension": "6"}
+CHANGES: dict[str, Any] = {"prompts__per_dimension": "6"}
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
@@ -93,7 +94,7 @@ def test_a_rejected_first_sample_does_not_count_until_it_is_tried_again(referenc
     chosen = [group for group, values in first_rewards(rows).items() if outcome(values, 0.5) is Outcome.DIFFERENT]
     poison = next(row for row in rows if (row["dimension"], row["prompt_id"]) == chosen[0])
     workspace = Workspace(tmp_path / "poison")
-    options = {"samples_per_prompt": SAMPLES, "limits__max_rejected": "1.0", **CHANGES}
+    options: dict[str, Any] = {"samples_per_prompt": SAMPLES, "limits__max_rejected": "1.0", **CHANGES}
     code, said = workspace.build(faults={"GV_KILL_WORD": poison["prompt"]}, **options)
     assert code == 0, said
     assert [row["sample"] for row in workspace.rows() if row["prompt"] == poison["prompt"]] == []

@@ -1,6 +1,6 @@
 """More samples only where rewards differ: two passes of the same steps, with a runner that has all answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ UNREADABLE = -1.0  # instead of a reward: P(yes) + P(no) is too low
 class Answering:
     """Makes the video of each prompt and sample in a table of rewards, and judges it; keeps the requests."""
 
-    def __init__(self, rewards: dict[str, Sequence[float | None]], seed: int = 0) -> None:
+    def __init__(self, rewards: Mapping[str, Sequence[float | None]], seed: int = 0) -> None:
         self.progress = Progress(Console(quiet=True))
         self.of_seed = {
             seed_of([seed, prompt, sample]): (prompt, sample, reward)
@@ -56,7 +56,7 @@ def prompt(text: str, base: str | None = None, dimension: str | None = "mechanic
     return Row(columns.pop("source", "synthetic"), base or text, dimension, prompt=text, asks=asks, **columns)
 
 
-def run(rows: list[Row], rewards: dict[str, Sequence[float | None]], samples: str = "{first: 2, more: 3}") -> Any:
+def run(rows: list[Row], rewards: Mapping[str, Sequence[float | None]], samples: str = "{first: 2, more: 3}") -> Any:
     """The runner with its requests, the context with its counts, the rows, and the numbers of prompts."""
     runner = Answering(rewards)
     recipe = load("quickstart", ["dimensions=[mechanics, composition]", "others={}", f"samples_per_prompt={samples}"])
@@ -64,7 +64,7 @@ def run(rows: list[Row], rewards: dict[str, Sequence[float | None]], samples: st
     return runner, context, *steps.videos(context, rows)
 
 
-TABLE: dict[str, Sequence[float | None]] = {
+TABLE: Mapping[str, Sequence[float | None]] = {
     "differ": [0.9, 0.1, 0.2, 0.3, 0.4],
     "right": [0.9, 0.9],
     "wrong": [0.1, 0.1],
