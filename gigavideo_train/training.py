@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from gigavideo_data.errors import RunError
+from gigavideo_data.models import attention
 from gigavideo_data.scoring.training_weights import effective_size
 from gigavideo_train.checkpoint import checkpoint, ema
 from gigavideo_train.checkpoint.checkpoint import Done
@@ -33,7 +34,6 @@ from gigavideo_train.losses import flow
 from gigavideo_train.losses import metrics as tally
 from gigavideo_train.losses.inputs import Inputs, prefetch
 from gigavideo_train.losses.losses import Losses, losses
-from gigavideo_train.models import attention
 from gigavideo_train.models.base import Family
 from gigavideo_train.models.loading import load_pipeline
 from gigavideo_train.models.registry import load_family
@@ -85,7 +85,7 @@ def run_training(
     on_gpu = world.device.type == "cuda"  # on a CPU a second thread would only take cores from the model
     num_groups = plan.num_groups
     with (
-        attention.use_kernels(_rank_kernels(run)),  # in the backward too: recomputed activations must be equal
+        attention.use_kernels(_choose_kernels(run)),  # in the backward too: recomputed activations must be equal
         Metrics(out / "metrics.jsonl", done.steps, config.report_to, enabled=world.is_first) as metrics,
         Stop() as stop,
     ):
@@ -198,23 +198,25 @@ def _restore(run: _Run, *, allow_changes: bool) -> Done:
     return checkpoint.load(newest, model.parameters, model.optimizer, model.average)
 
 
-def _rank_kernels(run: _Run) -> list[str]:
-    """Attention kernels for the largest clip, the fastest first, measured by rank 0; none on a CPU."""
+def _choose_kernels(run: _Run) -> list[str]:
+    """Attention kernels for the largest clip, the fastest first, chosen by rank 0; none on a CPU."""
     transformer: Any = run.model.transformer
 
-    def measure() -> list[str]:
+    def choose() -> attention.Choice:
         rows = (sample.row for sample in run.plan.samples)
         largest = max(rows, key=lambda row: row["num_frames"] * row["height"] * row["width"])
         num_tokens = run.family.num_tokens(transformer, run.encoded.latents([largest]).shape[1:])
         heads, width = transformer.config.num_attention_heads, transformer.config.attention_head_dim
-        return attention.rank_kernels(heads, num_tokens, width, run.world.device)
+        num_texts, masked = run.plan.profile.max_tokens, run.family.MASKS_TEXT
+        return attention.choose(
+            attention.shapes_of(heads, width, num_tokens, num_texts, masked=masked), run.world.device
+        )
 
     if run.world.device.type != "cuda":
         return []
-    kernels = run.world.broadcast_from_rank0(measure)
-    if kernels:
-        run.progress.note(f"attention kernel: {kernels[0]}, the fastest of those that run here")
-    return kernels
+    choice = run.world.broadcast_from_rank0(choose)
+    run.progress.note(choice.note)
+    return choice.order
 
 
 @dataclass(frozen=True)

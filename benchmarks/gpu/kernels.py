@@ -15,7 +15,7 @@ from torch.nn.attention import sdpa_kernel
 
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, relative_error, timed
-from gigavideo_train.models.attention import KERNELS
+from gigavideo_data.models.attention import KERNELS, flash_3
 
 HEADS, WIDTH, TOKENS, TEXT = 12, 128, 32_760, 512
 TINY_HEADS, TINY_TOKENS = 2, 96
@@ -25,31 +25,15 @@ NAMES = ("output", "dq", "dk", "dv")
 
 
 @contextmanager
-def flash_3() -> Iterator[None]:
-    """Let torch's flash kernel be FlashAttention 3.
-
-    Raises:
-        RuntimeError: this torch cannot, or the package flash_attn_interface is not installed.
-    """
-    from torch.nn import attention
-
-    activate = getattr(attention, "activate_flash_attention_impl", None)
-    if activate is None:
-        raise RuntimeError("this torch has no activate_flash_attention_impl")
-    try:
-        activate("FA3")
-    except (ImportError, ValueError, RuntimeError) as error:
-        raise RuntimeError(f"not installed ({error})") from error
-    try:
-        with sdpa_kernel(KERNELS["flash"]):
-            yield
-    finally:
-        attention.restore_flash_attention_impl()
+def only_flash_3() -> Iterator[None]:
+    """Attention by FlashAttention 3 alone."""
+    with flash_3(), sdpa_kernel(KERNELS["flash"]):
+        yield
 
 
 CONTEXTS: dict[str, Callable] = {
     **{name: lambda name=name: sdpa_kernel(KERNELS[name]) for name in ("flash", "cudnn", "efficient")},
-    "flash 3": flash_3,
+    "flash 3": only_flash_3,
 }
 
 

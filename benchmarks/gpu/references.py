@@ -16,11 +16,12 @@ from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import compared
 from benchmarks.gpu.training import kernel_order
+from gigavideo_data.models import attention
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed.world import World, full_tensor
 from gigavideo_train.losses.inputs import Inputs
 from gigavideo_train.losses.losses import losses
-from gigavideo_train.models import attention, wan
+from gigavideo_train.models import wan
 from gigavideo_train.models.base import Velocity
 from gigavideo_train.step import TrainedModel, backward, set_up_model
 

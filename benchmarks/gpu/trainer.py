@@ -20,6 +20,7 @@ from benchmarks.gpu import models
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.training import kernel_order
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.models import attention
 from gigavideo_data.models.generators.profiles import PROFILES, Base
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.batches import batches
@@ -28,7 +29,7 @@ from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.data.samples import Sample, Selection
 from gigavideo_train.distributed.world import world
 from gigavideo_train.losses.flow import Schedule, draws
-from gigavideo_train.models import attention, blocks
+from gigavideo_train.models import blocks
 from gigavideo_train.plan import Plan
 from gigavideo_train.training import run_training
 

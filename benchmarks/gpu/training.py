@@ -18,11 +18,12 @@ from benchmarks.gpu import models
 from benchmarks.gpu.ceilings import matmul_flops
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import steady
+from gigavideo_data.models import attention
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed.world import World, full_tensor
 from gigavideo_train.losses.inputs import Inputs
 from gigavideo_train.losses.losses import Losses, losses
-from gigavideo_train.models import attention, wan
+from gigavideo_train.models import wan
 from gigavideo_train.step import Flops, adamw, backward, make_trainable, prepare, velocity_of
 
 GOAL_S = 2.0
@@ -131,7 +132,8 @@ def kernel_order(device: torch.device, *, tiny: bool) -> list[str]:
     sizes = models.WAN_TINY if tiny else models.WAN_1_3B
     _, frames, height, width = models.shape_CFHW(tiny=tiny)
     tokens = frames * (height // 2) * (width // 2)
-    return attention.rank_kernels(sizes["num_attention_heads"], tokens, sizes["attention_head_dim"], device)
+    heads, width = sizes["num_attention_heads"], sizes["attention_head_dim"]
+    return attention.choose(attention.shapes_of(heads, width, tokens, 512, masked=False), device).order
 
 
 def run(job: Job) -> None:

@@ -35,10 +35,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
+    from gigavideo_data.models import attention
     from gigavideo_train.config import TrainConfig
     from gigavideo_train.distributed.world import world
     from gigavideo_train.losses.losses import losses
-    from gigavideo_train.models import attention, wan
+    from gigavideo_train.models import wan
     from gigavideo_train.step import Flops, adamw, backward, prepare, velocity_of
 
     with world() as here:
@@ -56,7 +57,11 @@ def main() -> None:
         if here.device.type == "cuda":
             size = models.WAN_1_3B
             order = here.broadcast_from_rank0(
-                lambda: attention.rank_kernels(size["num_attention_heads"], 32_760, 128, here.device)
+                lambda: (
+                    attention.choose(
+                        attention.shapes_of(size["num_attention_heads"], 128, 32_760, 512, masked=False), here.device
+                    ).order
+                )
             )
         config = TrainConfig(checkpointing="selective", batch_size=2, lr=1e-6)
         transformer = models.wan_transformer(torch.device("cpu"), tiny=args.tiny)

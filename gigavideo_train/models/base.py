@@ -56,6 +56,10 @@ class Family(Protocol):
     def LORA_TARGETS(self) -> list[str]:
         """Names of the linear layers that get a LoRA."""
 
+    @property
+    def MASKS_TEXT(self) -> bool:
+        """Whether cross-attention has a mask of the text."""
+
     def encode_video(self, pipeline: Any, frames_THWC: np.ndarray) -> torch.Tensor:
         """Latents (C, F, H, W) float32 on the CPU of uint8 RGB frames: the mode of the posterior."""
 

@@ -17,7 +17,8 @@ from gigavideo_train.models.base import Condition
 from gigavideo_train.models.loading import frames_to_tensor
 
 BLOCKS = "transformer_blocks"
-LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # of both attentions, and the FFN
+MASKS_TEXT = True
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ dataset.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FirstBlockCacheConfig
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig, LTXPipeline
 from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.models import attention
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
-from gigavideo_data.models.generators.profiles import batch_size_of, model_folder, profile_of
+from gigavideo_data.models.generators.profiles import Profile, batch_size_of, model_folder, profile_of
 from gigavideo_data.reasons import Reason
+
+log = logging.getLogger(__name__)
 
 FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; fixed, since the profile's name stands for it
 # The adapter's name in PEFT's names of parameters: blocks.0.attn1.to_q.lora_A.default_0.weight
@@ -62,6 +66,8 @@ class PipelineFamily:
         tiled: whether the decoder works tile by tile, because it needs more memory than the rest.
         negative: whether guidance takes a negative prompt; else guidance is distilled into the model.
         fps: whether a call takes the frame rate.
+        joint: whether videos and texts attend to each other in one sequence, not by cross-attention.
+        masked: whether the padding of texts is masked.
     """
 
     embeddings: tuple[str, ...]
@@ -70,15 +76,21 @@ class PipelineFamily:
     tiled: bool = False
     negative: bool = True
     fps: bool = False
+    joint: bool = False
+    masked: bool = False
 
 
 FAMILIES = {  # by the class name in a pipeline's index
     "WanPipeline": PipelineFamily(("prompt_embeds",), float32=("vae",)),
     "HunyuanVideoPipeline": PipelineFamily(
-        ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"), tiled=True, negative=False
+        ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
+        tiled=True,
+        negative=False,
+        joint=True,
+        masked=True,
     ),
-    "CogVideoXPipeline": PipelineFamily(("prompt_embeds",), _trim_padding, tiled=True),
-    "LTXPipeline": PipelineFamily(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True),
+    "CogVideoXPipeline": PipelineFamily(("prompt_embeds",), _trim_padding, tiled=True, joint=True),
+    "LTXPipeline": PipelineFamily(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True, masked=True),
 }
 
 
@@ -119,6 +131,9 @@ class DiffusersGenerator:
         if generator.get("compile"):
             self.pipeline.transformer.compile_repeated_blocks()
         self._place()
+        choice = attention.choose(attention_shapes(self.pipeline, self.family, self.profile), torch.device(self.device))
+        log.info("%s", choice.note)
+        self.kernels = choice.order
         self.pipeline.set_progress_bar_config(disable=True)
         self._encoded = lru_cache(maxsize=1)(self._encode)  # the samples of a prompt follow each other
         self._negative = self._encode(generator["negative_prompt"]) if self._guided() else {}
@@ -171,20 +186,21 @@ class DiffusersGenerator:
             last[:] = [tensors["latents"]]
             return {}
 
-        frames_BTHWC = pipeline(
-            **self._encode_all([*prompts, *[prompts[-1]] * missing]),
-            **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
-            height=profile.height,
-            width=profile.width,
-            num_frames=profile.num_frames,
-            num_inference_steps=self.settings["steps"],
-            guidance_scale=self.settings["guidance"],
-            generator=[torch.Generator().manual_seed(seed) for seed in all_seeds],
-            max_sequence_length=profile.max_tokens,
-            callback_on_step_end=keep,
-            output_type="np",
-            **({"frame_rate": profile.fps} if self.family.fps else {}),
-        ).frames
+        with attention.use_kernels(self.kernels):
+            frames_BTHWC = pipeline(
+                **self._encode_all([*prompts, *[prompts[-1]] * missing]),
+                **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
+                height=profile.height,
+                width=profile.width,
+                num_frames=profile.num_frames,
+                num_inference_steps=self.settings["steps"],
+                guidance_scale=self.settings["guidance"],
+                generator=[torch.Generator().manual_seed(seed) for seed in all_seeds],
+                max_sequence_length=profile.max_tokens,
+                callback_on_step_end=keep,
+                output_type="np",
+                **({"frame_rate": profile.fps} if self.family.fps else {}),
+            ).frames
         frames_BTHWC = frames_BTHWC[: len(prompts)]
         if not np.isfinite(frames_BTHWC).all():
             raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
@@ -195,6 +211,29 @@ class DiffusersGenerator:
             Generated(frames_THWC, profile.fps, latents_CFHW)
             for frames_THWC, latents_CFHW in zip(frames_BTHWC, latents_BCFHW, strict=False)  # without the copies
         ]
+
+
+def attention_shapes(pipeline: Any, family: PipelineFamily, profile: Profile) -> list[attention.Shape]:
+    """The calls of attention in one forward pass of a pipeline's transformer."""
+    config = pipeline.transformer.config
+    heads, width, num_texts = config.num_attention_heads, config.attention_head_dim, profile.max_tokens
+    num_tokens = _num_tokens(pipeline, profile)
+    if family.joint:
+        both = num_tokens + num_texts
+        return [attention.Shape(heads, both, both, width, family.masked)]
+    return attention.shapes_of(heads, width, num_tokens, num_texts, masked=family.masked)
+
+
+def _num_tokens(pipeline: Any, profile: Profile) -> int:
+    """Number of tokens that the transformer makes of a video of the profile's size."""
+    patch = pipeline.transformer.config.patch_size
+    if isinstance(pipeline, LTXPipeline):
+        ratios = pipeline.vae_temporal_compression_ratio, pipeline.vae_spatial_compression_ratio
+    else:
+        ratios = pipeline.vae_scale_factor_temporal, pipeline.vae_scale_factor_spatial
+    depth, side = patch[:2] if isinstance(patch, Sequence) else (pipeline.transformer.config.patch_size_t or 1, patch)
+    frames = -(-((profile.num_frames - 1) // ratios[0] + 1) // depth)  # the last ones are padded
+    return frames * (profile.height // ratios[1] // side) * (profile.width // ratios[1] // side)
 
 
 def load_adapter(pipeline: Any, folder: Path, name: str | None = None) -> None:

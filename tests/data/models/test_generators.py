@@ -14,9 +14,10 @@ from diffusers import DiffusionPipeline
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.io import video
+from gigavideo_data.models.attention import Shape
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
-from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
+from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator, attention_shapes
 from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.execution.row_adapter import run_row
@@ -142,6 +143,23 @@ def test_a_row_of_the_miniature_has_the_same_bytes_at_every_place_of_every_batch
     shuffled = [rows[at] for at in np.random.default_rng(0).permutation(len(rows))]
     for batch in (shuffled, rows[::-1][:5], [rows[9]], [rows[9]] * 16):
         assert made(batch) == [whole[row] for row in batch]
+
+
+def test_attention_kernels_are_chosen_for_the_calls_that_a_pipeline_makes(tiny, monkeypatch):
+    _, folder = tiny
+    engine, seen = load(folder), set()
+    plain = torch.nn.functional.scaled_dot_product_attention
+    heads = engine.pipeline.transformer.config.num_attention_heads
+
+    def recorder(query, key, value, attn_mask=None, **options):
+        if query.shape[1] == heads and query.shape[-1] == engine.pipeline.transformer.config.attention_head_dim:
+            seen.add(Shape(heads, query.shape[2], key.shape[2], query.shape[3], attn_mask is not None))
+        return plain(query, key, value, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorder)
+    engine.generate([PROMPT], [SEED])
+    expected = attention_shapes(engine.pipeline, engine.family, engine.profile)
+    assert seen >= {*expected}, "a text encoder of the same width may make other calls"
 
 
 def test_only_the_miniature_makes_several_videos_in_one_call(tiny):
