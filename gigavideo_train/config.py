@@ -97,7 +97,7 @@ class TrainConfig(BaseModel):
 
     # How a step is computed, not its result: these may change when a run is resumed.
     micro_batch: Count | None = None  # samples per forward pass of a process; null: its whole share of a batch
-    checkpointing: Literal["none", "selective", "full"] = "none"  # of activations
+    checkpointing: Literal["none", "matmuls", "selective", "full"] = "none"  # of activations
     decode_batch: Count = 1  # clips that an online strategy decodes together
     offload: bool = False  # weights and optimizer state stay in CPU memory
     compile_blocks: bool | None = None  # null: on a GPU

@@ -27,6 +27,7 @@ ATTENTION_OPS = [
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 ]
+MATMUL_OPS = [torch.ops.aten.mm.default, torch.ops.aten.addmm.default]  # of linear layers
 
 
 def checkpoint_activations(blocks: Iterable[nn.Module], mode: str) -> None:
@@ -34,12 +35,14 @@ def checkpoint_activations(blocks: Iterable[nn.Module], mode: str) -> None:
 
     Args:
         blocks: of one transformer.
-        mode: `none` keeps all; `selective` the input of each block and the outputs of its attention; `full` only the
-            input.
+        mode: `none` keeps all; `selective` the input of each block and the outputs of its attention; `matmuls` also the
+            outputs of its linear layers; `full` only the input.
     """
     if mode == "none":
         return
-    contexts = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if mode == "selective" else {}
+    contexts = {}
+    if mode in POLICIES:
+        contexts = {"context_fn": partial(create_selective_checkpoint_contexts, POLICIES[mode])}
 
     def checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
         # A lambda, not a partial: torch.compile does not compile a partial of torch's own function.
@@ -51,8 +54,16 @@ def checkpoint_activations(blocks: Iterable[nn.Module], mode: str) -> None:
         block.forward = checkpointed(block.forward)
 
 
-def _policy(_context: object, op: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
+def _save_attention(_context: object, op: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if op in ATTENTION_OPS else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _save_matmuls(_context: object, op: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
+    saved = op in ATTENTION_OPS or op in MATMUL_OPS
+    return CheckpointPolicy.MUST_SAVE if saved else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+POLICIES = {"matmuls": _save_matmuls, "selective": _save_attention}
 
 
 def store_as_bfloat16(blocks: Iterable[nn.Module]) -> None:

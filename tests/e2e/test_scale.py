@@ -94,6 +94,7 @@ def sizes(folder: Path) -> dict[str, int]:
         {"micro_batch": "1"},
         {"micro_batch": "3", "checkpointing": "selective"},
         {"checkpointing": "full"},
+        {"checkpointing": "matmuls"},
         {"offload": "true"},
         {"offload": "true", "checkpointing": "selective"},
     ],
@@ -163,13 +164,14 @@ def test_the_reference_of_preferences_is_the_base_also_when_a_run_goes_on(tmp_pa
     assert run(dataset, tmp_path / "cut", 1, "--resume", **settings)[-1]["loss"] == expected[-1]["loss"]
 
 
-class Attended(TorchDispatchMode):
-    """Counts forward calls of attention kernels."""
+class Computed(TorchDispatchMode):
+    """Counts forward calls of attention kernels, and products of linear layers."""
 
-    number = 0
+    attention = products = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.number += func in blocks.ATTENTION_OPS
+        self.attention += func in blocks.ATTENTION_OPS
+        self.products += func in blocks.MATMUL_OPS
         return func(*args, **(kwargs or {}))
 
 
@@ -189,19 +191,23 @@ def test_attention_on_a_cpu_is_counted_and_counting_leaves_nothing_behind() -> N
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.parametrize(("mode", "passes"), [("none", 1), ("selective", 1), ("full", 2)])
-def test_selective_checkpointing_attends_once_and_full_twice(mode: str, passes: int) -> None:
-    def gradients(mode: str) -> tuple[list[torch.Tensor], int]:
+@pytest.mark.parametrize(
+    ("mode", "attention", "products"),
+    [("none", 1, False), ("matmuls", 1, False), ("selective", 1, True), ("full", 2, True)],
+)
+def test_checkpointing_computes_again_what_it_does_not_keep(mode: str, attention: int, *, products: bool) -> None:
+    def gradients(mode: str) -> tuple[list[torch.Tensor], Computed]:
         model = WanTransformer3DModel.from_pretrained(model_folder("miniature") / "transformer", dtype=torch.float32)
         blocks.checkpoint_activations(model.blocks, mode)
         inputs = {"hidden_states": torch.ones(1, 8, 2, 12, 12), "timestep": torch.tensor([500.0])}
-        with Attended() as attended:
+        with Computed() as computed:
             model(**inputs, encoder_hidden_states=torch.ones(1, 24, 96)).sample.square().mean().backward()
-        return [p.grad for p in model.parameters() if p.grad is not None], attended.number
+        return [p.grad for p in model.parameters() if p.grad is not None], computed
 
     expected, once = gradients("none")
-    found, number = gradients(mode)
-    assert number == passes * once
+    found, counted = gradients(mode)
+    assert counted.attention == attention * once.attention
+    assert (counted.products > once.products) == products
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
