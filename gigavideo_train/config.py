@@ -178,7 +178,8 @@ def load(profile: str, path: Path | None, overrides: list[str], memory: int | No
     for text in overrides:
         written = override(written, text)
     strategy = str(written.data.get("strategy", TrainConfig.model_fields["strategy"].default))
-    replaced = preset(profile, strategy, memory)
+    tune = str(written.data["tune"]) if "tune" in written.data else None
+    replaced = preset(profile, strategy, memory, tune)
     return validate(TrainConfig, Document({**replaced, **written.data}, written.source, written.origins))
 
 

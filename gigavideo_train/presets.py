@@ -1,7 +1,7 @@
 """Tables of settings that take the place of the defaults of `config.TrainConfig`: edit a number here, and in the docs.
 
-Order, each on top of the one before: defaults of the class, `MODEL_PRESETS`, `STRATEGY_DEFAULTS`, `MEMORY_PRESETS`, a
-YAML file (`--config`), and `--set key=value`.
+Order, each on top of the one before: defaults of the class, `TUNE_DEFAULTS`, `MODEL_PRESETS`, `STRATEGY_DEFAULTS`,
+`MEMORY_PRESETS`, a YAML file (`--config`), and `--set key=value`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 Settings = dict[str, Any]
 ANY_MODEL = "any"
 
+# An adapter starts at no change, and its few weights need larger steps than those of a trained model.
+TUNE_DEFAULTS: dict[str, Settings] = {"lora": {"lr": 1e-4}}
 MODEL_PRESETS: dict[str, Settings] = {
     # A thousandth of the size of the paper's model: it needs, and tolerates, larger steps.
     "miniature": {
@@ -54,17 +56,19 @@ MEMORY_PRESETS: dict[int, Settings] = {
 }
 
 
-def preset(profile: str, strategy: str, memory: int | None) -> Settings:
+def preset(profile: str, strategy: str, memory: int | None, tune: str | None = None) -> Settings:
     """The settings that replace defaults.
 
     Args:
         profile: of the model, a key of `MODEL_PRESETS` or not.
         strategy: of training, a key of a table in `STRATEGY_DEFAULTS` or not.
         memory: a key of `MEMORY_PRESETS`, GB; None for none.
+        tune: what the run trains, a key of `TUNE_DEFAULTS` or not; None where the tables decide.
     """
     by_strategy = [STRATEGY_DEFAULTS.get(model, {}).get(strategy, {}) for model in (ANY_MODEL, profile)]
     tables = [MODEL_PRESETS.get(profile, {}), *by_strategy, MEMORY_PRESETS[memory] if memory else {}]
-    return {key: value for table in tables for key, value in table.items()}
+    combined = {key: value for table in tables for key, value in table.items()}
+    return TUNE_DEFAULTS.get(tune or combined.get("tune", ""), {}) | combined
 
 
 def memory_preset(num_bytes: int) -> int:

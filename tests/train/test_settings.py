@@ -35,6 +35,38 @@ def test_each_table_replaces_the_one_before(monkeypatch: pytest.MonkeyPatch, tmp
     assert load("small", file, ["strategy=sft"]).ema == 0.1, "--set decides the strategy too"
 
 
+@pytest.mark.parametrize(("settings", "memory"), [(["tune=lora"], None), ([], 24)])
+def test_an_adapter_has_a_learning_rate_of_its_own(settings: list[str], memory: int | None) -> None:
+    assert load("large", None, settings, memory).lr == 1e-4
+    assert load("large", None, [*settings, "tune=full"], memory).lr == 1e-6
+    assert load("large", None, [*settings, "lr=2e-5"], memory).lr == 2e-5
+    assert load("miniature", None, ["tune=lora", "strategy=nft"]).lr == 3e-4, "the table of a model replaces it"
+
+
+@pytest.mark.parametrize("tune", ["nope", "[lora]"])
+def test_a_wrong_tune_is_refused_as_any_other_setting(tune: str) -> None:
+    with pytest.raises(RecipeError, match="tune"):
+        load("large", None, [f"tune={tune}"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["tau=0.6", "tau_quantile=0.5"], "leave one of them out"),
+        (["tau={}"], "tau names no dimension"),
+        (["tau=1.0"], "tau.*less than 1"),
+        (["tau={mechanics: 1.5}"], "tau.by dimension.mechanics: must be less than 1"),
+        (["tau={mechanics: high}"], "tau.by dimension.mechanics: must be a valid number"),
+        (["tau=[0.5]"], "tau"),
+        (["tau_quantile=1"], "tau_quantile.*less than 1"),
+        (["tau_quantile=0"], "tau_quantile.*greater than 0"),
+    ],
+)
+def test_thresholds_are_validated(settings: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("miniature", None, settings)
+
+
 @pytest.mark.parametrize("strategy", ["nope", "[nft]"])
 def test_a_wrong_strategy_is_refused_as_any_other_setting(strategy: str) -> None:
     with pytest.raises(RecipeError, match="strategy"):
@@ -59,7 +91,9 @@ def test_the_documentation_has_the_defaults_by_model_strategy_and_gpu() -> None:
         shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
         return [name, strategy, ", ".join(f"`{key}` {value}" for key, value in shown.items())]
 
-    expected = [cells(name, "all", settings) for name, settings in presets.MODEL_PRESETS.items()]
+    (lora,) = presets.TUNE_DEFAULTS.values()
+    expected = [cells("an adapter (`tune` lora)", "all", lora)]
+    expected += [cells(name, "all", settings) for name, settings in presets.MODEL_PRESETS.items()]
     for model, by_strategy in presets.STRATEGY_DEFAULTS.items():
         expected += [cells(model, f"`{name}`", settings) for name, settings in by_strategy.items()]
     expected += [cells(f"GPU of {size} GB", "all", settings) for size, settings in presets.MEMORY_PRESETS.items()]

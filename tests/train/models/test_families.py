@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline, LTXPipeline
 from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from huggingface_hub.utils._paths import filter_repo_objects
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from gigavideo_data.errors import RunError
@@ -307,6 +308,11 @@ def test_a_full_run_leaves_a_model_that_its_pipeline_loads(dataset: Path, tiny: 
 
 def test_a_lora_run_leaves_an_adapter_that_its_pipeline_loads(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run", "--model", str(tiny.folder), tune="lora", lora_rank="2")
+    tuned = load_file(tmp_path / "run" / "model" / "pytorch_lora_weights.safetensors")
+    changed = {name.split(".lora_")[0].split(".", 3)[3] for name, weight in tuned.items() if weight.any()}
+    feed_forward = "ff" if tiny.name == "ltx" else "ffn"
+    layers = {f"attn{number}.{layer}" for number in (1, 2) for layer in ("to_q", "to_k", "to_v", "to_out.0")}
+    assert changed == layers | {f"{feed_forward}.net.{layer}" for layer in ("0.proj", "2")}
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
     _, noise = encoded(tiny)
     conditioning, sigma = tiny.condition([PROMPT], [tiny.profile.fps]), torch.tensor([0.5])
