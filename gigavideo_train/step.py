@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from gigavideo_data.models.precision import keep_float32
 from gigavideo_train.checkpoint import ema
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed.world import World
@@ -119,7 +120,8 @@ def make_trainable(transformer: torch.nn.Module, config: TrainConfig, family: Fa
 
 
 def prepare(transformer: torch.nn.Module, config: TrainConfig, family: Family, world: World) -> None:
-    """Set up checkpointing and compilation, then move the model to the device, sharded if the run shards."""
+    """Set up precision, checkpointing and compilation, then move the model to the device, sharded if the run shards."""
+    keep_float32(transformer)
     its_blocks = list(transformer.get_submodule(family.BLOCKS))
     blocks.checkpoint_activations(its_blocks, config.checkpointing)
     if config.compile_blocks if config.compile_blocks is not None else world.device.type == "cuda":

@@ -104,8 +104,9 @@ def count_flops() -> Iterator[FlopCounterMode]:
 def shard(transformer: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh, *, offload: bool) -> None:
     """Shard weights, gradients and optimizer state over processes with FSDP2; a block is gathered while it computes.
 
-    Gradients are summed, not averaged. On a GPU a block is gathered in bfloat16, the shards stay float32, and gradients
-    are reduced in float32. Inputs keep their dtype: timesteps and positions lose too much in bfloat16.
+    Gradients are summed, not averaged. Weights are gathered and gradients are reduced in float32, so that a block
+    computes what it computes on one GPU: FSDP2 has one dtype for all weights of a block, and in bfloat16 the modulation
+    and the scales of norms would be rounded, too. Inputs keep their dtype as well.
 
     Args:
         transformer: on the CPU; its shards move to the devices of the mesh one block after the other.
@@ -116,9 +117,7 @@ def shard(transformer: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh,
     # FSDP2 warns, on every process, about writing into the output of the model; nothing here does that.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     on_gpu = mesh.device_type == "cuda"
-    precision = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if on_gpu else None, reduce_dtype=torch.float32, cast_forward_inputs=False
-    )
+    precision = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     policy = CPUOffloadPolicy(pin_memory=on_gpu) if offload else OffloadPolicy()
     for module in (*blocks, transformer):
         # The transformer is resharded too. Otherwise a pass without a backward leaves its gathered weights in place,
