@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.distributed.tensor import DTensor
 
 Weights = dict[str, torch.Tensor]
 
@@ -25,8 +26,8 @@ def update(average: Weights, parameters: dict[str, torch.nn.Parameter], decay: f
     if decay is None:
         return
     share = 1 - min(decay, (1 + num_taken) / (10 + num_taken))
-    for name, parameter in parameters.items():
-        average[name].lerp_(parameter, share)
+    averages, weights = _parts(average[name] for name in parameters), _parts(parameters.values())
+    torch._foreach_lerp_(averages, weights, share)
 
 
 @contextmanager
@@ -42,5 +43,10 @@ def swap_weights(average: Weights, parameters: dict[str, torch.nn.Parameter]) ->
 
 @torch.no_grad()
 def _assign(weights: Weights, parameters: dict[str, torch.nn.Parameter]) -> None:
-    for name, tensor in weights.items():
-        parameters[name].copy_(tensor)
+    if weights:  # torch refuses empty lists
+        torch._foreach_copy_(_parts(parameters[name] for name in weights), _parts(weights.values()))
+
+
+def _parts(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """This process's part of each tensor: one call of torch changes all of them, whatever their shards."""
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
