@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
 
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.recipe.recipe import Model, published_name
@@ -27,11 +27,12 @@ class TrainConfig(BaseModel):
     """The settings of one run; `docs/training.md` says what each does.
 
     `reward`: the reward of a row; `own` is its column `reward`, `mean` the mean over the trained dimensions that could
-    be scored, weighted by `dimension_weights`. `tau`: samples with a reward above it are kept; null is 0.5 for soft
-    rewards and 0 for hard ones. `shift`: null is that of the model's scheduler. `lambda_*`: Eq. 4 and 5. `batch_size`:
-    samples per optimizer step, over all processes. `judge`: scores during training; null is the dataset's judge.
-    `validate_every`: steps between two validation losses; null is never. `sample_every`: steps between two sets of
-    clips of held-out prompts, which `judge_samples` has scored.
+    be scored, weighted by `dimension_weights`. `tau`: samples with a reward above it are kept, one number or one for
+    each named dimension; null is 0.5 for soft rewards and 0 for hard ones. `tau_quantile`: the share of the samples of
+    each dimension, those with the lowest rewards, that is left out in place of `tau`. `shift`: null is that of the
+    model's scheduler. `lambda_*`: Eq. 4 and 5. `batch_size`: samples per optimizer step, over all processes. `judge`:
+    scores during training; null is the dataset's judge. `validate_every`: steps between two validation losses; null is
+    never. `sample_every`: steps between two sets of clips of held-out prompts, which `judge_samples` has scored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -96,6 +97,7 @@ class TrainConfig(BaseModel):
     report_to: TrackerName | None = None
 
     # How a step is computed, not its result: these may change when a run is resumed.
+    validate_share: Annotated[float, Field(gt=0, le=1)] | None = 0.01  # of the run's time, at most; null: no limit
     micro_batch: Count | None = None  # samples per forward pass of a process; null: its whole share of a batch
     checkpointing: Literal["none", "matmuls", "selective", "full"] = "none"  # of activations
     decode_batch: Count = 1  # clips that an online strategy decodes together
@@ -118,6 +120,14 @@ class TrainConfig(BaseModel):
     def _uses_anchor_model(self) -> TrainConfig:
         if self.anchor_model and (self.strategy != "nft" or not self.nft_kappa):
             raise ValueError("anchor_model is used only with strategy=nft and nft_kappa above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_threshold(self) -> TrainConfig:
+        if self.tau is not None and self.tau_quantile is not None:
+            raise ValueError("tau and tau_quantile are two ways to choose the kept samples; leave one of them out")
+        if self.tau == {}:
+            raise ValueError("tau names no dimension; give each its threshold, as in {mechanics: 0.6}")
         return self
 
     @model_validator(mode="after")

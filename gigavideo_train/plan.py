@@ -52,6 +52,7 @@ RESUMABLE = {  # settings that may change when a run is resumed
     "checkpoint_every",
     "validate_every",
     "validate_samples",
+    "validate_share",
     "sample_every",
     "sample_prompts",
     "judge_samples",

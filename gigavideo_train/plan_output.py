@@ -74,7 +74,9 @@ def show(facts: Facts, console: Console) -> None:
         f"{facts['passes_per_epoch']} forward passes per epoch",
     ]
     if facts["held_out"]:
-        after.append(f"validation loss on {facts['held_out']} samples every {config['validate_every']} steps")
+        share = config["validate_share"]
+        limit = f", in at most {share:.0%} of the run's time" if share else ""
+        after.append(f"validation loss on {facts['held_out']} samples every {config['validate_every']} steps{limit}")
     if facts["sample_judges"]:
         judges = ", ".join(sorted(set(facts["sample_judges"].values())))
         after.append(f"sample clips of held-out prompts judged by {judges} every {config['sample_every']} steps")

@@ -13,6 +13,7 @@ import math
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +40,7 @@ from gigavideo_train.models.loading import load_pipeline
 from gigavideo_train.models.registry import load_family
 from gigavideo_train.monitoring import samples
 from gigavideo_train.monitoring.jsonl import Metrics, read
-from gigavideo_train.monitoring.validation import validation_loss
+from gigavideo_train.monitoring.validation import ValidationSchedule, validation_loss
 from gigavideo_train.plan import Plan
 from gigavideo_train.step import TrainedModel, backward, learning_rate, set_up_model
 
@@ -84,13 +85,14 @@ def run_training(
     steps = islice(enumerate(batches(plan.samples, config.epochs, config.batch_size, config.seed)), done.steps, total)
     on_gpu = world.device.type == "cuda"  # on a CPU a second thread would only take cores from the model
     num_groups = plan.num_groups
+    validations = ValidationSchedule(total, done.steps, config.validate_share)
     with (
         attention.use_kernels(_choose_kernels(run)),  # in the backward too: recomputed activations must be equal
         Metrics(out / "metrics.jsonl", done.steps, config.report_to, enabled=world.is_first) as metrics,
         Stop() as stop,
     ):
         if not done.steps:
-            _measure_base(run, metrics)
+            _measure_base(run, metrics, validations)
         progress.start("train", total=total, cached=done.steps)
         began = time.perf_counter()
         for (step, batch), passes in prefetch(steps, lambda numbered: run.make_passes(numbered[1]), threaded=on_gpu):
@@ -99,7 +101,9 @@ def run_training(
             outcome = _update(run, lr, sums, done, stop_requested=stop.requested)
             done = outcome.done
             seconds = time.perf_counter() - began
+            validations.add_step(seconds)
             validates = plan.held_out and not outcome.stopping and _is_due(step, total, config.validate_every)
+            validates = validates and world.broadcast_from_rank0(partial(validations.allows, done.steps))
             metrics.write(
                 step=step + 1,
                 epoch=batch.epoch,
@@ -109,7 +113,7 @@ def run_training(
                 lr=lr,
                 grad_norm=outcome.grad_norm,
                 skipped=done.skipped,
-                **({"held_out": _validation_loss(run)} if validates else {}),
+                **({"held_out": validations.measure(done.steps, partial(_validation_loss, run))} if validates else {}),
             )
             if done.in_row:
                 _report_skipped(run, outcome, batch)
@@ -257,10 +261,10 @@ def _update(run: _Run, lr: float, sums: torch.Tensor, done: Done, *, stop_reques
     return _Outcome(totals, grad_norm, done, bool(stopping))
 
 
-def _measure_base(run: _Run, metrics: Metrics) -> None:
+def _measure_base(run: _Run, metrics: Metrics, validations: ValidationSchedule) -> None:
     """The validation loss and the sample clips before the first step."""
     if run.plan.held_out:
-        metrics.write(step=0, held_out=_validation_loss(run))
+        metrics.write(step=0, held_out=validations.measure(0, lambda: _validation_loss(run)))
     if run.sample_writer:
         _write_samples(run, 0, metrics)
 

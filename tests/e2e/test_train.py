@@ -26,7 +26,14 @@ from tests.support.rows import write_set
 from tests.support.train_set import row, rows, training_set
 
 pytestmark = pytest.mark.timeout(600)
-SMALL = {"batch_size": "4", "epochs": "2", "lr": "1e-3", "warmup_steps": "0", "decay": "none"}
+SMALL = {
+    "batch_size": "4",
+    "epochs": "2",
+    "lr": "1e-3",
+    "warmup_steps": "0",
+    "decay": "none",
+    "validate_share": "null",  # how many validations are done must not depend on the time
+}
 STEPS = 8  # an epoch: four and one synthetic rows, and two pairs of different shapes
 
 

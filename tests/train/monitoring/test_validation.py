@@ -15,6 +15,7 @@ from gigavideo_train.losses import flow
 from gigavideo_train.losses.inputs import VALIDATION_EPOCH
 from gigavideo_train.models import wan
 from gigavideo_train.models.loading import load_pipeline
+from gigavideo_train.monitoring.validation import ValidationSchedule
 from tests.e2e.test_train import arguments, losses, metrics, run, same, weights
 from tests.support.ranks import run_together
 from tests.support.train_set import row, rows, training_set
@@ -94,6 +95,62 @@ def test_with_an_ema_the_validation_loss_is_that_of_the_ema(dataset: Path, tmp_p
     assert losses(tmp_path / "ema") == losses(tmp_path / "plain")
     assert validation_losses(tmp_path / "ema")[0] == validation_losses(tmp_path / "plain")[0]
     assert validation_losses(tmp_path / "ema")[3] != validation_losses(tmp_path / "plain")[3]
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def validated(total: int, every: int, share: float | None, step_s: float, validation_s: float) -> list[int]:
+    """The steps after which a run validates whose first step compiles."""
+    clock, found = Clock(), []
+    schedule = ValidationSchedule(total, 0, share, clock)
+
+    def validate(step: int) -> None:
+        found.append(step)
+        schedule.measure(step, lambda: clock.passes(validation_s))
+
+    validate(0)
+    for step in range(1, total + 1):
+        schedule.add_step(60 * step_s if step == 1 else step_s)
+        if (step % every == 0 or step == total) and schedule.allows(step):
+            validate(step)
+    return found
+
+
+def test_validations_take_at_most_their_share_of_the_run_and_are_spread_over_it() -> None:
+    found = validated(1000, 100, share=0.01, step_s=1.0, validation_s=2.0)
+    assert found == [0, 300, 600, 800, 1000]
+    assert 2.0 * len(found) <= 0.01 * 1000
+    assert validated(1000, 100, share=0.01, step_s=1.0, validation_s=0.5) == list(range(0, 1001, 100))
+    for validation_s in (0.7, 1.1, 3.0):
+        assert validation_s * len(validated(1000, 50, 0.01, 1.0, validation_s)) <= 0.01 * 1100
+    assert validated(1000, 100, share=0.01, step_s=1.0, validation_s=50.0) == [0, 1000], "always the first and the last"
+    assert validated(300, 100, share=None, step_s=1.0, validation_s=50.0) == [0, 100, 200, 300]
+
+
+def test_a_resumed_run_measures_the_time_of_its_first_validation() -> None:
+    clock = Clock()
+    schedule = ValidationSchedule(1000, 500, 0.01, clock)
+    schedule.add_step(1.0)
+    assert schedule.allows(600)
+    schedule.measure(600, lambda: clock.passes(10.0))
+    schedule.add_step(1.0)
+    assert not schedule.allows(700)
+
+
+def test_a_run_leaves_validations_out_that_take_too_much_of_its_time(dataset: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", validate_every="3", validate_share="1e-9")
+    assert list(validation_losses(tmp_path / "run")) == [0, 8]
 
 
 def test_validation_samples_are_selected_and_weighted_among_themselves() -> None:
