@@ -19,6 +19,11 @@ from gigavideo_train.presets import preset
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Threshold = Annotated[float, Field(ge=0, lt=1)]
+Thresholds = Annotated[  # the tags stand in error messages
+    Annotated[Threshold, Tag("number")] | Annotated[dict[str, Threshold], Tag("by dimension")],
+    Discriminator(lambda value: "by dimension" if isinstance(value, dict) else "number"),
+]
 Count = Annotated[int, Field(ge=1)]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
@@ -44,7 +49,8 @@ class TrainConfig(BaseModel):
     reward: Literal["own", "mean"] = "own"
     dimension_weights: dict[str, Positive] = {}
     skip_unchecked: bool = False  # leave out dimensions whose judge sanity check failed
-    tau: Annotated[float, Field(ge=0, lt=1)] | None = None
+    tau: Thresholds | None = None
+    tau_quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
     weight_map: Literal["linear", "exp", "group"] = "linear"
     normalize: Literal["mean1", "none"] = "mean1"
     weight_beta: Positive = 1.0
@@ -91,13 +97,13 @@ class TrainConfig(BaseModel):
     checkpoint_every: Count = 100  # optimizer steps
     validate_every: Count | None = 100
     validate_samples: Count = 64  # at most
+    validate_share: Annotated[float, Field(gt=0, le=1)] | None = 0.01  # of the run's time, at most; null: no limit
     sample_every: Count | None = None
     sample_prompts: Count = 4
     judge_samples: bool = False
     report_to: TrackerName | None = None
 
     # How a step is computed, not its result: these may change when a run is resumed.
-    validate_share: Annotated[float, Field(gt=0, le=1)] | None = 0.01  # of the run's time, at most; null: no limit
     micro_batch: Count | None = None  # samples per forward pass of a process; null: its whole share of a batch
     checkpointing: Literal["none", "matmuls", "selective", "full"] = "none"  # of activations
     decode_batch: Count = 1  # clips that an online strategy decodes together
@@ -117,17 +123,17 @@ class TrainConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _uses_anchor_model(self) -> TrainConfig:
-        if self.anchor_model and (self.strategy != "nft" or not self.nft_kappa):
-            raise ValueError("anchor_model is used only with strategy=nft and nft_kappa above 0")
-        return self
-
-    @model_validator(mode="after")
     def _has_one_threshold(self) -> TrainConfig:
         if self.tau is not None and self.tau_quantile is not None:
             raise ValueError("tau and tau_quantile are two ways to choose the kept samples; leave one of them out")
         if self.tau == {}:
             raise ValueError("tau names no dimension; give each its threshold, as in {mechanics: 0.6}")
+        return self
+
+    @model_validator(mode="after")
+    def _uses_anchor_model(self) -> TrainConfig:
+        if self.anchor_model and (self.strategy != "nft" or not self.nft_kappa):
+            raise ValueError("anchor_model is used only with strategy=nft and nft_kappa above 0")
         return self
 
     @model_validator(mode="after")
@@ -154,6 +160,11 @@ class TrainConfig(BaseModel):
     def needs_no_prompt(self) -> bool:
         """Whether some forward passes have the empty prompt."""
         return self.prompt_dropout > 0 or self.loss_guidance is not None
+
+    @property
+    def uses_tau(self) -> bool:
+        """Whether samples are kept by their stored reward."""
+        return self.strategy in ("sft-filtered", "reweight")
 
     @property
     def online(self) -> bool:

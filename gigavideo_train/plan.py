@@ -255,6 +255,7 @@ def facts(plan: Plan) -> Facts:
         "targets": plan.targets,
         "others": plan.others,
         "samples": _kept_and_dropped(plan.selection),
+        "tau": plan.selection.tau,
         "latents": plan.num_latents,
         "spread": [asdict(each) for each in plan.spread],
         "unreliable": plan.unreliable,

@@ -37,6 +37,16 @@ def _hint(spread: Facts) -> str:
     return ""
 
 
+def _kept_above(tau: dict[str, float]) -> str:
+    """The rewards above which samples are kept: one number if it is the same for all dimensions."""
+    if not tau:
+        return ""
+    if len({*tau.values()}) == 1:
+        return f", kept above {next(iter(tau.values())):.3g}"
+    each = (f"{number:.3g} ({terminal.words(name)})" for name, number in sorted(tau.items()))
+    return f", kept above {', '.join(each)}"
+
+
 def show(facts: Facts, console: Console) -> None:
     """Print a plan."""
     config, weights, cost = facts["config"], facts["weights"], facts["cost_per_sample"]
@@ -64,7 +74,7 @@ def show(facts: Facts, console: Console) -> None:
     reward = "mean over the trained dimensions" if config["reward"] == "mean" else "column `reward` of the dataset"
     bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * n // max(weights["histogram"]))] for n in weights["histogram"])
     after = [
-        f"reward of a sample: {reward}",
+        f"reward of a sample: {reward}{_kept_above(facts['tau'])}",
         f"latents: the sampler's own for {facts['latents']['own']} clips; {facts['latents']['encoded']} are encoded",
         f"weights {weights['least']:.2f} to {weights['most']:.2f} |{bars}|, effective sample size "
         f"{facts['effective_size']:.0f} of {facts['kept']}"

@@ -103,6 +103,7 @@ def card(plan: Plan, steps: int, metrics: list[dict[str, Any]]) -> ModelCard:
         manifest=manifest,
         config=config,
         num_samples=len(plan.samples),
+        tau=dict(sorted(plan.selection.tau.items())),
         effective_size=plan.selection.effective_size,
         num_groups=plan.num_groups,
         adapter=plan.identity.get("adapter"),

@@ -7,7 +7,7 @@ over each group: what all samples have in common, such as the gradient of guidan
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gigavideo_data.scoring.groups import always_right, always_wrong, has_spread, std
@@ -73,12 +73,12 @@ def advantages(scored: Sequence[Scored]) -> list[float | None]:
     return result
 
 
-def spreads(scored: Sequence[Scored], tau: float) -> list[Spread]:
-    """What each dimension offers to learn from, in the order of their names; tau separates right from wrong."""
+def spreads(scored: Sequence[Scored], tau: Mapping[str, float]) -> list[Spread]:
+    """What each dimension offers to learn from, in the order of their names; its tau separates right from wrong."""
     by_dimension: dict[str, list[list[float]]] = defaultdict(list)
     for members in _groups(scored):
         by_dimension[scored[members[0]].dimension].append([scored[i].reward for i in members])
-    return [_spread(dimension, groups, tau) for dimension, groups in sorted(by_dimension.items())]
+    return [_spread(dimension, groups, tau[dimension]) for dimension, groups in sorted(by_dimension.items())]
 
 
 def _spread(dimension: str, groups: list[list[float]], tau: float) -> Spread:

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gigavideo_data.errors import DatasetError, RecipeError
@@ -22,6 +22,7 @@ from gigavideo_data.scoring.rewards import CAPTIONS
 from gigavideo_data.scoring.training_weights import effective_size, mean_one, reward_threshold
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.advantages import Scored, Spread, advantages, spreads
+from gigavideo_train.data.thresholds import thresholds
 
 ModelHash = tuple[str | None, str | None]  # revision of a model, and content hash of its adapter
 NO_SPREAD = "no spread"  # all rewards of the group are equal, or it has a single sample
@@ -69,10 +70,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Selection:
-    """Kept samples in a fixed order, and dropped ones: (source, dimension, reason) -> number."""
+    """Kept samples and why others were dropped.
+
+    Attributes:
+        samples: in a fixed order.
+        dropped: (source, dimension, reason) -> number.
+        tau: dimension -> the reward above which its samples are kept; empty where the strategy keeps all.
+    """
 
     samples: list[Sample]
     dropped: Counter[tuple[str, str, str]]
+    tau: dict[str, float] = field(default_factory=dict)
 
     @property
     def effective_size(self) -> float:
@@ -101,14 +109,14 @@ def select(
         RecipeError: a dimension with a weight is not trained.
     """
     rows = list(rows)
-    kept, dropped = _kept(rows, _dimensions(rows, list(targets), config), config, model, unchecked)
+    kept, dropped, tau = _kept(rows, _dimensions(rows, list(targets), config), config, model, unchecked)
     if not kept:
         reasons = [f"{n} {reason} ({source})" for (source, reason), n in _by_reason(dropped).items()]
         raise DatasetError(
             f"nothing to train on: of {len(_pair_up(rows))} samples {', '.join(reasons) or 'none'}. Lower tau, name "
             "other --dimensions, or build a dataset on which the base model sometimes succeeds."
         )
-    return Selection(_with_scales(kept, config), dropped)
+    return Selection(_with_scales(kept, config), dropped, tau if config.uses_tau else {})
 
 
 def held_out(
@@ -120,7 +128,7 @@ def held_out(
 ) -> list[Sample]:
     """Select and weight samples of the validation split; at most `validate_samples`, the first by id."""
     dimensions = _weights_of(list(config.dimensions or targets), config)
-    kept, _ = _kept(rows, dimensions, config, model, unchecked)
+    kept, *_ = _kept(rows, dimensions, config, model, unchecked)
     return _with_scales(kept[: config.validate_samples], config)
 
 
@@ -130,13 +138,14 @@ def _kept(
     config: TrainConfig,
     model: ModelHash | None,
     unchecked: Collection[str],
-) -> tuple[list[Sample], Counter[tuple[str, str, str]]]:
-    """Kept samples ordered by id, with weights, and dropped ones as in `Selection`."""
-    tau = reward_threshold(rows) if config.tau is None else config.tau
+) -> tuple[list[Sample], Counter[tuple[str, str, str]], dict[str, float]]:
+    """Kept samples ordered by id, with weights, and the rest as in `Selection`."""
     dropped: Counter[tuple[str, str, str]] = Counter()
     kept = []
     checked = {name: factor for name, factor in dimensions.items() if name not in unchecked}
-    for sample in (replace(sample, reward=_reward(sample.row, checked, config)) for sample in _pair_up(rows)):
+    samples = [replace(sample, reward=_reward(sample.row, checked, config)) for sample in _pair_up(rows)]
+    tau = _thresholds([sample for sample in samples if sample.row["dimension"] in {None, *checked}], rows, config)
+    for sample in samples:
         failed = sample.row["dimension"] in dimensions.keys() - checked.keys()
         reason = CHECK_FAILED if failed else _why_dropped(sample, checked, tau, config, model)
         if reason is None:
@@ -144,10 +153,10 @@ def _kept(
         else:
             dropped[sample.row["source"], sample.row["dimension"] or CAPTIONS, reason] += 1
     if config.strategy == "dpo":
-        return _preferences(kept, config.dpo_margin), dropped
+        return _preferences(kept, config.dpo_margin), dropped, tau
     if config.strategy == "nft":
-        return _with_advantages(kept, dropped, config), dropped
-    return _weighted(kept, config), dropped
+        return _with_advantages(kept, dropped, config), dropped, tau
+    return _weighted(kept, config), dropped, tau
 
 
 def _dimensions(rows: list[DatasetRow], targets: list[str], config: TrainConfig) -> dict[str, float]:
@@ -159,6 +168,9 @@ def _dimensions(rows: list[DatasetRow], targets: list[str], config: TrainConfig)
     for name in config.dimension_weights:
         if name not in trained:
             raise RecipeError(f"dimension_weights: {name!r} is not trained; {suggest(name, trained)}")
+    for name in config.tau if isinstance(config.tau, dict) else ():
+        if name not in (*trained, CAPTIONS):
+            raise RecipeError(f"tau: {name!r} is not trained; {suggest(name, [*trained, CAPTIONS])}")
     for name in config.dimensions or ():
         if name not in present:
             known = suggest_dimension(name, present) if present else "there are no rewards in the dataset"
@@ -185,6 +197,14 @@ def _reward(row: DatasetRow, dimensions: Mapping[str, float], config: TrainConfi
     return sum(a * value for a, value in known) / sum(a for a, _ in known) if known else None
 
 
+def _thresholds(samples: list[Sample], rows: list[DatasetRow], config: TrainConfig) -> dict[str, float]:
+    """The threshold of each dimension with a scored sample; where the settings name none, that of the rows."""
+    rewards: dict[str, list[float]] = defaultdict(list)
+    for scored in _scored(samples, config):
+        rewards[scored.dimension].append(scored.reward)
+    return thresholds(rewards, reward_threshold(rows), config)
+
+
 def spread(
     rows: Iterable[DatasetRow],
     targets: Iterable[str],
@@ -199,14 +219,13 @@ def spread(
     rows = list(rows)
     trained = _dimensions(rows, list(targets), config)
     dimensions = {name: factor for name, factor in trained.items() if name not in unchecked}
-    tau = reward_threshold(rows) if config.tau is None else config.tau
     samples = [replace(sample, reward=_reward(sample.row, dimensions, config)) for sample in _pair_up(rows)]
     used = [
         sample
         for sample in samples
         if sample.row["dimension"] in {None, *dimensions} and not _of_other_model(sample.row, config, model)
     ]
-    return spreads(_scored(used, config), tau)
+    return spreads(_scored(used, config), _thresholds(used, rows, config))
 
 
 def _scored(samples: Iterable[Sample], config: TrainConfig) -> list[Scored]:
@@ -238,7 +257,11 @@ def _with_advantages(
 
 
 def _why_dropped(
-    sample: Sample, dimensions: Mapping[str, float], tau: float, config: TrainConfig, model: ModelHash | None
+    sample: Sample,
+    dimensions: Mapping[str, float],
+    tau: Mapping[str, float],
+    config: TrainConfig,
+    model: ModelHash | None,
 ) -> str | None:
     if sample.row["dimension"] is not None and sample.row["dimension"] not in dimensions:
         return "other_dimension"
@@ -250,7 +273,8 @@ def _why_dropped(
         return "unscorable"
     if config.strategy == "dpo":  # a sample with a low reward can be the loser
         return None if sample.branch == "ps" else "no second sample"
-    return None if sample.reward > tau else f"reward at most {tau:g}"
+    threshold = tau[sample.row["dimension"] or CAPTIONS]
+    return None if sample.reward > threshold else f"reward at most {threshold:g}"
 
 
 def model_hash(row: DatasetRow) -> ModelHash:

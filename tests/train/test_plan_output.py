@@ -44,6 +44,26 @@ def test_a_dry_run_says_what_an_effective_sample_of_these_settings_cost(tmp_path
     assert f"cost of the dataset: {30 / size:.3g} GPU-seconds per effective sample" in shown
     equal = CliRunner().invoke(app, [*options, "--strategy", "sft"], catch_exceptions=False).stdout
     assert "cost of the dataset: 10 GPU-seconds per effective sample" in equal
+def test_the_thresholds_are_shown_and_stand_in_the_model_card(tmp_path: Path) -> None:
+    dataset = training_set(tmp_path / "set")
+
+    def shown(*settings: str) -> tuple[str, str]:
+        options = ["--dataset", str(dataset), "--dry-run", *(part for one in settings for part in ("--set", one))]
+        output = CliRunner().invoke(app, options, catch_exceptions=False).stdout
+        plan = planning.make(read(dataset), None, None, list(settings))
+        return " ".join(output.split()), str(card(plan, 1, []))
+
+    for settings, line, cell in (
+        ([], "0.5", "0.5 (captions), 0.5 (mechanics)"),
+        (["tau={mechanics: 0.8}"], None, "0.5 (captions), 0.8 (mechanics)"),
+        (["tau_quantile=0.6"], None, "0 (captions), 0.8 (mechanics)"),
+    ):
+        output, text = shown(*settings)
+        assert f"column `reward` of the dataset, kept above {line or cell}" in output
+        assert f"| kept rewards | above {cell} |\n| latents |" in text
+    output, text = shown("strategy=sft")
+    assert "kept above" not in output
+    assert "kept rewards" not in text
 
 
 def test_others_without_rows_are_not_trained(tmp_path: Path) -> None:

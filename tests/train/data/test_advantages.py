@@ -70,7 +70,7 @@ def test_one_prompt_with_two_dimensions_is_two_groups() -> None:
 
 def test_the_spread_of_each_dimension_is_summed_up() -> None:
     scored = [*group("a", 0.1, 0.9), *group("b", 0.7, 0.7), *group("c", 0.2, 0.3), *group("d", 0.0, 0.0)]
-    (found,) = spreads(scored, tau=0.5)
+    (found,) = spreads(scored, {scored[0].dimension: 0.5})
     assert (found.with_spread, found.without_spread, found.samples) == (2, 2, 4)
     assert (found.always_right, found.always_wrong) == (0.25, 0.5)
     assert found.std == pytest.approx((0.4 + 0.05) / 4)

@@ -91,6 +91,46 @@ def test_the_effective_sample_size_decreases_with_uneven_weights() -> None:
     assert uneven == pytest.approx(1.1**2 / (1 + 0.01), rel=1e-4)
 
 
+def test_each_dimension_may_have_a_threshold_of_its_own() -> None:
+    made = [row(1, reward=0.9), row(2, reward=0.65), row(20, "twin", reward=0.45), row(20, "real")]
+    selection = chosen(made, tau={"mechanics": 0.7, "captions": 0.4})
+    assert [sample.reward for sample in selection.samples if sample.branch == "ps"] == [pytest.approx(0.9)]
+    assert [sample.reward for sample in selection.samples if sample.branch == "pr"] == [pytest.approx(0.45)]
+    assert selection.tau == {"mechanics": 0.7, "captions": 0.4}
+    assert selection.dropped == {("synthetic", "mechanics", "reward at most 0.7"): 1}
+    assert chosen(made, tau={"captions": 0.4}).tau == {"mechanics": 0.5, "captions": 0.4}
+    assert chosen(made, strategy="sft").tau == {}
+    with pytest.raises(RecipeError, match=r"tau: 'mechanic' is not trained; .*mechanics"):
+        chosen(made, tau={"mechanic": 0.7})
+
+
+@pytest.mark.parametrize(
+    ("rewards", "share", "kept"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), 0.5, {0.3, 0.4}),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), 0.5, {0.4, 0.5}),
+        ((0.1, 0.2, 0.3, 0.4), 0.99, {0.4}),
+        ((0.1, 0.2, 0.3, 0.4), 0.01, {0.2, 0.3, 0.4}),
+        ((0.0, 0.0, 0.0, 0.1), 0.5, {0.1}),
+        ((0.0, 1.0, 1.0, 1.0), 0.5, {1.0}),
+        ((1.0, 1.0), 0.5, {1.0}),
+    ],
+)
+def test_a_quantile_keeps_the_best_samples_of_each_dimension(
+    rewards: tuple[float, ...], share: float, kept: set[float]
+) -> None:
+    made = [row(seed, reward=reward) for seed, reward in enumerate(rewards, start=1)]
+    made += [row(20, "twin", reward=0.05), row(20, "real")]
+    samples = chosen(made, tau_quantile=share).samples
+    assert {round(sample.reward or 0.0, 4) for sample in samples if sample.branch == "ps"} == kept
+    assert [sample.reward for sample in samples if sample.branch == "pr"] == [pytest.approx(0.05)], "by itself"
+
+
+def test_a_quantile_never_keeps_a_reward_of_0() -> None:
+    with pytest.raises(DatasetError, match="nothing to train on: of 2 samples 2 reward at most 0"):
+        chosen([row(1, reward=0.0), row(2, reward=0.0)], tau_quantile=0.5)
+
+
 def test_hard_rewards_are_kept_above_0() -> None:
     made = [row(1, reward=0.25), row(2, reward=0.9)]
     for each in made:
