@@ -25,6 +25,7 @@ from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import model_folder, trained_on
+from gigavideo_data.models.generators.stored_weights import rounding, stored_in_float32
 from gigavideo_data.models.llm.api_keys import api_key
 from gigavideo_data.models.registry import generator_spec
 from gigavideo_data.pipeline.execution.runner import Runner, store_runner
@@ -46,8 +47,9 @@ def evaluate(
     Returns:
         The facts, also written to `out`/eval.json: both models, the dataset's others, judge, one comparison per
         dimension (`bootstrap`), the clips with the largest gains and losses and those of the first prompts of each
-        dimension, the measures beside the reward, the comparisons of the second judge. The rewards of every prompt and
-        seed are written to `out`/rewards.parquet.
+        dimension, the measures beside the reward, the comparisons of the second judge, and what rounding the tuned
+        weights would lose (`stored_weights`). The rewards of every prompt and seed are written to
+        `out`/rewards.parquet.
 
     Raises:
         RecipeError: a model is not known.
@@ -59,13 +61,16 @@ def evaluate(
             raise RecipeError(
                 f"--adapter {candidate.adapter}: no such folder; gv-train writes one with --set tune=lora"
             )
+    # Both models are sampled alike, whatever the dtype of the base.
+    float32 = tuned.adapter is None and stored_in_float32(tuned.folder)
     judges = [setting.judge, *([setting.second.judge] if setting.second else [])]
     hosts = endpoint_hosts(*judges)
     with store_runner(out, store_root, progress, Limits(), setting.scale, hosts=hosts) as runner:
         if len(set(hosts)) > 1 and api_key("judge"):
             progress.note(f"the API key of the judge is sent to {' and '.join(hosts)}")
-        results = [_results(candidate, setting, runner) for candidate in (base, tuned)]
+        results = [_results(candidate, setting, runner, float32=float32) for candidate in (base, tuned)]
         facts = _facts(base, tuned, setting, results)
+        facts["rounding"] = rounding(base.folder, tuned.folder) if float32 else None
         _write_clips(facts["clips"] + facts["fixed_clips"], runner.store, out)
         again = scored(*(judged_again(mine, setting.second, runner) for mine in results)) if setting.second else None
         facts["second"] = second_facts(setting.second, again, facts["others"]) if setting.second and again else None
@@ -75,12 +80,14 @@ def evaluate(
     return facts
 
 
-def _results(candidate: Candidate, setting: Setting, runner: Runner) -> list[Result]:
-    """One result for each prompt and seed, in order."""
+def _results(candidate: Candidate, setting: Setting, runner: Runner, *, float32: bool) -> list[Result]:
+    """One result for each prompt and seed, in order; `float32` if the weights are not rounded on an accelerator."""
     adapter = str(candidate.adapter) if candidate.adapter else None
     changes = {"model": candidate.model, "revision": candidate.commit, "adapter": adapter}
     generator = pinned_part(setting.generator.model_copy(update=changes))
     spec = generator_spec(generator)
+    if float32:
+        spec = spec._replace(identity=spec.identity | {"weights": "float32"})
     drafts = [(prompt, seed) for prompt in setting.prompts for seed in prompt["seeds"]]
     videos = runner.records([synthesis(spec, prompt["prompt"], seed) for prompt, seed in drafts], candidate.name[:11])
     return judged(drafts, videos, setting.judging, runner)
@@ -94,7 +101,7 @@ def _facts(base: Candidate, tuned: Candidate, setting: Setting, results: list[li
         "split": setting.prompts[0]["split"],
         "base": {"name": base.name, "commit": base.commit},
         "tuned": {"name": tuned.name, "commit": tuned.commit},
-        "trained": trained_on(tuned.adapter or model_folder(tuned.model, tuned.commit)),
+        "trained": trained_on(tuned.adapter or tuned.folder),
         "others": others,
         "judge": ", ".join(judges),
         "judge_note": judge_note(judges, setting.judges_of_training),

@@ -44,6 +44,8 @@ def test_a_dry_run_says_what_an_effective_sample_of_these_settings_cost(tmp_path
     assert f"cost of the dataset: {30 / size:.3g} GPU-seconds per effective sample" in shown
     equal = CliRunner().invoke(app, [*options, "--strategy", "sft"], catch_exceptions=False).stdout
     assert "cost of the dataset: 10 GPU-seconds per effective sample" in equal
+
+
 def test_the_thresholds_are_shown_and_stand_in_the_model_card(tmp_path: Path) -> None:
     dataset = training_set(tmp_path / "set")
 

@@ -12,6 +12,7 @@ from gigavideo_data.models.generators.profiles import (
     Profile,
     base_of,
     has_public_name,
+    model_folder,
     named,
     profile_of,
     recorded_base,
@@ -26,6 +27,11 @@ class Candidate:
     model: str
     adapter: Path | None = None
     commit: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the model is; one of the Hub is downloaded first."""
+        return model_folder(self.model, self.commit)
 
     @property
     def name(self) -> str:

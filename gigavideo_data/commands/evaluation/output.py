@@ -9,6 +9,7 @@ from rich.console import Console
 
 from gigavideo_data.io import terminal
 from gigavideo_data.io.atomic import write_durably
+from gigavideo_data.models.generators.stored_weights import Rounding
 from gigavideo_data.scoring import bootstrap, measures_text, pixels
 
 SCORES = ("<!-- scores -->", "<!-- /scores -->")  # around the comparison in the model card of gv-train
@@ -39,6 +40,8 @@ def write_scores(folder: Path, facts: dict[str, Any]) -> None:
         cells = (_words(line["dimension"], facts), base, tuned, change, interval, both, line["verdict"])
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", bootstrap.correction_note(facts["comparisons"])]
+    if lost := rounding_note(facts.get("rounding")):
+        lines += ["", lost]
     if measured := measures_text.lines(facts):
         lines += ["", *(f"- {name}: {text}" for name, text in measured)]
     write_durably(card, (start + mark + "\n" + "\n".join(lines) + "\n" + end + after).encode())
@@ -52,6 +55,17 @@ def headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _of(line: dict[str, Any]) -> str:
     return "mean" if line["dimension"] in bootstrap.MEANS else terminal.words(line["dimension"])
+
+
+def rounding_note(rounding: Rounding | None) -> str | None:
+    """What is left of a fine-tune in bfloat16; None if nothing was compared, or no weight differs."""
+    if not rounding or not rounding["changed"]:
+        return None
+    changed, kept = rounding["changed"] / rounding["weights"], rounding["kept"] / rounding["changed"]
+    return (
+        f"The tuned model differs from its base in {changed:.1%} of the weights. Rounded to bfloat16, {kept:.1%} of "
+        "these still differ. Both models were sampled with float32 weights; load the tuned one in float32, too."
+    )
 
 
 def _words(dimension: str, facts: dict[str, Any]) -> str:
@@ -90,6 +104,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
             console.print(f"{terminal.words(line['dimension'])}: could be scored {shares}")
     for name, text in measures_text.lines(facts):
         console.print(f"{name}: {text}")
+    if lost := rounding_note(facts.get("rounding")):
+        console.print(lost)
     if facts["judge_note"]:
         console.print(facts["judge_note"])
     for name, counts in facts["pixels"].items():

@@ -25,6 +25,7 @@ from gigavideo_data.models import attention
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
 from gigavideo_data.models.generators.profiles import Profile, batch_size_of, model_folder, profile_of
+from gigavideo_data.models.precision import compute_in_bfloat16
 from gigavideo_data.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class DiffusersGenerator:
         Args:
             generator: steps, guidance, negative_prompt and profile as in the `generator` column; `load`,
                 `load_revision` and `load_adapter`, where pipeline and LoRA are; `compile`, whether the transformer's
-                blocks are compiled.
+                blocks are compiled; `weights`, "float32" if those of the transformer are not rounded.
 
         Raises:
             RunError: the pipeline's family is not in the table, or the adapter does not fit it.
@@ -120,7 +121,9 @@ class DiffusersGenerator:
         self.device = "cuda" if on_gpu else "cpu"
         if not on_gpu:
             torch.set_num_threads(1)  # the workers run in parallel; it also gives equal bytes
+        keeps_float32 = on_gpu and generator.get("weights") == "float32"
         dtypes = {"default": torch.bfloat16, **dict.fromkeys(self.family.float32, torch.float32)}
+        dtypes |= {"transformer": torch.float32} if keeps_float32 else {}
         self.pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=dtypes if on_gpu else torch.float32, local_files_only=True, use_safetensors=True
         )
@@ -130,6 +133,8 @@ class DiffusersGenerator:
             self.pipeline.transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
         if generator.get("compile"):
             self.pipeline.transformer.compile_repeated_blocks()
+        if keeps_float32:
+            compute_in_bfloat16(self.pipeline.transformer)
         self._place()
         choice = attention.choose(attention_shapes(self.pipeline, self.family, self.profile), torch.device(self.device))
         log.info("%s", choice.note)

@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
+from gigavideo_data.commands import evaluate
 from gigavideo_data.commands.evaluation import real_clips, rewards_table
 from gigavideo_data.commands.evaluation.candidates import Candidate
 from gigavideo_data.commands.evaluation.measure import measure
@@ -23,7 +28,7 @@ from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.clips import RenderedClips
-from gigavideo_data.models.generators.profiles import PROFILES
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, PROFILES, model_folder
 from gigavideo_data.models.registry import load_engine
 from gigavideo_data.pipeline.execution.row_adapter import run_rows
 from gigavideo_data.pipeline.execution.runner import StoreRunner
@@ -42,9 +47,11 @@ class InProcess:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.calls: Counter[str] = Counter()
+        self.engines: list[dict[str, Any]] = []
         self.stop_after = stop_after
 
     def process(self, stage: str, items: list[Item], store: Store) -> Iterator[str]:
+        self.engines.append(items[0].engine)
         engine = load_engine(STAGES[stage].engine, items[0].engine | items[0].local)
         for number in range(0, len(items), 16):
             if self.stop_after is not None and self.calls["measure"] >= self.stop_after:
@@ -214,3 +221,31 @@ def test_features_are_named_before_anything_runs(tmp_path: Path) -> None:
     assert read_setting(folder, "test").network is None
     skipped = read_setting(folder, "test", measures=False, features=str(tmp_path))
     assert (skipped.measures, skipped.network) == (False, None)
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_models_are_sampled_with_float32_weights_where_the_tuned_ones_are_stored_so(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(model_folder("miniature"), tmp_path / "tuned")
+    (tmp_path / "tuned" / MODEL_INFO_FILE).write_text('{"profile": "miniature"}')
+    (file,) = (tmp_path / "tuned" / "transformer").glob("*.safetensors")
+    weights = {name: weight.to(getattr(torch, stored)) for name, weight in load_file(file).items()}
+    changed = next(name for name, weight in weights.items() if weight.numel() > 100)
+    weights[changed] = weights[changed] * (1 + 2**-12)
+    save_file(weights, file)
+    runner, executor = runner_at(tmp_path)
+    monkeypatch.setattr(evaluate, "store_runner", lambda *_, **__: nullcontext(runner))
+    (tmp_path / "out").mkdir()  # as the store's runner does
+    asked = [prompts()[0] | {"split": "test", "seeds": [0]}]
+    chosen = setting(prompts=asked, generator=Generator(steps=1), measures=False)
+    base, tuned = Candidate("miniature"), Candidate(str(tmp_path / "tuned"))
+    facts = evaluate.evaluate(base, tuned, chosen, tmp_path / "out", tmp_path / "store", runner.progress)
+    generators = [engine for engine in executor.engines if engine["backend"] == "diffusers"]
+    expected = "float32" if stored == "float32" else None
+    assert [engine.get("weights") for engine in generators] == [expected, expected]
+    if expected:
+        assert 0 < facts["rounding"]["changed"] <= weights[changed].numel()
+        assert facts["rounding"]["kept"] == 0
+    else:
+        assert facts["rounding"] is None
