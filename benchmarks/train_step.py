@@ -117,7 +117,13 @@ def measure(trainer: Trainer, rounds: int, steps: int) -> dict[str, list[float]]
     anchored = f"anchor_model={another_model(trainer.root / 'first')}"
     plan = trainer.plan()
     trainer.seconds()  # fills the cache and warms up
-    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, trainer.root / "cache")
+    tensors = EncodedRows.open(
+        plan.model_folder,
+        plan.profile.max_tokens,
+        plan.latents,
+        trainer.root / "cache",
+        World(0, 1, torch.device("cpu")),
+    )
     by_hand(plan, tensors, 2)
     ratios: dict[str, list[float]] = {}
     for number in range(1, rounds + 1):

@@ -94,12 +94,16 @@ def make_plan(
     preset: int | None,
     adapter: Path | None,
 ) -> Plan:
-    """Read a dataset and plan the run; rank 0 asks the Hub for all processes. Arguments as for `train`."""
-    folder = download.local_folder(dataset)
-    content = read(folder) if folder else read_version(joined.broadcast_from_rank0(lambda: download.resolve(dataset)))
-    base = joined.broadcast_from_rank0(lambda: base_of(model, content.manifest))
-    gpu_bytes = joined.broadcast_from_rank0(joined.memory_bytes)
-    return planning.make(content, base, config, overrides, preset, gpu_bytes, adapter)
+    """Read a dataset and plan the run. Rank 0 reads, hashes and asks the Hub, for all. Arguments as for `train`."""
+
+    def plan() -> Plan:
+        folder = download.local_folder(dataset)
+        content = read(folder) if folder else read_version(download.resolve(dataset))
+        base = base_of(model, content.manifest)
+        return planning.make(content, base, config, overrides, preset, joined.memory_bytes(), adapter)
+
+    made = joined.broadcast_from_rank0(plan)
+    return made if joined.is_first else planning.on_this_machine(made)
 
 
 def run_plan(

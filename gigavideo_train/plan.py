@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gigavideo_data.dataset.cost import cost_per_sample
 from gigavideo_data.dataset.cost import read as read_cost
 from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import DatasetError, RecipeError
+from gigavideo_data.hub import download
 from gigavideo_data.io import video
 from gigavideo_data.models.generators.profiles import (
     Base,
@@ -21,6 +22,7 @@ from gigavideo_data.models.generators.profiles import (
     profile_of,
     sampler_of,
 )
+from gigavideo_data.recipe.recipe import on_the_hub
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import judge_verdict
 from gigavideo_data.scoring.rewards import CAPTIONS
@@ -233,6 +235,20 @@ def make(
         first_model(config, base, folder, dataset),
         usable_latents(dataset, folder / "vae") if config.latents == "own" else {},
     )
+
+
+def on_this_machine(plan: Plan) -> Plan:
+    """A plan of rank 0, for another process: models and files of the Hub are in the cache of its own machine.
+
+    Raises:
+        HubError: they cannot be downloaded.
+    """
+    dataset, first = plan.dataset, plan.first_folder
+    if dataset.version:
+        dataset = replace(dataset, folder=download.list_files(dataset.version)[0])
+    if first and plan.config.anchor_model and on_the_hub(plan.config.anchor_model):
+        first = first_model(plan.config, plan.base, plan.model_folder, dataset)
+    return replace(plan, dataset=dataset, model_folder=locate(plan.base, dataset), first_folder=first)
 
 
 def facts(plan: Plan) -> Facts:

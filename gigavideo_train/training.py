@@ -36,7 +36,7 @@ from gigavideo_train.losses import metrics as tally
 from gigavideo_train.losses.inputs import Inputs, prefetch
 from gigavideo_train.losses.losses import Losses, losses
 from gigavideo_train.models.base import Family
-from gigavideo_train.models.loading import load_pipeline
+from gigavideo_train.models.loading import load_autoencoder, load_pipeline
 from gigavideo_train.models.registry import load_family
 from gigavideo_train.monitoring import samples
 from gigavideo_train.monitoring.jsonl import Metrics, read
@@ -132,7 +132,7 @@ def run_training(
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run sets up before its first step."""
+    """What a run sets up before its first step; `identity` is that of the plan, for which rank 0 hashes the models."""
 
     plan: Plan
     out: Path
@@ -145,6 +145,7 @@ class _Run:
     model: TrainedModel
     scorer: Scorer | None
     sample_writer: samples.SampleWriter | None
+    identity: dict[str, Any]
 
     def make_passes(self, batch: Batch) -> list[Inputs]:
         """The passes that this process computes of a batch, on the CPU; in pinned memory for a GPU.
@@ -177,10 +178,11 @@ def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Pro
     torch.manual_seed(config.seed)  # only the initial weights of a LoRA are drawn from it
     pipeline = load_pipeline(plan.model_folder)
     prompts = samples.choose_prompts(plan, progress)
-    encoded = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache_root)
+    encoded = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache_root, world)
     texts = [*samples.texts(prompts), *([NO_PROMPT] if config.needs_no_prompt else [])]
     encode(encoded, plan.dataset, plan.rows, texts, pipeline, family, world, progress)
-    pipeline.register_modules(text_encoder=None)  # not needed any more, and the largest part of some pipelines
+    if plan.scoring or prompts:
+        load_autoencoder(pipeline, plan.model_folder, torch.float32)  # it decodes, for gradients too
     torch.cuda.empty_cache()
     model = set_up_model(pipeline, family, config, world, plan.adapter, plan.first_folder)
     schedule = flow.Schedule(config.density, config.logit_mean, config.logit_std, plan.shift)
@@ -188,7 +190,8 @@ def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Pro
     writer = None
     if prompts:
         writer = samples.SampleWriter(prompts, out, plan, encoded, pipeline, family, model.velocity, world)
-    return _Run(plan, out, world, progress, pipeline, family, encoded, schedule, model, scorer, writer)
+    identity = world.broadcast_from_rank0(lambda: plan.identity)
+    return _Run(plan, out, world, progress, pipeline, family, encoded, schedule, model, scorer, writer, identity)
 
 
 def _restore(run: _Run, *, allow_changes: bool) -> Done:
@@ -197,7 +200,7 @@ def _restore(run: _Run, *, allow_changes: bool) -> Done:
     newest = run.world.broadcast_from_rank0(lambda: checkpoint.latest(folder, run.progress.note))
     if newest is None:
         return Done()
-    for change in checkpoint.changes(newest, run.plan.identity, allowed=allow_changes):
+    for change in checkpoint.changes(newest, run.identity, allowed=allow_changes):
         run.progress.note(f"resumed with a change: {change}")
     return checkpoint.load(newest, model.parameters, model.optimizer, model.average)
 
@@ -329,7 +332,7 @@ def _is_due(step: int, total: int, every: int | None) -> bool:
 def _save_checkpoint(run: _Run, done: Done) -> None:
     model = run.model
     state = checkpoint.state(model.parameters, model.optimizer, model.average)
-    checkpoint.save(run.out / "checkpoints", done, state, run.plan.identity)
+    checkpoint.save(run.out / "checkpoints", done, state, run.identity)
 
 
 def _save_model(run: _Run, steps: int) -> Path:

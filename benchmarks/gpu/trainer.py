@@ -27,7 +27,7 @@ from gigavideo_train.data.batches import batches
 from gigavideo_train.data.dataset import Dataset
 from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.data.samples import Sample, Selection
-from gigavideo_train.distributed.world import world
+from gigavideo_train.distributed.world import World, world
 from gigavideo_train.losses.flow import Schedule, draws
 from gigavideo_train.models import blocks
 from gigavideo_train.plan import Plan
@@ -96,7 +96,9 @@ def plan_of(job: Job, folder: Path) -> Plan:
         PROFILES[PROFILE],
         3.0,
     )
-    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, job.scratch / "cache")
+    tensors = EncodedRows.open(
+        plan.model_folder, plan.profile.max_tokens, plan.latents, job.scratch / "cache", World(0, 1, job.device)
+    )
     generator = torch.Generator().manual_seed(2)
     for row in rows:
         tensors.clips.make(row["video_sha256"], lambda: torch.randn(shape_CFHW, generator=generator))
@@ -110,7 +112,9 @@ def by_hand(job: Job, plan: Plan, order: list[str]) -> list[float]:
 
     torch.compiler.reset()
     on_gpu = job.device.type == "cuda"
-    tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, job.scratch / "cache")
+    tensors = EncodedRows.open(
+        plan.model_folder, plan.profile.max_tokens, plan.latents, job.scratch / "cache", World(0, 1, job.device)
+    )
     model = WanTransformer3DModel.from_pretrained(plan.model_folder / "transformer", dtype=torch.float32)
     model = model.train().to(job.device)
     blocks.checkpoint_activations(model.blocks, plan.config.checkpointing)

@@ -29,6 +29,7 @@ from gigavideo_train.data.cache import Cache
 from gigavideo_train.data.dataset import Dataset, ShippedLatents, clips, fetch, fetch_latents, latents
 from gigavideo_train.distributed.world import World
 from gigavideo_train.models.base import Condition, Family, make_condition
+from gigavideo_train.models.loading import encoder_dtype, load_autoencoder, load_text_encoder
 
 NO_PROMPT = ""  # of the unconditional velocity
 
@@ -45,6 +46,7 @@ class EncodedRows:
     """Encoded clips and prompts, in caches named by their encoders.
 
     Attributes:
+        model_folder: of the pipeline with the encoders.
         clips: latents of clips, by the sha256 of the clip.
         shipped: latents that came with a dataset, by their own sha256 and shape.
         prompts: text embeddings, by prompt.
@@ -52,6 +54,7 @@ class EncodedRows:
         usable: sha256 of a clip -> its latents in the dataset, where the run uses them.
     """
 
+    model_folder: Path
     clips: Cache
     shipped: Cache
     prompts: Cache
@@ -60,15 +63,20 @@ class EncodedRows:
 
     @classmethod
     def open(
-        cls, model_folder: Path, max_tokens: int, usable: Mapping[str, ShippedLatents], cache_root: Path
+        cls, model_folder: Path, max_tokens: int, usable: Mapping[str, ShippedLatents], cache_root: Path, world: World
     ) -> EncodedRows:
-        """The caches of a model, in `cache_root`; `usable` is `Plan.latents`."""
-        vae, text, tokenizer = (folder_revision(model_folder / part) for part in ("vae", "text_encoder", "tokenizer"))
+        """The caches of a model, in `cache_root`; `usable` is `Plan.latents`. Rank 0 reads and hashes the encoders."""
+
+        def revisions() -> list[str]:
+            return [folder_revision(model_folder / part) for part in ("vae", "text_encoder", "tokenizer")]
+
+        vae, text, tokenizer = world.broadcast_from_rank0(revisions)
+        dtypes = [encoder_dtype(model_folder, part, world.device) for part in ("vae", "text_encoder")]
+        in_vae_dtype, in_text_dtype = ("" if dtype == torch.float32 else f" {dtype}" for dtype in dtypes)
         # An encoder that attends to the padding gives other embeddings for other lengths.
-        prompts = Cache(cache_root, f"text {text} {tokenizer} {max_tokens}")
-        return cls(
-            Cache(cache_root, f"latents {vae}"), Cache(cache_root, "shipped latents"), prompts, max_tokens, usable
-        )
+        prompts = Cache(cache_root, f"text {text} {tokenizer} {max_tokens}{in_text_dtype}")
+        clips = Cache(cache_root, f"latents {vae}{in_vae_dtype}")
+        return cls(model_folder, clips, Cache(cache_root, "shipped latents"), prompts, max_tokens, usable)
 
     def location(self, sha256: str) -> tuple[Cache, str]:
         """The cache of a clip's latents, and their name there."""
@@ -97,7 +105,7 @@ def encode(
     world: World,
     progress: Progress,
 ) -> None:
-    """Encode the clips and prompts that the cache lacks. The encoders are on the CPU before and after.
+    """Encode the clips and prompts that the cache lacks. An encoder is loaded only if it has something to encode.
 
     Args:
         encoded: the caches to fill.
@@ -156,11 +164,11 @@ def encode(
 def _encode_prompts(
     encoded: EncodedRows, prompts: list[str], pipeline: Any, family: Family, world: World, progress: Progress
 ) -> None:
-    pipeline.text_encoder.to(world.device)
+    load_text_encoder(pipeline, encoded.model_folder, world.device)
     for number, prompt in enumerate(world.share(prompts)):
         encoded.prompts.make(prompt, partial(family.encode_prompt, pipeline, prompt, encoded.max_tokens))
         progress.advance(world.num_in_round(number, prompts))
-    pipeline.text_encoder.cpu()
+    pipeline.register_modules(text_encoder=None)  # not needed any more, and the largest part of some pipelines
 
 
 def _unpack_shipped(
@@ -193,6 +201,7 @@ def _encode_clips(
     """Encode clips, given by sha256."""
     mine = {rows[sha256]["id"]: sha256 for sha256 in world.share(list(rows))}
     fetch(dataset, set(mine), progress)
+    load_autoencoder(pipeline, encoded.model_folder, encoder_dtype(encoded.model_folder, "vae", world.device))
     pipeline.vae.to(world.device)
     for number, (row_id, data) in enumerate(clips(dataset, set(mine))):
         sha256 = mine[row_id]

@@ -1,15 +1,19 @@
 """The public function `train`, the command line around it, and the log of unexpected exceptions."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import gigavideo_train
 from gigavideo_data.errors import RecipeError, UnexpectedError
-from gigavideo_train import training
+from gigavideo_train import api, training
+from gigavideo_train.distributed.world import World
+from gigavideo_train.plan import Plan
 from tests.support.forked import Forked
 from tests.support.train_set import row, training_set
 
@@ -52,6 +56,20 @@ def test_an_unexpected_exception_keeps_its_traceback_without_secrets(
     assert "in fail" in text
     for secret in ("a-planted-secret", "judge.example.org"):
         assert secret not in text
+
+
+def test_one_process_reads_and_plans_for_the_others(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(rank: int) -> Plan:
+        return api.make_plan(str(dataset), World(rank, 1, torch.device("cpu")), None, None, [], None, None)
+
+    first = planned(0)
+    sent = pickle.dumps(first)
+    monkeypatch.setattr(World, "broadcast_from_rank0", lambda *_: pickle.loads(sent))  # noqa: S301 - ours
+    for name in ("read", "base_of"):
+        monkeypatch.setattr(api, name, None)
+    second = planned(1)
+    assert second == first
+    assert second.identity == first.identity
 
 
 def gv_train(*arguments: str) -> tuple[int, str, str]:

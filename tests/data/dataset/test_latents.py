@@ -40,11 +40,11 @@ from gigavideo_train.data.dataset import read
 from gigavideo_train.data.encode import EncodedRows, encode
 from gigavideo_train.distributed.world import World
 from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load_pipeline
 from gigavideo_train.models.registry import load_family
 from tests.support import tiny_pipelines
 from tests.support.hub_clients import gv_data, gv_train
 from tests.support.hub_server import serving
+from tests.support.pipelines import load_with_encoders
 from tests.support.ranks import run_together
 
 SHARD = "latents/latents-00000-of-00001.parquet"
@@ -103,7 +103,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    return load_pipeline(model_folder("miniature"))
+    return load_with_encoders(model_folder("miniature"))
 
 
 def rows_of(folder: Path) -> list[Any]:
@@ -157,7 +157,9 @@ def encoded(folder: Path, pipeline: Any, cache: Path, *settings: str) -> tuple[p
     plan = planning.make(read(folder), None, None, ["strategy=sft", "latents=own", *settings])
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache)
+        tensors = EncodedRows.open(
+            plan.model_folder, plan.profile.max_tokens, plan.latents, cache, World(0, 1, torch.device("cpu"))
+        )
         encode(tensors, plan.dataset, plan.rows, (), pipeline, wan, World(0, 1, torch.device("cpu")), progress)
     return plan, tensors, said.getvalue()
 
@@ -251,7 +253,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
         monkeypatch.setitem(profiles.PROFILES, each, profile)
     generator = Generator(model=name if name == "miniature" else str(place), steps=3)
     (made,) = load_engine("generator", generator_spec(generator).settings).generate(["a red circle"], [7])
-    family, its_pipeline = load_family(place), load_pipeline(place)
+    family, its_pipeline = load_family(place), load_with_encoders(place)
     with torch.inference_mode():
         frames_THWC = family.decode(its_pipeline, made.latents_CFHW[None])[0] * 255
     assert made.frames_THWC.std() > 1, "a picture of one colour proves nothing"
@@ -261,7 +263,7 @@ def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(t
 
 def test_the_shape_of_latents_is_known_without_encoding(trained):
     _, place = trained
-    family, its_pipeline = load_family(place), load_pipeline(place)
+    family, its_pipeline = load_family(place), load_with_encoders(place)
     for size in ((9, 64, 96), (17, 96, 64), (19, 79, 97), (1, 64, 64)):
         made_CFHW = family.encode_video(its_pipeline, np.zeros((*size, 3), np.uint8))
         assert family.latents_shape(its_pipeline, *size) == tuple(made_CFHW.shape)

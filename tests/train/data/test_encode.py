@@ -13,12 +13,13 @@ from transformers import AutoTokenizer
 from gigavideo_data.errors import DatasetError, RowError
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import model_folder
+from gigavideo_data.models.spec import folder_revision
 from gigavideo_train import plan as planning
 from gigavideo_train.data.dataset import read
 from gigavideo_train.data.encode import EncodedRows, encode
 from gigavideo_train.distributed.world import World
-from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load_pipeline
+from gigavideo_train.models import loading, wan
+from gigavideo_train.models.loading import encoder_dtype, load_pipeline, load_text_encoder
 from tests.data.dataset.test_verify import replace_rows
 from tests.support.train_set import row, training_set
 
@@ -45,7 +46,7 @@ def encoded(plan: planning.Plan, pipeline: Any, cache: Path, device: torch.devic
     """The encoded rows, and the messages."""
     said = io.StringIO()
     with Progress(Console(file=said, width=200)) as progress:
-        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache)
+        tensors = EncodedRows.open(plan.model_folder, plan.profile.max_tokens, plan.latents, cache, World(0, 1, device))
         encode(tensors, plan.dataset, plan.rows, (), pipeline, wan, World(0, 1, device), progress)
     return tensors, said.getvalue()
 
@@ -77,18 +78,56 @@ def test_kept_samples_are_encoded_once_for_all_strategies(
     assert "9 of 9 were cached" in said
 
 
-def test_an_encoder_is_on_the_device_only_while_it_works(
-    dataset: Path, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_encoder_is_loaded_only_if_it_has_something_to_encode(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves: list[tuple[str, str]] = []
-    for name in ("text_encoder", "vae"):
-        encoder = getattr(pipeline, name)
-        monkeypatch.setattr(encoder, "to", lambda device, name=name: moves.append((name, str(device))), raising=False)
-        monkeypatch.setattr(encoder, "cpu", lambda name=name: moves.append((name, "cpu")), raising=False)
-    expected = [("text_encoder", "cuda:3"), ("text_encoder", "cpu"), ("vae", "cuda:3"), ("vae", "cpu")]
-    for _ in range(2):  # the second time, all is there
-        encoded(planned(dataset), pipeline, tmp_path / "cache", torch.device("cuda", 3))
-        assert moves == expected
+    loaded: list[str] = []
+    for name in ("load_text_encoder", "load_autoencoder"):
+        load = getattr(loading, name)
+
+        def counting(*arguments: Any, name: str = name, load: Any = load) -> None:
+            loaded.append(name)
+            load(*arguments)
+
+        monkeypatch.setattr(f"gigavideo_train.data.encode.{name}", counting)
+    pipeline, cache = load_pipeline(model_folder("miniature")), tmp_path / "cache"
+    assert pipeline.text_encoder is None
+    assert {parameter.device.type for parameter in pipeline.vae.parameters()} == {"meta"}
+    encoded(planned(dataset), pipeline, cache)
+    assert loaded == ["load_text_encoder", "load_autoencoder"]
+    assert pipeline.text_encoder is None
+    assert {parameter.device.type for parameter in pipeline.vae.parameters()} == {"cpu"}
+    pipeline = load_pipeline(model_folder("miniature"))
+    tensors, _ = encoded(planned(dataset), pipeline, cache)
+    assert len(loaded) == 2, "all is in the cache"
+    assert tensors.latents([row(1)]).shape == (1, 8, 2, 12, 12), "the settings of the autoencoder are known without it"
+    for path in files(cache):
+        if load_file(path)["x"].ndim == 2:
+            path.unlink()
+    encoded(planned(dataset), pipeline, cache)
+    assert loaded[2:] == ["load_text_encoder"]
+
+
+def test_encoders_are_bfloat16_on_a_gpu_but_the_autoencoder_of_wan(tmp_path: Path) -> None:
+    wan_folder, gpu = model_folder("miniature"), torch.device("cuda", 0)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "LTXPipeline"}')
+    parts = ("vae", "text_encoder")
+    assert [encoder_dtype(wan_folder, part, gpu) for part in parts] == [torch.float32, torch.bfloat16]
+    assert [encoder_dtype(tmp_path, part, gpu) for part in parts] == [torch.bfloat16, torch.bfloat16]
+    assert [encoder_dtype(tmp_path, part, CPU) for part in parts] == [torch.float32, torch.float32]
+    on_cpu, on_gpu = (EncodedRows.open(wan_folder, 24, {}, tmp_path, World(0, 1, device)) for device in (CPU, gpu))
+    assert on_cpu.clips.encoder == on_gpu.clips.encoder
+    assert on_cpu.prompts.encoder != on_gpu.prompts.encoder, "an embedding depends on the dtype"
+
+
+def test_one_process_hashes_the_encoders(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(dataset)
+    first = EncodedRows.open(plan.model_folder, 24, {}, tmp_path, World(0, 1, CPU))
+    revisions = [folder_revision(plan.model_folder / part) for part in ("vae", "text_encoder", "tokenizer")]
+    monkeypatch.setattr("gigavideo_train.data.encode.folder_revision", None)
+    monkeypatch.setattr(World, "broadcast_from_rank0", lambda *_: revisions)
+    second = EncodedRows.open(plan.model_folder, 24, {}, tmp_path, World(1, 2, CPU))
+    assert (second.clips.encoder, second.prompts.encoder) == (first.clips.encoder, first.prompts.encoder)
 
 
 def test_an_interrupted_encoding_goes_on(
@@ -117,6 +156,7 @@ def test_texts_are_cached_without_padding_and_batched_as_the_pipeline_does(
 ) -> None:
     plan = planned(dataset)
     tensors, _ = encoded(plan, pipeline, tmp_path / "cache")
+    load_text_encoder(pipeline, plan.model_folder, CPU)
     rows = [sample.row for sample in plan.samples]
     conditioning = tensors.condition(rows, CPU)
     tokenizer = AutoTokenizer.from_pretrained(model_folder("miniature") / "tokenizer")

@@ -24,8 +24,8 @@ from gigavideo_train.cli import app
 from gigavideo_train.judging.judges import Scoring
 from gigavideo_train.judging.online import Scorer
 from gigavideo_train.models import wan
-from gigavideo_train.models.loading import load_pipeline
 from tests.support import qwen_vl
+from tests.support.pipelines import load_with_encoders
 from tests.support.ranks import run_together
 from tests.support.rows import FPS, write_set
 from tests.support.train_set import row
@@ -91,7 +91,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    return load_pipeline(model_folder("miniature"))
+    return load_with_encoders(model_folder("miniature"))
 
 
 class Certain:

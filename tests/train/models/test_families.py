@@ -24,10 +24,10 @@ from gigavideo_train.cli import app
 from gigavideo_train.losses import flow
 from gigavideo_train.models import blocks
 from gigavideo_train.models.base import Condition, Family, make_condition
-from gigavideo_train.models.loading import load_pipeline
 from gigavideo_train.models.registry import load_family
 from gigavideo_train.monitoring.samples import cfg_velocity, sample_latents
 from tests.support import tiny_pipelines
+from tests.support.pipelines import load_with_encoders
 from tests.support.train_set import generated_by, row, training_set
 
 PROMPT = "a red circle moves right"
@@ -76,7 +76,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def tiny(built: tuple[str, Path]) -> Tiny:
     name, folder = built
-    pipeline = load_pipeline(folder)
+    pipeline = load_with_encoders(folder)
     pipeline.set_progress_bar_config(disable=True)
     return Tiny(name, folder, pipeline, load_family(folder), profiles.PROFILES[name])
 
