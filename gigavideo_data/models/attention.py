@@ -12,6 +12,7 @@ no dataset: the kernel does not decide what a video is, only how its sums are ro
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ from gigavideo_data.io.atomic import write_durably
 log = logging.getLogger(__name__)
 
 FLASH_3, MATH = "flash3", "math"
+FLASH_3_MODULE = "flash_attn_interface"
 KERNELS = {
     FLASH_3: SDPBackend.FLASH_ATTENTION,  # FlashAttention 3 takes the place of torch's flash kernel
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -234,10 +236,9 @@ def _default_file() -> Path:
 
 def _key(shapes: Sequence[Shape], device: torch.device) -> str:
     """Everything that decides which kernels run, are right, and are fast."""
-    try:
-        flash_3 = importlib.metadata.version("flash_attn_3")
-    except importlib.metadata.PackageNotFoundError:
-        flash_3 = "none"
+    packages = importlib.metadata.packages_distributions().get(FLASH_3_MODULE, [])
+    installed = importlib.util.find_spec(FLASH_3_MODULE) is not None
+    flash_3 = " ".join(map(importlib.metadata.version, packages)) or ("unknown" if installed else "none")
     gpu = torch.cuda.get_device_name(device)
     versions = f"torch {torch.__version__}, cudnn {torch.backends.cudnn.version()}, flash3 {flash_3}"
     return f"{gpu}, {versions}: {', '.join(str(tuple(shape)) for shape in shapes)}"
