@@ -40,7 +40,7 @@ def checkpoint_activations(blocks: Iterable[nn.Module], mode: str) -> None:
     """
     if mode == "none":
         return
-    contexts = {}
+    contexts: dict[str, Any] = {}
     if mode in POLICIES:
         contexts = {"context_fn": partial(create_selective_checkpoint_contexts, POLICIES[mode])}
 

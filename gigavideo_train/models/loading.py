@@ -49,8 +49,8 @@ def load_autoencoder(pipeline: Any, folder: Path, dtype: torch.dtype) -> None:
 def encoder_dtype(folder: Path, part: str, device: torch.device) -> torch.dtype:
     """The dtype in which a part of a pipeline encodes: on a GPU that of the generators.
 
-    It is bfloat16 for text encoders and the autoencoder of LTX-Video. That of Wan stays float32, as the documentation of
-    diffusers advises for quality.
+    It is bfloat16 for text encoders and the autoencoder of LTX-Video. That of Wan stays float32, as diffusers advises
+    for quality.
     """
     if device.type != "cuda" or part in FAMILIES[pipeline_class(folder)].float32:
         return torch.float32

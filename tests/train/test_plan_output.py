@@ -55,11 +55,12 @@ def test_the_thresholds_are_shown_and_stand_in_the_model_card(tmp_path: Path) ->
         plan = planning.make(read(dataset), None, None, list(settings))
         return " ".join(output.split()), str(card(plan, 1, []))
 
-    for settings, line, cell in (
+    cases: list[tuple[list[str], str | None, str]] = [
         ([], "0.5", "0.5 (captions), 0.5 (mechanics)"),
         (["tau={mechanics: 0.8}"], None, "0.5 (captions), 0.8 (mechanics)"),
         (["tau_quantile=0.6"], None, "0 (captions), 0.8 (mechanics)"),
-    ):
+    ]
+    for settings, line, cell in cases:
         output, text = shown(*settings)
         assert f"column `reward` of the dataset, kept above {line or cell}" in output
         assert f"| kept rewards | above {cell} |\n| latents |" in text

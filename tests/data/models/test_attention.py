@@ -1,6 +1,7 @@
 """The choice of attention kernels: the fastest one that is right is used, and the choice is kept."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def changed(at: int, change: float) -> list[torch.Tensor]:
     return [tensor * change if number == at else tensor for number, tensor in enumerate(RIGHT)]
 
 
-def kernels(**trials: Trial | Exception):
+def kernels(**trials: Trial | Exception) -> tuple[list[str], Callable[[str, Shape], Trial]]:
     """Fake kernels with the same result at every shape."""
 
     def run(name: str, _: Shape) -> Trial:
@@ -51,7 +52,8 @@ def test_a_kernel_that_does_not_run_is_left_out_and_one_alone_is_not_trusted() -
     missing = RuntimeError("no kernel image is available")
     names, run = kernels(cudnn=missing, flash=Trial(RIGHT, 2.0), efficient=Trial(RIGHT, 1.0))
     assert rank(names, [SELF], run) == Choice(["efficient", "flash"], {})
-    alone = rank(*[["cudnn", "flash"], [SELF]], kernels(cudnn=missing, flash=Trial(RIGHT, 2.0))[1])
+    names, run = kernels(cudnn=missing, flash=Trial(RIGHT, 2.0))
+    alone = rank(names, [SELF], run)
     assert alone.order == []
     assert "torch's own choice" in alone.note
 

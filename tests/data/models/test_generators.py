@@ -147,7 +147,8 @@ def test_a_row_of_the_miniature_has_the_same_bytes_at_every_place_of_every_batch
 
 def test_attention_kernels_are_chosen_for_the_calls_that_a_pipeline_makes(tiny, monkeypatch):
     _, folder = tiny
-    engine, seen = load(folder), set()
+    engine = load(folder)
+    seen: set[Shape] = set()
     plain = torch.nn.functional.scaled_dot_product_attention
     heads = engine.pipeline.transformer.config.num_attention_heads
 

@@ -112,7 +112,8 @@ class Clock:
 
 def validated(total: int, every: int, share: float | None, step_s: float, validation_s: float) -> list[int]:
     """The steps after which a run validates whose first step compiles."""
-    clock, found = Clock(), []
+    clock = Clock()
+    found: list[int] = []
     schedule = ValidationSchedule(total, 0, share, clock)
 
     def validate(step: int) -> None:
