@@ -11,6 +11,7 @@ from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.dataset import read
 from gigavideo_train.data.encode import EncodedRows
 from gigavideo_train.data.samples import held_out
+from gigavideo_train.distributed.world import World
 from gigavideo_train.losses import flow
 from gigavideo_train.losses.inputs import VALIDATION_EPOCH
 from gigavideo_train.models import wan
@@ -76,7 +77,13 @@ def test_the_validation_loss_uses_the_noise_of_each_row(tmp_path: Path) -> None:
     planned = plan.make(read(dataset), None, None, [])
     pipeline, tensors = (
         load_pipeline(planned.model_folder),
-        EncodedRows.open(planned.model_folder, planned.profile.max_tokens, planned.latents, tmp_path / "latents"),
+        EncodedRows.open(
+            planned.model_folder,
+            planned.profile.max_tokens,
+            planned.latents,
+            tmp_path / "latents",
+            World(0, 1, torch.device("cpu")),
+        ),
     )
     held = [sample.row for sample in planned.held_out]
     clean = tensors.latents(held)
