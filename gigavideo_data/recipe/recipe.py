@@ -258,7 +258,7 @@ class Generator(_Pluggable):
     steps: Count | None = None
     guidance: Guidance | None = None
     negative_prompt: str = ""
-    profile: Literal["default", "first_block_cache"] = "default"
+    profile: Literal["default", "first_block_cache", "paper"] = "default"
     share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
 
 

@@ -8,8 +8,8 @@ dataset.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safetensors import safe_open
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
-from gigavideo_data.models.generators.profiles import batch_size_of, model_folder, profile_of
+from gigavideo_data.models.generators.profiles import batch_size_of, low_noise_guidance, model_folder, profile_of
 from gigavideo_data.reasons import Reason
 
 FIRST_BLOCK_THRESHOLD = 0.05  # the library's default; fixed, since the profile's name stands for it
@@ -62,6 +62,9 @@ class PipelineFamily:
         tiled: whether the decoder works tile by tile, because it needs more memory than the rest.
         negative: whether guidance takes a negative prompt; else guidance is distilled into the model.
         fps: whether a call takes the frame rate.
+        guider: whether guidance is a part of the pipeline instead of an argument. Such a pipeline has no callback and
+            no limit on the length of a text, and its latents are decoded here.
+        options: further arguments of a call.
     """
 
     embeddings: tuple[str, ...]
@@ -70,15 +73,33 @@ class PipelineFamily:
     tiled: bool = False
     negative: bool = True
     fps: bool = False
+    guider: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
+# The sampling that LTX-2 was published with; the library's defaults are those of LTX-2.3.
+_LTX2_OPTIONS = {
+    "stg_scale": 0.0,
+    "audio_stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "audio_modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0,
+    "use_cross_timestep": False,
+}
 FAMILIES = {  # by the class name in a pipeline's index
     "WanPipeline": PipelineFamily(("prompt_embeds",), float32=("vae",)),
     "HunyuanVideoPipeline": PipelineFamily(
         ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"), tiled=True, negative=False
     ),
+    "HunyuanVideo15Pipeline": PipelineFamily(
+        ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2"), tiled=True, guider=True
+    ),
     "CogVideoXPipeline": PipelineFamily(("prompt_embeds",), _trim_padding, tiled=True),
     "LTXPipeline": PipelineFamily(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True),
+    "LTX2Pipeline": PipelineFamily(
+        ("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True, options=_LTX2_OPTIONS
+    ),
 }
 
 
@@ -143,10 +164,10 @@ class DiffusersGenerator:
 
     def _encode(self, text: str) -> dict[str, torch.Tensor]:
         """The embeddings of a text, by the names of a call's arguments."""
-        one_text = {"do_classifier_free_guidance": False} if self.family.negative else {}
-        returned = self.pipeline.encode_prompt(
-            prompt=text, max_sequence_length=self.profile.max_tokens, device=torch.device(self.device), **one_text
-        )
+        options: dict[str, Any] = {} if self.family.guider else {"max_sequence_length": self.profile.max_tokens}
+        if self.family.negative and not self.family.guider:
+            options["do_classifier_free_guidance"] = False  # one text
+        returned = self.pipeline.encode_prompt(prompt=text, device=torch.device(self.device), **options)
         return dict(zip(self.family.embeddings, returned, strict=False))  # the rest, of the negative prompt, is None
 
     def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -161,40 +182,86 @@ class DiffusersGenerator:
         Raises:
             RowError: a value of a video is not finite (bad_video).
         """
-        pipeline, profile = self.pipeline, self.profile
         missing = self.batch_size - len(prompts)
         assert missing >= 0, f"{len(prompts)} prompts for a batch of {self.batch_size}"
-        all_seeds = [*seeds, *[seeds[-1]] * missing]
+        texts = self._encode_all([*prompts, *[prompts[-1]] * missing])
+        frames_BTCHW, latents = self._sampled(texts, [*seeds, *[seeds[-1]] * missing])
+        size = self.profile.height, self.profile.width
+        latents_BCFHW = self.family.unpack(latents, self.pipeline, self.profile.num_frames, size).float().cpu()
+        return [
+            Generated(to_uint8(frames_TCHW), self.profile.fps, latents_CFHW)
+            for frames_TCHW, latents_CFHW in zip(frames_BTCHW[: len(prompts)], latents_BCFHW, strict=False)
+        ]  # without the copies
+
+    def _sampled(self, texts: dict[str, torch.Tensor], seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames (B, T, C, H, W) in [0, 1] on the device, and the latents of the last step as the pipeline has them."""
+        pipeline, profile = self.pipeline, self.profile
+        options: dict[str, Any] = {
+            **texts,
+            **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
+            "height": profile.height,
+            "width": profile.width,
+            "num_frames": profile.num_frames,
+            "num_inference_steps": self.settings["steps"],
+            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+            **self.family.options,
+        }
+        if self.family.guider:
+            latents = pipeline(**options, output_type="latent").frames
+            return self._decode(latents), latents
+        if self.family.fps:
+            options["frame_rate"] = profile.fps
+        second = low_noise_guidance(self.settings)
+        if second is not None:
+            options["guidance_scale_2"] = second
         last: list[torch.Tensor] = []
 
         def keep(_: Any, __: int, ___: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             last[:] = [tensors["latents"]]
             return {}
 
-        frames_BTHWC = pipeline(
-            **self._encode_all([*prompts, *[prompts[-1]] * missing]),
-            **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
-            height=profile.height,
-            width=profile.width,
-            num_frames=profile.num_frames,
-            num_inference_steps=self.settings["steps"],
+        frames_BTCHW = pipeline(
+            **options,
             guidance_scale=self.settings["guidance"],
-            generator=[torch.Generator().manual_seed(seed) for seed in all_seeds],
             max_sequence_length=profile.max_tokens,
             callback_on_step_end=keep,
-            output_type="np",
-            **({"frame_rate": profile.fps} if self.family.fps else {}),
+            output_type="pt",
         ).frames
-        frames_BTHWC = frames_BTHWC[: len(prompts)]
-        if not np.isfinite(frames_BTHWC).all():
-            raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
-        frames_BTHWC = (frames_BTHWC * 255).round().astype(np.uint8)
-        size = profile.height, profile.width
-        latents_BCFHW = self.family.unpack(last[0], pipeline, profile.num_frames, size).float().cpu()
-        return [
-            Generated(frames_THWC, profile.fps, latents_CFHW)
-            for frames_THWC, latents_CFHW in zip(frames_BTHWC, latents_BCFHW, strict=False)  # without the copies
-        ]
+        return frames_BTCHW, last[0]
+
+    def _decode(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        """What a pipeline with a guider does after its last step, which returns the latents or the frames, not both."""
+        vae = self.pipeline.vae
+        video_BCTHW = vae.decode(latents_BCFHW.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        self.pipeline.maybe_free_model_hooks()
+        frames_BTCHW: torch.Tensor = self.pipeline.video_processor.postprocess_video(video_BCTHW, output_type="pt")
+        return frames_BTCHW
+
+
+def to_uint8(frames_TCHW: torch.Tensor) -> np.ndarray:
+    """Frames (T, C, H, W) in [0, 1] as uint8 (T, H, W, C), rounded on their device: a quarter of the bytes is copied.
+
+    Raises:
+        RowError: a value is not finite (bad_video).
+    """
+    frames_TCHW = frames_TCHW.float()
+    if not bool(frames_TCHW.isfinite().all()):
+        raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
+    frames_THWC: np.ndarray = (frames_TCHW * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames_THWC
+
+
+def _transformers(pipeline: Any) -> Iterator[Any]:
+    """The transformer of a pipeline, and that of low noise where it has one."""
+    for name in ("transformer", "transformer_2"):
+        if getattr(pipeline, name, None) is not None:
+            yield getattr(pipeline, name)
+
+
+def _set_shift(pipeline: Any, shift: float) -> None:
+    config = pipeline.scheduler.config
+    key = "flow_shift" if "flow_shift" in config else "shift"
+    pipeline.scheduler = type(pipeline.scheduler).from_config(config, **{key: shift})
 
 
 def load_adapter(pipeline: Any, folder: Path, name: str | None = None) -> None:
