@@ -6,6 +6,7 @@ After an unfinished stage, rows are counted by arithmetic from the recipe, as th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from gigavideo_data.hub import models
 from gigavideo_data.hub.pin import pinned
 from gigavideo_data.io import terminal
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.requirements import check_models, needs_a_look, refusal, this_machine
 from gigavideo_data.models.registry import check_subjects
 from gigavideo_data.pipeline import steps
 from gigavideo_data.pipeline.row import Row
@@ -86,10 +88,11 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         that are missing (None if the store has no video to estimate from).
 
     Raises:
-        RecipeError: the writer cannot write about a dimension, or a table, the folder of its clips, or a dataset with
-            used prompts cannot be read.
+        RecipeError: the writer cannot write about a dimension, a generator cannot run as requested, or a table, the
+            folder of its clips, or a dataset with used prompts cannot be read.
     """
     check_subjects(recipe)
+    check_models(recipe)
     unknown: list[HubError] = []
     with models.asked_once():
         recipe = pinned(recipe, unknown)
@@ -113,8 +116,22 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         "others": list(recipe.others.dimensions),
         "stages": lines,
         "video_bytes": (round(num_missing * sum(sizes) / len(sizes)) if sizes else None) if num_missing else 0,
-        "warnings": warnings + intake_warnings(recipe),
+        "warnings": warnings + _machine_warnings(recipe) + intake_warnings(recipe),
     }
+
+
+def missing_videos(recipe: Recipe, store: Store) -> int:
+    """The largest number of videos that a build would make now; raises what `plan` raises."""
+    lines = plan(recipe, store)["stages"]
+    return sum(line["rows"] - line["in_store"] for line in lines if line["stage"] == "synthesize")
+
+
+def _machine_warnings(recipe: Recipe) -> list[str]:
+    """Why this machine cannot make the videos, if it is not one of a cluster."""
+    if "RAY_ADDRESS" in os.environ or not needs_a_look(recipe):
+        return []
+    problem = refusal(recipe, this_machine())
+    return [f"a build on this machine is refused: {problem}"] if problem else []
 
 
 def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) -> dict[str, int]:
