@@ -353,8 +353,8 @@ class Placement(StrictModel):
     """Where one kind of model runs: `replicas` workers, each with `gpus` GPUs.
 
     Null means one GPU per worker if the machine has GPUs, and as many workers as GPUs or cores allow. With 0.5, two
-    workers share a GPU: one computes while the other reads or writes a video. With more than one, `vllm` shards one
-    model over them.
+    workers share a GPU: one computes while the other reads a video. With more than one, `vllm` shards one model over
+    them.
     """
 
     replicas: Count | None = None
@@ -370,13 +370,13 @@ class Placement(StrictModel):
 class Scale(StrictModel):
     """Where the models run; `compile`: compile the generator's blocks, which takes minutes at the start.
 
-    No row depends on these, so the recipe's hash leaves them out.
+    Null compiles them where the generator has a GPU. No row depends on these, so the recipe's hash leaves them out.
     """
 
     writer: Placement = Placement()
     generator: Placement = Placement()
     judge: Placement = Placement()
-    compile: bool = False
+    compile: bool | None = Field(default=None, exclude_if=lambda compiled: compiled is None)
 
 
 class Limits(StrictModel):

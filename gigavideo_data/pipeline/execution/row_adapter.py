@@ -2,21 +2,25 @@
 
 It guarantees that a finished row is never processed twice, that an attempt is counted before it starts, and that a
 failed row becomes a record with the reason. Where a stage processes rows in batches, this holds for every row of one.
+
+Where several threads share an engine, a row takes its turn before its attempt is counted, and gives it up after the
+engine's call: its video is encoded and written while the engine makes the next one. From its second attempt on a row
+keeps the turn to the end. So a row that kills its worker is not counted against the rows beside it more than once.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.io.hashing import canonical
-from gigavideo_data.pipeline.stages import STAGES, Blobs, Record, rejection
+from gigavideo_data.pipeline.stages import STAGES, Batch, Blobs, Record, rejection
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 
@@ -37,6 +41,7 @@ def run_rows(
     store: Store,
     run_id: str,
     limit: int,
+    turn: threading.Lock | None = None,
 ) -> list[str]:
     """Process rows of one engine, in one call of it where the stage has batches, and write each as `run_row` does.
 
@@ -50,6 +55,7 @@ def run_rows(
         store: where finished rows are.
         run_id: names the run, for counting attempts.
         limit: attempts that one run may make of a row alone.
+        turn: held by the one thread that may call the engine; None where there is one thread.
 
     Returns:
         What `run_row` returns, for each row.
@@ -59,12 +65,18 @@ def run_rows(
     """
     batch = STAGES[stage_name].batch
     if batch is None or len(rows) < 2:
-        return [run_row(stage_name, key, engine, inputs, store, run_id, limit) for key, inputs in rows]
-    made = _called_together(stage_name, rows, engine, store, run_id)
+        return [run_row(stage_name, key, engine, inputs, store, run_id, limit, turn) for key, inputs in rows]
+    with turn or nullcontext():
+        made = _called_together(stage_name, rows, engine, store, run_id)
+
+    def finished(key: str, inputs: dict[str, Any]) -> str:
+        def work(_: Callable[[], None]) -> tuple[Record, Blobs]:
+            return batch.finish(made[key], inputs)
+
+        return _process(stage_name, key, work, store, run_id, limit)
+
     return [
-        _process(stage_name, key, partial(batch.finish, made[key], inputs), store, run_id, limit)
-        if key in made
-        else run_row(stage_name, key, engine, inputs, store, run_id, limit)
+        finished(key, inputs) if key in made else run_row(stage_name, key, engine, inputs, store, run_id, limit, turn)
         for key, inputs in rows
     ]
 
@@ -100,9 +112,16 @@ def _called_together(stage_name: str, rows: Sequence[Work], engine: Any, store: 
 
 
 def run_row(
-    stage_name: str, key: str, engine: Any, inputs: dict[str, Any], store: Store, run_id: str, limit: int
+    stage_name: str,
+    key: str,
+    engine: Any,
+    inputs: dict[str, Any],
+    store: Store,
+    run_id: str,
+    limit: int,
+    turn: threading.Lock | None = None,
 ) -> str:
-    """Process one row, and write its record or its rejection durably.
+    """Process one row, and write its record or its rejection durably; `turn` as of `run_rows`.
 
     Returns:
         "done", "rejected", or "kept" when the store had the record already.
@@ -111,35 +130,66 @@ def run_row(
         RunError: every other row would fail too: the store cannot be written (the disk is full, read-only or broken),
             or the engine says so.
     """
-    work = partial(STAGES[stage_name].run, engine, inputs, store)
-    return _process(stage_name, key, work, store, run_id, limit)
+    run = STAGES[stage_name].run
+
+    def work(called: Callable[[], None]) -> tuple[Record, Blobs]:
+        if not isinstance(run, Batch):
+            return run(engine, inputs, store)
+        (made,) = run.call(engine, [inputs], store)
+        called()
+        return run.finish(made, inputs)
+
+    return _process(stage_name, key, work, store, run_id, limit, turn)
 
 
 def _process(
-    stage_name: str, key: str, work: Callable[[], tuple[Record, Blobs]], store: Store, run_id: str, limit: int
+    stage_name: str,
+    key: str,
+    work: Callable[[Callable[[], None]], tuple[Record, Blobs]],
+    store: Store,
+    run_id: str,
+    limit: int,
+    turn: threading.Lock | None = None,
 ) -> str:
+    """Process one row; `work` is handed a function that it calls once it needs the engine no more."""
     with _disk_errors_end_the_run():
         if store.get(stage_name, key) is not None:
             return "kept"
-        while (attempt := store.begin_attempt(stage_name, key, run_id, limit)) is not None:
-            try:
-                record, blobs = work()
-                canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
-            except RunError:
-                store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
-                raise
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
+        while True:
+            with _holding(turn) as give_up:
+                attempt = store.begin_attempt(stage_name, key, run_id, limit)
+                if attempt is None:
+                    break
+                try:
+                    record, blobs = work(give_up if attempt == 1 else _nothing)
+                    canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
+                except RunError:
+                    store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
                     raise
-                if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
-                    continue
-                store.put(stage_name, key, _failure(error, attempt))
-                return "rejected"
-            store.put(stage_name, key, record, blobs)
-            return "done"
+                except Exception as error:
+                    if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
+                        raise
+                    if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
+                        continue
+                    store.put(stage_name, key, _failure(error, attempt))
+                    return "rejected"
+                store.put(stage_name, key, record, blobs)
+                return "done"
         died = rejection(Reason.WORKER_DIED, "its worker died at every attempt")
         store.put(stage_name, key, died | {"attempts": limit})
         return "rejected"
+
+
+@contextmanager
+def _holding(turn: threading.Lock | None) -> Iterator[Callable[[], None]]:
+    """Hold the turn, if there is one, and yield a function that gives it up before the end."""
+    with ExitStack() as held:
+        if turn is not None:
+            held.enter_context(turn)
+        yield held.close
+
+
+def _nothing() -> None: ...
 
 
 @contextmanager
