@@ -18,7 +18,7 @@ class Engine:
     """How the engine of one backend is described and run.
 
     Attributes:
-        cls: the class; it is made with `EngineSpec.settings`.
+        cls: the class, or a function that chooses one; it is made with `EngineSpec.settings`.
         spec: a function from a part of the recipe to its `EngineSpec`, in a module that imports no model. None where a
             stage names the settings itself.
         actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
@@ -69,7 +69,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
     },
     "generator": {
         "diffusers": Engine(
-            ("gigavideo_data.models.generators.diffusers_generator", "DiffusersGenerator"),
+            ("gigavideo_data.models.generators.split_generator", "load"),
             ("gigavideo_data.models.generators.profiles", "spec"),
             actor_pool=True,
             hub_file="model_index.json",

@@ -244,7 +244,9 @@ class Generator(_Pluggable):
 
     `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`; `adapter` is the
     folder of a LoRA. Null `steps` and `guidance` mean the model's own defaults. `profile: first_block_cache` samples
-    faster and changes the videos: it skips transformer blocks while the first block's output hardly changes.
+    faster and changes the videos: it skips transformer blocks while the first block's output hardly changes. `profile:
+    paper` samples as the model's authors advise, where that differs: guidance, shift, and their negative prompt unless
+    `negative_prompt` is given.
     """
 
     kind = "generator"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FirstBlockCacheConfig
+from diffusers import ContextParallelConfig, DiffusionPipeline, FirstBlockCacheConfig
 from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
@@ -104,7 +104,7 @@ FAMILIES = {  # by the class name in a pipeline's index
 
 
 class DiffusersGenerator:
-    """One pipeline, on the first accelerator if there is one (see `VideoGenerator`)."""
+    """One pipeline, on the current accelerator if there is one (see `VideoGenerator`)."""
 
     def __init__(self, generator: dict[str, Any]) -> None:
         """Load a pipeline.
@@ -112,7 +112,7 @@ class DiffusersGenerator:
         Args:
             generator: steps, guidance, negative_prompt and profile as in the `generator` column; `load`,
                 `load_revision` and `load_adapter`, where pipeline and LoRA are; `compile`, whether the transformer's
-                blocks are compiled.
+                blocks are compiled; `split_over`, the number of processes that compute a video together.
 
         Raises:
             RunError: the pipeline's family is not in the table, or the adapter does not fit it.
@@ -135,10 +135,17 @@ class DiffusersGenerator:
         )
         if generator.get("load_adapter"):
             load_adapter(self.pipeline, Path(generator["load_adapter"]).expanduser())
-        if generator["profile"] == "first_block_cache":
-            self.pipeline.transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
-        if generator.get("compile"):
-            self.pipeline.transformer.compile_repeated_blocks()
+        if generator["profile"] == "paper":
+            _set_shift(self.pipeline, generator["shift"])
+        if self.family.guider:
+            self.pipeline.guider = self.pipeline.guider.new(guidance_scale=generator["guidance"])
+        for transformer in _transformers(self.pipeline):
+            if generator["profile"] == "first_block_cache":
+                transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
+            if generator.get("split_over"):
+                transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=generator["split_over"]))
+            if generator.get("compile"):
+                transformer.compile_repeated_blocks()
         self._place()
         self.pipeline.set_progress_bar_config(disable=True)
         self._encoded = lru_cache(maxsize=1)(self._encode)  # the samples of a prompt follow each other
@@ -155,10 +162,11 @@ class DiffusersGenerator:
             return
         modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
         num_bytes = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
-        if num_bytes * 2 < torch.cuda.get_device_properties(0).total_memory:
+        here = torch.cuda.current_device()
+        if num_bytes * 2 < torch.cuda.get_device_properties(here).total_memory:
             self.pipeline.to(self.device)
         else:
-            self.pipeline.enable_model_cpu_offload()
+            self.pipeline.enable_model_cpu_offload(gpu_id=here)
         if self.family.tiled:
             self.pipeline.vae.enable_tiling()
 
