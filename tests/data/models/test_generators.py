@@ -17,6 +17,7 @@ from gigavideo_data.io import video
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator, to_uint8
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.execution.row_adapter import run_row
@@ -48,7 +49,7 @@ def tiny(request, tmp_path_factory) -> tuple[str, Path]:
 @pytest.fixture(autouse=True)
 def small_profiles(monkeypatch):
     for name, profile in tiny_pipelines.PROFILES.items():
-        monkeypatch.setitem(profiles.PROFILES, name, profile)
+        monkeypatch.setitem(PROFILES, name, profile)
 
 
 def load(folder, **settings):
@@ -129,7 +130,7 @@ def test_seed_and_prompt_decide_a_video_and_neighbours_do_not(tiny):
 def test_a_batch_of_every_family_has_the_videos_of_its_rows_in_order(tiny, monkeypatch):
     """Up to rounding: here the sizes are odd, and no model of these families has several videos per call."""
     name, folder = tiny
-    monkeypatch.setitem(profiles.PROFILES, name, replace(tiny_pipelines.PROFILES[name], batch_size=3))
+    monkeypatch.setitem(PROFILES, name, replace(tiny_pipelines.PROFILES[name], batch_size=3))
     engine = load(folder)
     prompts, seeds = ["a red circle", "two blue bars move up and then to the left", "a bar"], [7, 8, 7]
     alone = [engine.generate([prompt], [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
@@ -158,7 +159,7 @@ def test_a_row_of_the_miniature_has_the_same_bytes_at_every_place_of_every_batch
 
 
 def test_only_the_miniature_makes_several_videos_in_one_call(tiny):
-    assert {name for name, profile in profiles.PROFILES.items() if profile.batch_size > 1} == {"miniature"}
+    assert {name for name, profile in PROFILES.items() if profile.batch_size > 1} == {"miniature"}
     assert profiles.batch_size_of(described(Generator())) == 16
     cached = described(Generator(profile="first_block_cache"))
     assert profiles.batch_size_of(cached) == 1, "the cache compares whole batches"
@@ -311,7 +312,7 @@ def test_the_named_sampler_of_a_model_is_recorded_and_used(tmp_path):
 
 def test_the_settings_of_wan_s_authors_are_those_of_the_named_sampler_of_1_3b():
     identity = {
-        name: getattr(profiles.PROFILES["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"].paper, name)
+        name: getattr(PROFILES["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"].paper, name)
         for name in ("guidance", "shift", "negative_prompt")
     }
     assert (identity["guidance"], identity["shift"]) == (6.0, 8.0)

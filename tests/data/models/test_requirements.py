@@ -34,7 +34,7 @@ def recipe(model: str = SMALL, **more) -> Recipe:
 def tiny(tmp_path, monkeypatch) -> Path:
     """The folder of a Wan pipeline."""
     for name, profile in tiny_pipelines.PROFILES.items():
-        monkeypatch.setitem(profiles.PROFILES, name, profile)
+        monkeypatch.setitem(PROFILES, name, profile)
     folder = tmp_path / "pipeline"
     tiny_pipelines.build("wan2.2", folder)
     names(folder, "wan2.2")
@@ -78,7 +78,7 @@ def test_a_folder_with_the_weights_of_another_size_is_refused(tiny, monkeypatch)
     for part, shape in (("a", (1000, 2000)), ("b", (3000, 1000))):
         save_file({part: torch.zeros(shape)}, tiny / "transformer" / f"{part}.safetensors")
     sized = replace(tiny_pipelines.PROFILES["wan2.2"], name="sized", parameters={"transformer": 5e-3})
-    monkeypatch.setitem(profiles.PROFILES, "sized", sized)
+    monkeypatch.setitem(PROFILES, "sized", sized)
     names(tiny, "sized")
     check_models(recipe(str(tiny)))
     (tiny / "transformer" / "b.safetensors").unlink()
