@@ -21,7 +21,7 @@ from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import vae_of
-from gigavideo_data.models.generators.requirements import check_models, needs_a_look, refusal, this_machine
+from gigavideo_data.models.generators.requirements import check_models, depends_on_machine, refusal, this_machine
 from gigavideo_data.models.registry import check_subjects, generator_spec
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.row import Row
@@ -86,7 +86,7 @@ def _check_machine(recipe: Recipe, store_root: Path) -> None:
     Raises:
         RecipeError: the machine has too few GPUs or too little memory.
     """
-    if "RAY_ADDRESS" in os.environ or not needs_a_look(recipe):
+    if "RAY_ADDRESS" in os.environ or not depends_on_machine(recipe):
         return
     problem = refusal(recipe, this_machine())
     if problem and missing_videos(recipe, Store(store_root)):

@@ -18,7 +18,13 @@ from gigavideo_data.hub import models
 from gigavideo_data.hub.pin import pinned
 from gigavideo_data.io import terminal
 from gigavideo_data.io.progress import Progress
-from gigavideo_data.models.generators.requirements import check_models, needs_a_look, refusal, this_machine
+from gigavideo_data.models.generators.requirements import (
+    check_models,
+    depends_on_machine,
+    descriptions,
+    refusal,
+    this_machine,
+)
 from gigavideo_data.models.registry import check_subjects
 from gigavideo_data.pipeline import steps
 from gigavideo_data.pipeline.row import Row
@@ -83,9 +89,9 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     """Count the rows of each stage, and those in the store.
 
     Returns:
-        JSON-able: the target dimensions and the others, one line per stage (largest number of rows, rows in the store,
-        seconds of a device for the rest and their source, None where nobody measured them), and the bytes of the videos
-        that are missing (None if the store has no video to estimate from).
+        JSON-able: the target dimensions and the others, what each generator makes and its licence, one line per stage
+        (largest number of rows, rows in the store, seconds of a device for the rest and their source, None where nobody
+        measured them), and the bytes of the videos that are missing (None if the store has no video to estimate from).
 
     Raises:
         RecipeError: the writer cannot write about a dimension, a generator cannot run as requested, or a table, the
@@ -114,6 +120,7 @@ def plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         "recipe_hash": recipe.hash,
         "targets": list(recipe.dimensions),
         "others": list(recipe.others.dimensions),
+        "generators": descriptions(recipe),
         "stages": lines,
         "video_bytes": (round(num_missing * sum(sizes) / len(sizes)) if sizes else None) if num_missing else 0,
         "warnings": warnings + _machine_warnings(recipe) + intake_warnings(recipe),
@@ -128,7 +135,7 @@ def missing_videos(recipe: Recipe, store: Store) -> int:
 
 def _machine_warnings(recipe: Recipe) -> list[str]:
     """Why this machine cannot make the videos, if it is not one of a cluster."""
-    if "RAY_ADDRESS" in os.environ or not needs_a_look(recipe):
+    if "RAY_ADDRESS" in os.environ or not depends_on_machine(recipe):
         return []
     problem = refusal(recipe, this_machine())
     return [f"a build on this machine is refused: {problem}"] if problem else []
@@ -211,6 +218,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(table)
     for line in terminal.targets_and_others(facts["targets"], facts["others"]):
         console.print(line)
+    for one in facts["generators"]:
+        console.print(f"{one['model']}: {one['videos']}, {one['steps']} steps; licence: {one['licence']}")
     for line in facts["stages"]:
         if line["rate"]:
             console.print(f"{line['stage']}: {line['rate']}")

@@ -14,11 +14,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.models.generators.profile_table import PROFILES, Profile
 from gigavideo_data.models.generators.profiles import family_of, model_folder, profile_of, sampler_named
-from gigavideo_data.recipe.recipe import Generator, Placement, Recipe, on_the_hub
+from gigavideo_data.recipe.recipe import Generator, Placement, Recipe, on_the_hub, published_name
 
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")  # of a container
 SAME_SIZE = 0.02  # by which the number of a transformer's parameters may differ from its profile's
@@ -136,11 +137,29 @@ def refusal(recipe: Recipe, machine: Machine) -> str | None:
     return None
 
 
-def needs_a_look(recipe: Recipe) -> bool:
+def depends_on_machine(recipe: Recipe) -> bool:
     """Whether a recipe asks anything of the machine: it names GPUs, or a model that does not fit every machine."""
     scale = recipe.scale
     asked = any(place.gpus for place in (scale.writer, scale.generator, scale.judge))
     return asked or any(profile_of(generator.model).parameters for generator in _diffusers(recipe))
+
+
+def descriptions(recipe: Recipe) -> list[dict[str, Any]]:
+    """What each model of a recipe makes, in how many steps, and its licence; JSON-able. Plug-ins say nothing of theirs.
+
+    Raises:
+        RecipeError: a model is not known.
+    """
+    return [
+        {
+            "model": published_name(generator.model),
+            "videos": f"{profile.width}x{profile.height}, {profile.num_frames} frames at {profile.fps:g} Hz",
+            "steps": generator.steps or profile.steps,
+            "licence": profile.licence,
+        }
+        for generator in _diffusers(recipe)
+        for profile in [profile_of(generator.model)]
+    ]
 
 
 def _diffusers(recipe: Recipe) -> Iterator[Generator]:
@@ -158,7 +177,7 @@ def _missing_gpus(name: str, place: Placement, machine: Machine) -> str | None:
 
 def _too_large(profile: Profile, recipe: Recipe, machine: Machine) -> str | None:
     place = recipe.scale.generator
-    on_gpu = machine.gpus > 0 and place.gpus != 0
+    on_gpu = machine.gpus > 0
     gpus = place.gpus or 1
     workers = (place.replicas or int(machine.gpus / gpus)) * max(1, int(gpus)) if on_gpu else place.replicas
     workers = workers or machine.cores

@@ -86,6 +86,14 @@ def test_every_recipe_plans_without_a_network_a_store_or_a_model(tmp_path: Path)
     assert rows["all", ""]["synthesize"] == 17 * 560  # the paper's 9.5 thousand
     assert rows["physics", "extends=small"]["synthesize"] == 3 * 4
     assert "cannot be fetched" in plans["physics", ""]["warnings"][0]
+    assert plans["paper", ""]["generators"] == [
+        {
+            "model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+            "videos": "832x480, 81 frames at 16 Hz",
+            "steps": 50,
+            "licence": "apache-2.0",
+        }
+    ]
     hours = next(line for line in plans["physics", ""]["stages"] if line["stage"] == "synthesize")["seconds"] / 3600
     assert hours == pytest.approx(3 * 560 * 240 / 3600)
     for name in QUICK:
