@@ -27,11 +27,6 @@ from gigavideo_data.models.generators.diffusers_generator import DiffusersGenera
 HOST = "127.0.0.1"
 
 
-def load(settings: dict[str, Any]) -> DiffusersGenerator | SplitGenerator:
-    """The generator of a worker: on its only GPU, or on all of its GPUs (see `DiffusersGenerator`)."""
-    return SplitGenerator(settings) if settings.get("gpus", 0) > 1 else DiffusersGenerator(settings)
-
-
 class SplitGenerator:
     """A pipeline on several GPUs (see `VideoGenerator`)."""
 

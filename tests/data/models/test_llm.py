@@ -3,6 +3,7 @@
 import json
 import socket
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -144,10 +145,20 @@ REPLACED = {
 }
 
 
+def extended(prompt: str, thing: str, variant: int) -> dict[str, Any]:
+    return {"prompt": prompt, "objects": [thing], "variant": variant, "family": "wan", "seed": 0}
+
+
 @pytest.mark.parametrize("variant", REPLACED)
 def test_each_kind_of_variant_keeps_what_its_prompt_states(variant):
     prompt, good, bad, word = REPLACED[variant]
-    inputs = {"prompt": prompt, "objects": [prompt.split()[1]], "variant": variant, "family": "wan", "seed": 0}
+    inputs: dict[str, Any] = {
+        "prompt": prompt,
+        "objects": [prompt.split()[1]],
+        "variant": variant,
+        "family": "wan",
+        "seed": 0,
+    }
     model = Scripted({"prompt": bad}, {"prompt": good}, {"lost": []})
     found = LanguageWriter({}, model).extend(**inputs, about=ABOUT)
     assert found["prompt"] == good
@@ -160,7 +171,7 @@ def test_each_kind_of_variant_keeps_what_its_prompt_states(variant):
 
 def test_a_variant_that_the_model_finds_to_have_lost_the_tested_facts_is_rejected():
     good, lost = {"prompt": REPLACED[2][1]}, {"lost": ["that she stops"]}
-    inputs = {"prompt": REPLACED[2][0], "objects": ["girl"], "variant": 2, "family": "wan", "seed": 0}
+    inputs = extended(REPLACED[2][0], "girl", 2)
     model = Scripted(good, lost, good, {"lost": []})
     assert LanguageWriter({}, model).extend(**inputs, about=ABOUT)["prompt"] == good["prompt"]
     (check,) = model.asked[1]
@@ -175,7 +186,13 @@ def test_a_variant_that_the_model_finds_to_have_lost_the_tested_facts_is_rejecte
 
 def test_the_plain_form_is_checked_by_its_words_alone():
     model = Scripted({"prompt": REPLACED[3][2].replace("coat", "shirt")})
-    inputs = {"prompt": REPLACED[3][0], "objects": ["man", "shirt"], "variant": 0, "family": "wan", "seed": 0}
+    inputs: dict[str, Any] = {
+        "prompt": REPLACED[3][0],
+        "objects": ["man", "shirt"],
+        "variant": 0,
+        "family": "wan",
+        "seed": 0,
+    }
     LanguageWriter({}, model).extend(**inputs, about=ABOUT)
     assert len(model.asked) == 1
 

@@ -27,7 +27,8 @@ LAPTOP = Machine(gpus=0, gpu_bytes=0, ram_bytes=16 * 10**9, cores=8)
 
 def recipe(model: str = SMALL, **more) -> Recipe:
     generator = {"model": model, **more.pop("generator", {})}
-    return Recipe(name="r", target=SMALL, dimensions=["mechanics"], generators=[generator], **more)
+    plain = {"name": "r", "target": SMALL, "dimensions": ["mechanics"], "generators": [generator], **more}
+    return Recipe.model_validate(plain)
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ import json, sys
 import numpy as np
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
-from gigavideo_data.models.generators.split_generator import SplitGenerator, load
-from gigavideo_data.models.registry import generator_spec
+from gigavideo_data.models.generators.split_generator import SplitGenerator
+from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.recipe.recipe import Generator
 
 settings = generator_spec(Generator(model=sys.argv[1], negative_prompt="blurred", steps=2)).settings
-alone = load(settings | {"gpus": 1})
-split = load(settings | {"gpus": 2})
+alone = load_engine("generator", settings | {"gpus": 1})
+split = load_engine("generator", settings | {"gpus": 2})
 assert type(alone) is DiffusersGenerator and type(split) is SplitGenerator
 for prompt, seed in (("a red circle", 7), ("two blue bars", 8)):
     (one,), (both,) = alone.generate([prompt], [seed]), split.generate([prompt], [seed])

@@ -273,7 +273,12 @@ def test_a_row_whose_worker_died_is_processed_alone_to_the_end(tmp_path, monkeyp
     """Otherwise a row that kills the worker would be counted against the rows that are encoded beside it."""
     store, turn, held = Store(tmp_path), threading.Lock(), []
     plain = video.encode
-    monkeypatch.setattr(video, "encode", lambda *args: held.append(turn.locked()) or plain(*args))
+
+    def encode(*args):
+        held.append(turn.locked())
+        return plain(*args)
+
+    monkeypatch.setattr(video, "encode", encode)
     (key, inputs), other = ROWS[0], ROWS[1]
     with pytest.raises(Died):
         run_row("synthesize", key, Painter({"prompt 0": Died()}), inputs, store, "run", 3, turn)
