@@ -27,7 +27,7 @@ import torch
 import transformers
 
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
-from gigavideo_data.models.generators.profiles import PROFILES
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.models.registry import generator_spec
 from gigavideo_data.pipeline.execution.row_adapter import run_rows
 from gigavideo_data.pipeline.stages import synthesis

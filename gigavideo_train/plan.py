@@ -14,9 +14,9 @@ from gigavideo_data.dataset.manifest import others_of
 from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.hub import download
 from gigavideo_data.io import video
+from gigavideo_data.models.generators.profile_table import Profile
 from gigavideo_data.models.generators.profiles import (
     Base,
-    Profile,
     base_of,
     model_revision,
     profile_of,

@@ -21,7 +21,8 @@ from benchmarks.gpu.job import Job
 from benchmarks.gpu.measure import Figure, steady
 from gigavideo_data.io import video
 from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
-from gigavideo_data.models.generators.profiles import PROFILES, spec
+from gigavideo_data.models.generators.profile_table import PROFILES
+from gigavideo_data.models.generators.profiles import spec
 from gigavideo_data.recipe.recipe import Generator
 
 STEPS, FULL_STEPS = 3, 50

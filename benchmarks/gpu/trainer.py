@@ -21,7 +21,8 @@ from benchmarks.gpu.job import Job
 from benchmarks.gpu.training import kernel_order
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models import attention
-from gigavideo_data.models.generators.profiles import PROFILES, Base
+from gigavideo_data.models.generators.profile_table import PROFILES
+from gigavideo_data.models.generators.profiles import Base
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.data.batches import batches
 from gigavideo_train.data.dataset import Dataset

@@ -6,12 +6,14 @@ at a time.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data.commands.plan import missing_videos
 from gigavideo_data.dataset import latents
 from gigavideo_data.dataset.report import page
 from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
@@ -19,12 +21,14 @@ from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators.profiles import vae_of
+from gigavideo_data.models.generators.requirements import check_models, depends_on_machine, refusal, this_machine
 from gigavideo_data.models.registry import check_subjects, generator_spec
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.row_counts import check_rejected, summed
 from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.stages import LATENTS_FILE
+from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Generator, Recipe
 from gigavideo_data.rows import LatentsRow, VideoRow
 
@@ -66,12 +70,27 @@ def build(
         RunError: another build uses `out`, or the run cannot go on; finished rows are kept.
         RejectedError: more rows failed than `limits.max_rejected` allows; the dataset is written all the same.
         DatasetError: `out` cannot take a dataset.
-        RecipeError: a writer cannot write about a dimension.
+        RecipeError: a writer cannot write about a dimension, or a generator cannot run as requested, or not here.
         HubError: the commit of a model cannot be determined.
     """
     check_subjects(recipe)
+    check_models(recipe)
+    _check_machine(recipe, store_root)
     with open_run(recipe, out, store_root, progress, retry_rejected=retry_rejected) as context:
         return _build(context, out, uploader, with_latents=with_latents)
+
+
+def _check_machine(recipe: Recipe, store_root: Path) -> None:
+    """Refuse a recipe that this machine cannot make, unless the store has its videos. A cluster is not examined.
+
+    Raises:
+        RecipeError: the machine has too few GPUs or too little memory.
+    """
+    if "RAY_ADDRESS" in os.environ or not depends_on_machine(recipe):
+        return
+    problem = refusal(recipe, this_machine())
+    if problem and missing_videos(recipe, Store(store_root)):
+        raise RecipeError(problem)
 
 
 def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_latents: bool | None) -> BuildResult:

@@ -24,7 +24,8 @@ from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.pin import pinned_part
 from gigavideo_data.io.atomic import write_durably
 from gigavideo_data.io.progress import Progress
-from gigavideo_data.models.generators.profiles import model_folder, trained_on
+from gigavideo_data.models.generators.profiles import model_folder, profile_of, trained_on
+from gigavideo_data.models.generators.requirements import check_class
 from gigavideo_data.models.generators.stored_weights import rounding, stored_in_float32
 from gigavideo_data.models.llm.api_keys import api_key
 from gigavideo_data.models.registry import generator_spec
@@ -52,11 +53,11 @@ def evaluate(
         `out`/rewards.parquet.
 
     Raises:
-        RecipeError: a model is not known.
+        RecipeError: a model is not known, or is not of the class of its profile.
         RunError: another evaluation uses `out`, or the run cannot go on; finished videos are kept.
     """
     for candidate in (base, tuned):
-        model_folder(candidate.model, candidate.commit)
+        check_class(model_folder(candidate.model, candidate.commit), profile_of(candidate.model))
         if candidate.adapter and not candidate.adapter.is_dir():
             raise RecipeError(
                 f"--adapter {candidate.adapter}: no such folder; gv-train writes one with --set tune=lora"

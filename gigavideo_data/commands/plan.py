@@ -8,6 +8,7 @@ After an unfinished stage, rows are counted by arithmetic from the recipe, as th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +16,19 @@ from rich.console import Console
 
 from gigavideo_data.commands.planning import estimate
 from gigavideo_data.commands.planning.estimate import Judged, Sizes
-from gigavideo_data.commands.planning.rates import Gpu
+from gigavideo_data.commands.planning.rates import Gpu, kind_of
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub import models
 from gigavideo_data.hub.pin import pinned
 from gigavideo_data.io import terminal
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.models.generators.requirements import (
+    check_models,
+    depends_on_machine,
+    descriptions,
+    refusal,
+    this_machine,
+)
 from gigavideo_data.models.registry import check_subjects
 from gigavideo_data.pipeline import assemble, steps
 from gigavideo_data.pipeline.row import Row
@@ -82,15 +90,16 @@ def plan(recipe: Recipe, store: Store, gpu: Gpu | None = None) -> dict[str, Any]
         gpu: that the models would run on; None: nothing is said about GPUs.
 
     Returns:
-        JSON-able: the target dimensions and the others, one line per stage (`estimate.stage_line`), the total of device
-        hours (`estimate.totals`), the disk (`estimate.disk`), and the cost per useful sample
-        (`estimate.cost_per_sample`; None if it cannot be estimated).
+        JSON-able: the target dimensions and the others, what each generator makes and its licence, one line per stage
+        (`estimate.stage_line`), the total of device hours (`estimate.totals`), the disk (`estimate.disk`), and the cost
+        per useful sample (`estimate.cost_per_sample`; None if it cannot be estimated).
 
     Raises:
-        RecipeError: the writer cannot write about a dimension, or a table, the folder of its clips, or a dataset with
-            used prompts cannot be read.
+        RecipeError: the writer cannot write about a dimension, a generator cannot run as requested, or a table, the
+            folder of its clips, or a dataset with used prompts cannot be read.
     """
     check_subjects(recipe)
+    check_models(recipe)
     unknown: list[HubError] = []
     with models.asked_once():
         recipe = pinned(recipe, unknown)
@@ -110,12 +119,27 @@ def plan(recipe: Recipe, store: Store, gpu: Gpu | None = None) -> dict[str, Any]
         "recipe_hash": recipe.hash,
         "targets": list(recipe.dimensions),
         "others": list(recipe.others.dimensions),
+        "generators": descriptions(recipe),
         "stages": lines,
         "total": estimate.totals(lines, gpu),
         "disk": estimate.disk(lines, recipe, runner.sizes),
         "cost_per_sample": estimate.cost_per_sample(lines, judged),
-        "warnings": warnings + intake_warnings(recipe),
+        "warnings": warnings + _machine_warnings(recipe) + intake_warnings(recipe),
     }
+
+
+def missing_videos(recipe: Recipe, store: Store) -> int:
+    """The largest number of videos that a build would make now; raises what `plan` raises."""
+    lines = plan(recipe, store)["stages"]
+    return sum(line["rows"] - line["in_store"] for line in lines if kind_of(line["stage"]) == estimate.SYNTHESIZE)
+
+
+def _machine_warnings(recipe: Recipe) -> list[str]:
+    """Why this machine cannot make the videos, if it is not one of a cluster."""
+    if "RAY_ADDRESS" in os.environ or not depends_on_machine(recipe):
+        return []
+    problem = refusal(recipe, this_machine())
+    return [f"a build on this machine is refused: {problem}"] if problem else []
 
 
 def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) -> tuple[dict[str, int], Judged]:
@@ -196,6 +220,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
         console.print("synthesize more, judge more: at most so many; the rewards of the first videos decide")
     for line in terminal.targets_and_others(facts["targets"], facts["others"]):
         console.print(line)
+    for one in facts["generators"]:
+        console.print(f"{one['model']}: {one['videos']}, {one['steps']} steps; licence: {one['licence']}")
     for text in estimate.in_words(facts["total"], facts["disk"]):
         console.print(text)
     for line in facts["stages"]:

@@ -68,7 +68,9 @@ def load_engine(kind: Kind, settings: dict[str, Any]) -> Any:
     """
     backend = settings["backend"]
     if backend in ENGINES[kind]:
-        return _named(ENGINES[kind][backend].cls)(settings)
+        engine = ENGINES[kind][backend]
+        cls = engine.split_cls if engine.split_cls and settings.get("gpus", 0) > 1 else engine.cls
+        return _named(cls)(settings)
     return plugins.load(cast("plugins.Kind", kind), backend, settings["settings"])
 
 

@@ -37,7 +37,7 @@ LATENTS_FILE = "latents.safetensors"  # blob of a generated video, beside its cl
 
 @dataclass(frozen=True)
 class Batch:
-    """How a stage processes several rows in one call of the engine. Alone, a row must have the same result.
+    """How a stage processes one or several rows in one call of the engine. Alone, a row must have the same result.
 
     Attributes:
         call: the engine's call; from engine, inputs of several rows and store to one result per row, in order.
@@ -55,16 +55,19 @@ class Stage:
     Attributes:
         version: part of every key; raised when the stage's meaning changes.
         engine: kind of engine (see `recipe.engines`).
-        run: the work on one row.
+        run: the work on one row, or how one or several rows are processed together.
         rows_per_task: rows handed to a worker at once; 1 where one row takes long.
-        batch: how several rows are processed together; None of a stage that has one row per call.
     """
 
     version: int
     engine: Kind
-    run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]]
+    run: Callable[[Any, dict[str, Any], Store], tuple[Record, Blobs]] | Batch
     rows_per_task: int = 1
-    batch: Batch | None = None
+
+    @property
+    def batch(self) -> Batch | None:
+        """How rows are processed together; None of a stage that has one row per call."""
+        return self.run if isinstance(self.run, Batch) else None
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,6 @@ def _questions(writer: QuestionWriter, inputs: dict[str, Any], store: Store) -> 
     return record, {}
 
 
-def _synthesize(generator: VideoGenerator, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    (made,) = _generate(generator, [inputs], store)
-    return _encode(made, inputs)
-
-
 def _generate(generator: VideoGenerator, rows: Sequence[dict[str, Any]], store: Store) -> Sequence[Generated]:
     return generator.generate([inputs["prompt"] for inputs in rows], [inputs["seed"] for inputs in rows])
 
@@ -171,11 +169,6 @@ def _render(clips: Any, inputs: dict[str, Any], store: Store) -> tuple[Record, B
     return _video_facts(data), {"video.mp4": data}
 
 
-def _measure(network: ClipFeatures, inputs: dict[str, Any], store: Store) -> tuple[Record, Blobs]:
-    (found,) = _features(network, [inputs], store)
-    return _with_motion(found, inputs)
-
-
 def _features(
     network: ClipFeatures, rows: Sequence[dict[str, Any]], store: Store
 ) -> Sequence[tuple[np.ndarray, video.Clip]]:
@@ -202,10 +195,10 @@ STAGES: dict[str, Stage] = {
     "caption": Stage(2, "captions", _caption, rows_per_task=8),
     "extend": Stage(2, "writer", _extend, rows_per_task=32),
     "questions": Stage(2, "writer", _questions, rows_per_task=64),
-    "synthesize": Stage(2, "generator", _synthesize, batch=Batch(_generate, _encode)),
+    "synthesize": Stage(2, "generator", Batch(_generate, _encode)),
     "judge": Stage(1, "judge", _judge, rows_per_task=4),
     "render": Stage(1, "captions", _render, rows_per_task=16),
-    "measure": Stage(1, "features", _measure, batch=Batch(_features, _with_motion)),
+    "measure": Stage(1, "features", Batch(_features, _with_motion)),
 }
 
 

@@ -75,6 +75,7 @@ def extend(context: Context, rows: list[Row]) -> list[Row]:
                 "variant": row.variant,
                 "family": family_of(recipe.target),
                 "seed": recipe.seed,
+                **(about(row.dimension) if row.variant and row.dimension else {}),
             },
             row,
         )

@@ -21,6 +21,7 @@ class Engine:
         cls: the class; it is made with `EngineSpec.settings`.
         spec: a function from a part of the recipe to its `EngineSpec`, in a module that imports no model. None where a
             stage names the settings itself.
+        split_cls: the class of a worker with several GPUs; None where `cls` divides its model over them, or uses one.
         actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
             workers that hold it.
         rows_at_once: how many rows it answers in parallel.
@@ -33,6 +34,7 @@ class Engine:
 
     cls: Name
     spec: Name | None = None
+    split_cls: Name | None = None
     actor_pool: bool = False
     rows_at_once: int = 1
     subjects: Name | None = None
@@ -74,6 +76,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
         "diffusers": Engine(
             ("gigavideo_data.models.generators.diffusers_generator", "DiffusersGenerator"),
             ("gigavideo_data.models.generators.profiles", "spec"),
+            split_cls=("gigavideo_data.models.generators.split_generator", "SplitGenerator"),
             actor_pool=True,
             hub_file="model_index.json",
         ),

@@ -270,7 +270,9 @@ class Generator(_Pluggable):
 
     `model` is a shipped name, a Hub id, or a folder written with a leading `/`, `./`, `../` or `~`; `adapter` is the
     folder of a LoRA. Null `steps` and `guidance` mean the model's own defaults. `profile: first_block_cache` samples
-    faster and changes the videos: it skips transformer blocks while the first block's output hardly changes.
+    faster and changes the videos: it skips transformer blocks while the first block's output hardly changes. `profile:
+    paper` samples as the model's authors advise, where that differs: guidance, shift, and their negative prompt unless
+    `negative_prompt` is given.
     """
 
     kind = "generator"
@@ -284,7 +286,7 @@ class Generator(_Pluggable):
     steps: Count | None = None
     guidance: Guidance | None = None
     negative_prompt: str = ""
-    profile: Literal["default", "first_block_cache"] = "default"
+    profile: Literal["default", "first_block_cache", "paper"] = "default"
     share: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
 
 
@@ -379,8 +381,8 @@ class Placement(StrictModel):
     """Where one kind of model runs: `replicas` workers, each with `gpus` GPUs.
 
     Null means one GPU per worker if the machine has GPUs, and as many workers as GPUs or cores allow. With 0.5, two
-    workers share a GPU: one computes while the other reads or writes a video. With more than one, `vllm` shards one
-    model over them.
+    workers share a GPU: one computes while the other reads a video. With more than one, `vllm` shards one model over
+    them.
     """
 
     replicas: Count | None = None
@@ -396,13 +398,13 @@ class Placement(StrictModel):
 class Scale(StrictModel):
     """Where the models run; `compile`: compile the generator's blocks, which takes minutes at the start.
 
-    No row depends on these, so the recipe's hash leaves them out.
+    Null compiles them where the generator has a GPU. No row depends on these, so the recipe's hash leaves them out.
     """
 
     writer: Placement = Placement()
     generator: Placement = Placement()
     judge: Placement = Placement()
-    compile: bool = False
+    compile: bool | None = Field(default=None, exclude_if=lambda compiled: compiled is None)
 
 
 class Limits(StrictModel):

@@ -22,9 +22,12 @@ def pipeline_class(folder: Path) -> str:
     Raises:
         RecipeError: pipelines of this class cannot be trained.
     """
-    name = json.loads((folder / "model_index.json").read_text("utf-8")).get("_class_name")
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    name = index.get("_class_name")
     if name not in FAMILY_MODULES:
         raise RecipeError(f"--model {folder.name}: a {name} cannot be trained yet, only {', '.join(FAMILY_MODULES)}")
+    if any(index.get("transformer_2") or ()):
+        raise RecipeError(f"--model {folder.name}: a model with two experts cannot be trained yet; name one with one")
     return name
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gigavideo_data.commands.plan import plan
 from gigavideo_data.dataset.verify import verify_folder
-from gigavideo_data.models.generators.profiles import PROFILES
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.loading import load
 from gigavideo_data.scoring.groups import Outcome, outcome

@@ -8,47 +8,84 @@ import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
+    ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Pipeline,
+    HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    LTX2Pipeline,
+    LTX2VideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.ltx2 import LTX2TextConnectors
+from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 from transformers import (
     AutoTokenizer,
+    ByT5Tokenizer,
     CLIPTextConfig,
     CLIPTextModel,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaModel,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
     T5Config,
     T5EncoderModel,
     UMT5Config,
     UMT5EncoderModel,
 )
 
-from gigavideo_data.models.generators.profiles import Profile, model_folder
+from gigavideo_data.models.generators.profile_table import Profile, Sampler
+from gigavideo_data.models.generators.profiles import model_folder
 
 WIDTH = 16  # of text, and of each head
 PROFILES = {
-    "wan2.2": Profile("wan2.2", 64, 96, 9, fps=24.0, max_tokens=12, steps=3, guidance=5.0),
-    "hunyuan": Profile("hunyuan", 32, 48, 9, fps=24.0, max_tokens=12, steps=3, guidance=6.0),
-    "cogvideox1.5": Profile("cogvideox1.5", 32, 48, 9, fps=16.0, max_tokens=12, steps=3, guidance=6.0),
-    "ltx": Profile("ltx", 32, 64, 17, fps=25.0, max_tokens=12, steps=3, guidance=3.0, stride=8),
-}
+    "wan2.2": Profile(
+        "wan2.2", 64, 96, 9, fps=24.0, max_tokens=12, steps=3, guidance=5.0, paper=Sampler(6.0, 8.0, "static")
+    ),
+    "wan2.2-a14b": Profile(
+        "wan2.2-a14b", 32, 48, 9, fps=16.0, max_tokens=12, steps=4, guidance=4.0, low_noise_guidance=3.0,
+    ),
+    "hunyuan": Profile(
+        "hunyuan", 32, 48, 9, fps=24.0, max_tokens=12, steps=3, guidance=6.0, pipeline="HunyuanVideoPipeline"
+    ),
+    "hunyuan1.5": Profile(
+        "hunyuan1.5", 16, 32, 9, fps=24.0, max_tokens=1000, steps=3, guidance=6.0, stride=2,
+        pipeline="HunyuanVideo15Pipeline",
+    ),
+    "cogvideox1.5": Profile(
+        "cogvideox1.5", 32, 48, 9, fps=16.0, max_tokens=12, steps=3, guidance=6.0, pipeline="CogVideoXPipeline"
+    ),
+    "ltx": Profile(
+        "ltx", 32, 64, 17, fps=25.0, max_tokens=12, steps=3, guidance=3.0, stride=8, pipeline="LTXPipeline"
+    ),
+    "ltx2": Profile(
+        "ltx2", 32, 32, 5, fps=24.0, max_tokens=12, steps=3, guidance=4.0, stride=2, pipeline="LTX2Pipeline"
+    ),
+}  # fmt: skip
 # Channels and places of their latents, by the models' own ratios.
 LATENTS_CFHW = {
     "wan2.2": (6, 3, 4, 6),
+    "wan2.2-a14b": (4, 3, 4, 6),
     "hunyuan": (4, 3, 4, 6),
+    "hunyuan1.5": (4, 5, 4, 8),
     "cogvideox1.5": (4, 3, 4, 6),
     "ltx": (8, 3, 1, 2),
+    "ltx2": (4, 3, 16, 16),
 }
 # Of the channels of latents, by which Wan and LTX-Video normalise them: all different, and far from 0 and 1.
 MEAN = [0.4, -0.3, 0.2, 0.5, -0.6, 0.1, -0.2, 0.3]
@@ -86,6 +123,97 @@ def _wan22() -> WanPipeline:
     return WanPipeline(
         _tokenizer(), _t5(UMT5Config, UMT5EncoderModel), vae, scheduler, transformer, expand_timesteps=True
     )
+
+
+def _wan22_a14b() -> WanPipeline:
+    """Wan 2.2 A14B: one transformer for high noise, one for low noise."""
+    vae = AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=MEAN[:4], latents_std=STD[:4]
+    )
+    experts = [
+        WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=WIDTH, freq_dim=16,
+            ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    text = _t5(UMT5Config, UMT5EncoderModel)
+    return WanPipeline(_tokenizer(), text, vae, scheduler, experts[0], transformer_2=experts[1], boundary_ratio=0.875)
+
+
+def _hunyuan15() -> HunyuanVideo15Pipeline:
+    """HunyuanVideo 1.5: guidance is a part of the pipeline, and two encoders read a text."""
+    tokenizer = _tokenizer()
+    # The pipeline leaves out the first 108 tokens: those of its system message, in the genuine tokenizer.
+    tokenizer.chat_template = "{{ 'a ' * 108 }}{{ messages[-1]['content'] }}"
+    qwen = Qwen2_5_VLTextModel(
+        Qwen2_5_VLTextConfig(
+            vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=16, num_hidden_layers=3,
+            num_attention_heads=2, num_key_value_heads=2,
+            rope_parameters={"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6},
+        )
+    )  # fmt: skip
+    glyphs = T5EncoderModel(T5Config(vocab_size=384, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=1, num_refiner_layers=1,
+        mlp_ratio=2.0, text_embed_dim=WIDTH, text_embed_2_dim=WIDTH, image_embed_dim=12, rope_axes_dim=(2, 2, 4),
+        target_size=16, task_type="t2v",
+    )  # fmt: skip
+    vae = AutoencoderKLHunyuanVideo15(
+        latent_channels=4, block_out_channels=(16, 16), layers_per_block=1, spatial_compression_ratio=4,
+        temporal_compression_ratio=2, downsample_match_channel=False, upsample_match_channel=False,
+    )  # fmt: skip
+    return HunyuanVideo15Pipeline(
+        qwen, tokenizer, transformer, vae, FlowMatchEulerDiscreteScheduler(shift=5.0), glyphs, ByT5Tokenizer(),
+        ClassifierFreeGuidance(guidance_scale=2.0),
+    )  # fmt: skip
+
+
+def _ltx2() -> LTX2Pipeline:
+    """LTX-2: makes a sound track beside the video."""
+    tokenizer = _tokenizer()
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    gemma = Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            text_config={
+                **sizes, "vocab_size": len(tokenizer), "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0,
+            },
+            vision_config={**sizes, "image_size": 16, "patch_size": 8},
+            mm_tokens_per_image=4,
+        )
+    )  # fmt: skip
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16,
+        audio_in_channels=4, audio_out_channels=4, audio_num_attention_heads=2, audio_attention_head_dim=4,
+        audio_cross_attention_dim=8, num_layers=2, caption_channels=WIDTH, rope_double_precision=False,
+        rope_type="split",
+    )  # fmt: skip
+    connector = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "num_learnable_registers": None}
+    connectors = LTX2TextConnectors(
+        caption_channels=WIDTH, text_proj_in_factor=3, connector_rope_base_seq_len=32, rope_double_precision=False,
+        rope_type="split",
+        **{f"{side}_connector_{key}": value for side in ("video", "audio") for key, value in connector.items()},
+    )  # fmt: skip
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4, block_out_channels=(8,), decoder_block_out_channels=(8,), layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1), spatio_temporal_scaling=(True,), decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False), downsample_type=("spatial",), upsample_residual=(False,),
+        upsample_factor=(1,), patch_size=1, decoder_causal=False,
+    )  # fmt: skip
+    vae.latents_mean, vae.latents_std = torch.tensor(MEAN[:4]), torch.tensor(STD[:4])
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    vocoder = LTX2Vocoder(
+        in_channels=16, hidden_channels=32, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]], output_sampling_rate=16000,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )  # fmt: skip
+    return LTX2Pipeline(scheduler, vae, audio_vae, gemma, tokenizer, connectors, transformer, vocoder)
 
 
 def _hunyuan() -> HunyuanVideoPipeline:
@@ -137,7 +265,10 @@ def _ltx() -> LTXPipeline:
 
 BUILDERS: dict[str, Callable[[], Any]] = {
     "wan2.2": _wan22,
+    "wan2.2-a14b": _wan22_a14b,
     "hunyuan": _hunyuan,
+    "hunyuan1.5": _hunyuan15,
     "cogvideox1.5": _cogvideox,
     "ltx": _ltx,
+    "ltx2": _ltx2,
 }

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.errors import RecipeError
+from gigavideo_data.models.generators.profile_table import Profile
 from gigavideo_data.models.generators.profiles import (
     MODEL_INFO_FILE,
-    Profile,
     base_of,
     has_public_name,
     model_folder,

@@ -12,7 +12,7 @@ from gigavideo_data.commands.evaluation.result import Draft
 from gigavideo_data.commands.evaluation.setting import Setting
 from gigavideo_data.dataset.reader import read_data, read_rows
 from gigavideo_data.miniature.grammar import parse
-from gigavideo_data.models.generators.profiles import Profile
+from gigavideo_data.models.generators.profile_table import Profile
 from gigavideo_data.models.registry import captions_spec
 from gigavideo_data.pipeline.execution.runner import StoreRunner, grouped_records
 from gigavideo_data.pipeline.stages import Item

@@ -150,7 +150,7 @@ def stage_rates(stage: str, recipe: Recipe, gpu: Gpu | None) -> list[tuple[float
     if stage == "synthesize":
         total = sum(generator.share for generator in recipe.generators)
         return [
-            (each.share / total, each.model, generator_rate(each, gpu, compiled=recipe.scale.compile))
+            (each.share / total, each.model, generator_rate(each, gpu, compiled=recipe.scale.compile is not False))
             for each in recipe.generators
         ]
     if stage == "judge":

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FirstBlockCacheConfig, LTXPipeline
+from diffusers import ContextParallelConfig, DiffusionPipeline, FirstBlockCacheConfig, LTXPipeline
 from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.models import attention
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
-from gigavideo_data.models.generators.profiles import Profile, batch_size_of, model_folder, profile_of
+from gigavideo_data.models.generators.profile_table import Profile
+from gigavideo_data.models.generators.profiles import batch_size_of, low_noise_guidance, model_folder, profile_of
 from gigavideo_data.models.precision import compute_in_bfloat16
 from gigavideo_data.reasons import Reason
 
@@ -67,8 +68,12 @@ class PipelineFamily:
         tiled: whether the decoder works tile by tile, because it needs more memory than the rest.
         negative: whether guidance takes a negative prompt; else guidance is distilled into the model.
         fps: whether a call takes the frame rate.
-        joint: whether videos and texts attend to each other in one sequence, not by cross-attention.
+        joint: whether videos and texts attend to each other in one sequence, not by cross-attention; None where the
+            calls of attention were not looked at, so that torch chooses their kernel.
         masked: whether the padding of texts is masked.
+        guider: whether guidance is a part of the pipeline instead of an argument. Such a pipeline has no callback and
+            no limit on the length of a text, and its latents are decoded here.
+        options: further arguments of a call.
     """
 
     embeddings: tuple[str, ...]
@@ -77,10 +82,22 @@ class PipelineFamily:
     tiled: bool = False
     negative: bool = True
     fps: bool = False
-    joint: bool = False
+    joint: bool | None = False
     masked: bool = False
+    guider: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
+# The sampling that LTX-2 was published with; the library's defaults are those of LTX-2.3.
+_LTX2_OPTIONS = {
+    "stg_scale": 0.0,
+    "audio_stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "audio_modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0,
+    "use_cross_timestep": False,
+}
 FAMILIES = {  # by the class name in a pipeline's index
     "WanPipeline": PipelineFamily(("prompt_embeds",), float32=("vae",)),
     "HunyuanVideoPipeline": PipelineFamily(
@@ -90,13 +107,22 @@ FAMILIES = {  # by the class name in a pipeline's index
         joint=True,
         masked=True,
     ),
+    "HunyuanVideo15Pipeline": PipelineFamily(
+        ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2"),
+        tiled=True,
+        joint=None,
+        guider=True,
+    ),
     "CogVideoXPipeline": PipelineFamily(("prompt_embeds",), _trim_padding, tiled=True, joint=True),
     "LTXPipeline": PipelineFamily(("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True, masked=True),
+    "LTX2Pipeline": PipelineFamily(
+        ("prompt_embeds", "prompt_attention_mask"), _unpacked_patches, fps=True, joint=None, options=_LTX2_OPTIONS
+    ),
 }
 
 
 class DiffusersGenerator:
-    """One pipeline, on the first accelerator if there is one (see `VideoGenerator`)."""
+    """One pipeline, on the current accelerator if there is one (see `VideoGenerator`)."""
 
     def __init__(self, generator: dict[str, Any]) -> None:
         """Load a pipeline.
@@ -104,7 +130,8 @@ class DiffusersGenerator:
         Args:
             generator: steps, guidance, negative_prompt and profile as in the `generator` column; `load`,
                 `load_revision` and `load_adapter`, where pipeline and LoRA are; `compile`, whether the transformer's
-                blocks are compiled; `weights`, "float32" if those of the transformer are not rounded.
+                blocks are compiled; `split_over`, the number of processes that compute a video together; `weights`,
+                "float32" if those of the transformer are not rounded.
 
         Raises:
             RunError: the pipeline's family is not in the table, or the adapter does not fit it.
@@ -129,12 +156,19 @@ class DiffusersGenerator:
         )
         if generator.get("load_adapter"):
             load_adapter(self.pipeline, Path(generator["load_adapter"]).expanduser())
-        if generator["profile"] == "first_block_cache":
-            self.pipeline.transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
-        if generator.get("compile"):
-            self.pipeline.transformer.compile_repeated_blocks()
+        if generator["profile"] == "paper":
+            _set_shift(self.pipeline, generator["shift"])
+        if self.family.guider:
+            self.pipeline.guider = self.pipeline.guider.new(guidance_scale=generator["guidance"])
         if keeps_float32:
             compute_in_bfloat16(self.pipeline.transformer)
+        for transformer in _transformers(self.pipeline):
+            if generator["profile"] == "first_block_cache":
+                transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
+            if generator.get("split_over"):
+                transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=generator["split_over"]))
+            if generator.get("compile"):
+                transformer.compile_repeated_blocks()
         self._place()
         choice = attention.choose(attention_shapes(self.pipeline, self.family, self.profile), torch.device(self.device))
         log.info("%s", choice.note)
@@ -154,19 +188,20 @@ class DiffusersGenerator:
             return
         modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
         num_bytes = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
-        if num_bytes * 2 < torch.cuda.get_device_properties(0).total_memory:
+        here = torch.cuda.current_device()
+        if num_bytes * 2 < torch.cuda.get_device_properties(here).total_memory:
             self.pipeline.to(self.device)
         else:
-            self.pipeline.enable_model_cpu_offload()
+            self.pipeline.enable_model_cpu_offload(gpu_id=here)
         if self.family.tiled:
             self.pipeline.vae.enable_tiling()
 
     def _encode(self, text: str) -> dict[str, torch.Tensor]:
         """The embeddings of a text, by the names of a call's arguments."""
-        one_text = {"do_classifier_free_guidance": False} if self.family.negative else {}
-        returned = self.pipeline.encode_prompt(
-            prompt=text, max_sequence_length=self.profile.max_tokens, device=torch.device(self.device), **one_text
-        )
+        options: dict[str, Any] = {} if self.family.guider else {"max_sequence_length": self.profile.max_tokens}
+        if self.family.negative and not self.family.guider:
+            options["do_classifier_free_guidance"] = False  # one text
+        returned = self.pipeline.encode_prompt(prompt=text, device=torch.device(self.device), **options)
         return dict(zip(self.family.embeddings, returned, strict=False))  # the rest, of the negative prompt, is None
 
     def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -181,45 +216,93 @@ class DiffusersGenerator:
         Raises:
             RowError: a value of a video is not finite (bad_video).
         """
-        pipeline, profile = self.pipeline, self.profile
         missing = self.batch_size - len(prompts)
         assert missing >= 0, f"{len(prompts)} prompts for a batch of {self.batch_size}"
-        all_seeds = [*seeds, *[seeds[-1]] * missing]
+        texts = self._encode_all([*prompts, *[prompts[-1]] * missing])
+        with attention.use_kernels(self.kernels):
+            frames_BTCHW, latents = self._sampled(texts, [*seeds, *[seeds[-1]] * missing])
+        size = self.profile.height, self.profile.width
+        latents_BCFHW = self.family.unpack(latents, self.pipeline, self.profile.num_frames, size).float().cpu()
+        return [
+            Generated(to_uint8(frames_TCHW), self.profile.fps, latents_CFHW)
+            for frames_TCHW, latents_CFHW in zip(frames_BTCHW[: len(prompts)], latents_BCFHW, strict=False)
+        ]  # without the copies
+
+    def _sampled(self, texts: dict[str, torch.Tensor], seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames (B, T, C, H, W) in [0, 1] on the device, and the latents of the last step as the pipeline has them."""
+        pipeline, profile = self.pipeline, self.profile
+        options: dict[str, Any] = {
+            **texts,
+            **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
+            "height": profile.height,
+            "width": profile.width,
+            "num_frames": profile.num_frames,
+            "num_inference_steps": self.settings["steps"],
+            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+            **self.family.options,
+        }
+        if self.family.guider:
+            latents = pipeline(**options, output_type="latent").frames
+            return self._decode(latents), latents
+        if self.family.fps:
+            options["frame_rate"] = profile.fps
+        second = low_noise_guidance(self.settings)
+        if second is not None:
+            options["guidance_scale_2"] = second
         last: list[torch.Tensor] = []
 
         def keep(_: Any, __: int, ___: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             last[:] = [tensors["latents"]]
             return {}
 
-        with attention.use_kernels(self.kernels):
-            frames_BTHWC = pipeline(
-                **self._encode_all([*prompts, *[prompts[-1]] * missing]),
-                **{f"negative_{name}": torch.cat([value] * self.batch_size) for name, value in self._negative.items()},
-                height=profile.height,
-                width=profile.width,
-                num_frames=profile.num_frames,
-                num_inference_steps=self.settings["steps"],
-                guidance_scale=self.settings["guidance"],
-                generator=[torch.Generator().manual_seed(seed) for seed in all_seeds],
-                max_sequence_length=profile.max_tokens,
-                callback_on_step_end=keep,
-                output_type="np",
-                **({"frame_rate": profile.fps} if self.family.fps else {}),
-            ).frames
-        frames_BTHWC = frames_BTHWC[: len(prompts)]
-        if not np.isfinite(frames_BTHWC).all():
-            raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
-        frames_BTHWC = (frames_BTHWC * 255).round().astype(np.uint8)
-        size = profile.height, profile.width
-        latents_BCFHW = self.family.unpack(last[0], pipeline, profile.num_frames, size).float().cpu()
-        return [
-            Generated(frames_THWC, profile.fps, latents_CFHW)
-            for frames_THWC, latents_CFHW in zip(frames_BTHWC, latents_BCFHW, strict=False)  # without the copies
-        ]
+        frames_BTCHW = pipeline(
+            **options,
+            guidance_scale=self.settings["guidance"],
+            max_sequence_length=profile.max_tokens,
+            callback_on_step_end=keep,
+            output_type="pt",
+        ).frames
+        return frames_BTCHW, last[0]
+
+    def _decode(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        """What a pipeline with a guider does after its last step, which returns the latents or the frames, not both."""
+        vae = self.pipeline.vae
+        video_BCTHW = vae.decode(latents_BCFHW.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        self.pipeline.maybe_free_model_hooks()
+        frames_BTCHW: torch.Tensor = self.pipeline.video_processor.postprocess_video(video_BCTHW, output_type="pt")
+        return frames_BTCHW
+
+
+def to_uint8(frames_TCHW: torch.Tensor) -> np.ndarray:
+    """Frames (T, C, H, W) in [0, 1] as uint8 (T, H, W, C), rounded on their device: a quarter of the bytes is copied.
+
+    Raises:
+        RowError: a value is not finite (bad_video).
+    """
+    frames_TCHW = frames_TCHW.float()
+    if not bool(frames_TCHW.isfinite().all()):
+        raise RowError(Reason.BAD_VIDEO, "the decoded video has values that are not finite")
+    frames_THWC: np.ndarray = (frames_TCHW * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames_THWC
+
+
+def _transformers(pipeline: Any) -> Iterator[Any]:
+    """The transformer of a pipeline, and that of low noise where it has one."""
+    for name in ("transformer", "transformer_2"):
+        if getattr(pipeline, name, None) is not None:
+            yield getattr(pipeline, name)
+
+
+def _set_shift(pipeline: Any, shift: float) -> None:
+    config = pipeline.scheduler.config
+    key = "flow_shift" if "flow_shift" in config else "shift"
+    pipeline.scheduler = type(pipeline.scheduler).from_config(config, **{key: shift})
 
 
 def attention_shapes(pipeline: Any, family: PipelineFamily, profile: Profile) -> list[attention.Shape]:
-    """The calls of attention in one forward pass of a pipeline's transformer."""
+    """The calls of attention in one forward pass of a pipeline's transformer; none where they were not looked at."""
+    if family.joint is None:
+        return []
     config = pipeline.transformer.config
     heads, width, num_texts = config.num_attention_heads, config.attention_head_dim, profile.max_tokens
     num_tokens = _num_tokens(pipeline, profile)

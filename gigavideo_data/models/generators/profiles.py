@@ -14,80 +14,20 @@ from typing import Any
 from gigavideo_data.errors import RecipeError
 from gigavideo_data.hub.models import file_of, folder_of
 from gigavideo_data.hub.pin import pinned_part
-from gigavideo_data.models.generators.base import Shape
+from gigavideo_data.models.generators.profile_table import HUNYUAN_TERMS, LTX_TERMS, PROFILES, Profile, Sampler
 from gigavideo_data.models.spec import EngineSpec, folder_revision
 from gigavideo_data.recipe.recipe import Generator, on_the_hub, published_name
 from gigavideo_data.rows import VaeColumn
 
-
-@dataclass(frozen=True)
-class Profile:
-    """The defaults of a model.
-
-    Attributes:
-        name: shipped name or Hub id.
-        height: px.
-        width: px.
-        num_frames: one more than a multiple of `stride`.
-        fps: Hz.
-        max_tokens: of the longest prompt.
-        steps: of sampling.
-        guidance: scale of classifier-free guidance.
-        stride: pixel frames per latent frame.
-        shift: of a scheduler that computes it from the size; None where the scheduler's configuration has it.
-        batch_size: videos of one call; 1 of a model that one video keeps busy.
-    """
-
-    name: str
-    height: int
-    width: int
-    num_frames: int
-    fps: float
-    max_tokens: int
-    steps: int
-    guidance: float
-    stride: int = 4
-    shift: float | None = None
-    batch_size: int = 1
-
-    @property
-    def video_shape(self) -> Shape:
-        """The shape of the model's videos."""
-        return Shape(self.num_frames, self.height, self.width, self.fps)
-
-
-# By shipped name or Hub id. Sizes, lengths, steps and guidance are those of the model cards and pipelines.
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("miniature", 48, 48, 17, fps=8.0, max_tokens=24, steps=20, guidance=3.0, batch_size=16),
-        Profile("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 480, 832, 81, fps=16.0, max_tokens=512, steps=50, guidance=5.0),
-        Profile("Wan-AI/Wan2.1-T2V-14B-Diffusers", 480, 832, 81, fps=16.0, max_tokens=512, steps=50, guidance=5.0),
-        Profile("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 704, 1280, 121, fps=24.0, max_tokens=512, steps=50, guidance=5.0),
-        Profile(
-            "hunyuanvideo-community/HunyuanVideo", 720, 1280, 129, fps=24.0, max_tokens=256, steps=50, guidance=6.0
-        ),
-        Profile("zai-org/CogVideoX1.5-5B", 768, 1360, 81, fps=16.0, max_tokens=226, steps=50, guidance=6.0),
-        Profile(  # the shift: exp(0.95 + 1.1 (7392 - 1024) / 3072), of a video's 7392 patches
-            "Lightricks/LTX-Video",
-            512,
-            704,
-            161,
-            fps=25.0,
-            max_tokens=128,
-            steps=50,
-            guidance=3.0,
-            stride=8,
-            shift=25.3,
-        ),
-    )
-}
 # The style of prompts (see `extension.STYLES`), by a part of the model's name.
 NAME_PARTS = {"wan": "wan", "hunyuan": "hunyuan", "cogvideox": "cogvideox", "ltx": "ltx", "miniature": "wan"}
-# Models whose terms forbid training other models on their outputs, by a part of the name. Others are not known to.
+# Models whose terms speak of training other models on their outputs, by a part of the name, and what follows for the
+# target. Others are not known to.
+_FORBIDDEN = "the videos may be scored and viewed, but {target} must not be trained on them"
 TERMS = {
-    "hunyuanvideo": "the Tencent Hunyuan Community License forbids improving any other model with its outputs",
-    "sora": "OpenAI's terms forbid developing models that compete with theirs with its outputs",
+    "hunyuanvideo": (HUNYUAN_TERMS, _FORBIDDEN),
+    "sora": ("OpenAI's terms forbid developing models that compete with theirs with its outputs", _FORBIDDEN),
+    "ltx": (LTX_TERMS, "a {target} that is trained on its videos must be published under it"),
 }
 # In the folder of a pipeline: its profile, and what it was tuned from and on. Tuned copies keep it.
 MODEL_INFO_FILE = "gigavideo.json"
@@ -142,12 +82,12 @@ def family_of(model: str) -> str:
 
 
 def warnings_for(models: Iterable[str], target: str) -> list[str]:
-    """One sentence for each model whose terms forbid training the target on its videos."""
+    """One sentence for each model whose terms restrict training the target on its videos."""
     names = dict.fromkeys(Path(model).name for model in models)
     return [
-        f"{name}: {terms}; the videos may be scored and viewed, but {Path(target).name} must not be trained on them"
+        f"{name}: {terms}; {consequence.format(target=Path(target).name)}"
         for name in names
-        for part, terms in TERMS.items()
+        for part, (terms, consequence) in TERMS.items()
         if part in name.casefold() and part not in Path(target).name.casefold()
     ]
 
@@ -265,8 +205,45 @@ def spec(generator: Generator) -> EngineSpec:
         "guidance": profile.guidance if generator.guidance is None else generator.guidance,
         "negative_prompt": generator.negative_prompt,
     }
+    sampler = sampler_named(generator.profile, profile)
+    if sampler:
+        identity["shift"] = sampler.shift
+        identity["guidance"] = sampler.guidance if generator.guidance is None else generator.guidance
+        identity["negative_prompt"] = generator.negative_prompt or sampler.negative_prompt
     location = {"load": model, "load_revision": generator.revision, "load_adapter": generator.adapter}
     return EngineSpec(identity, location)
+
+
+def sampler_named(name: str, profile: Profile) -> Sampler | None:
+    """The sampler settings that the recipe value `profile: paper` names; None of the other values.
+
+    Raises:
+        RecipeError: none are known of the model.
+    """
+    if name != "paper":
+        return None
+    if profile.paper is None:
+        known = ", ".join(model for model, one in PROFILES.items() if one.paper)
+        raise RecipeError(f"generators: profile paper: {profile.name} has none; leave it out, or choose one of {known}")
+    return profile.paper
+
+
+def low_noise_guidance(settings: Mapping[str, Any]) -> float | None:
+    """The guidance of the expert for low noise, of a model with two; None of other models.
+
+    It is the model's own where the guidance is, and else the same as the guidance.
+
+    Args:
+        settings: of the generator's `EngineSpec`.
+
+    Raises:
+        RecipeError: the model is not known.
+    """
+    profile = profile_of(settings["load"])
+    own = sampler_named(settings["profile"], profile) or profile
+    if profile.low_noise_guidance is None:
+        return None
+    return own.low_noise_guidance if settings["guidance"] == own.guidance else settings["guidance"]
 
 
 def vae_of(generator: Generator) -> VaeColumn:

@@ -74,15 +74,25 @@ class PromptWriter(Protocol):
         """
         ...
 
-    def extend(self, *, prompt: str, objects: list[str], variant: int, family: str, seed: int) -> dict[str, Any]:
+    def extend(
+        self,
+        *,
+        prompt: str,
+        objects: list[str],
+        variant: int,
+        family: str,
+        seed: int,
+        about: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Write the long form of a base prompt.
 
         Args:
             prompt: the base prompt.
             objects: that the prompt names, and the long form must name too.
-            variant: number of the variant; variants differ in style.
+            variant: number of the variant, 0 for the plain form; variants differ in what the prompt leaves open.
             family: of models, whose style of prompts is used.
             seed: of the recipe.
+            about: of a variant, the definition of the dimension that the prompt was written for, which it must keep.
 
         Returns:
             `prompt`, and `tokens` where a model was asked.

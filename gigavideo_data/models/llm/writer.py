@@ -33,7 +33,9 @@ TEMPLATES = content_key(
         prompts.USED,
         prompts.FILTER,
         extension.EXTEND,
-        extension.VARIANTS,
+        [*extension.VARIANTS.values()],
+        extension.TESTED,
+        extension.KEPT,
         questions.ASK,
     ]
 )[:8]
@@ -118,23 +120,36 @@ class LanguageWriter:
         records += [{"prompt": text, "objects": []} for text in known[: count - len(accepted)]]
         return {"prompts": records, "dropped": dropped, "tokens": conversation.tokens}
 
-    def extend(self, prompt: str, objects: list[str], variant: int, family: str, seed: int) -> dict[str, Any]:
-        """Write the long form of a base prompt.
+    def extend(
+        self,
+        prompt: str,
+        objects: list[str],
+        variant: int,
+        family: str,
+        seed: int,
+        about: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write the long form of a base prompt; of a variant, the model is asked what it lost of the dimension.
 
         Raises:
             RowError: facts of the prompt were lost twice.
         """
         conversation = _Conversation(self.model, seed, prompt, variant)
+        definition = about["definition"] if about and extension.change_of(variant) else ""
 
         def flaws(answer: extension.Extended) -> list[str]:
             if flaw := flaw_of(answer.prompt):
                 return [f"the prompt {flaw}"]
             lost = extension.lost_facts(prompt, answer.prompt, objects)
+            if definition and not lost:
+                lost = extension.lost_words(prompt, answer.prompt)
+            if definition and not lost:
+                messages = extension.ask_lost(prompt, answer.prompt, definition)
+                lost = conversation.ask(messages, extension.Lost, lambda _: []).lost
             return [f"the extension lost {' and '.join(lost)}"] if lost else []
 
-        extended = conversation.ask(
-            extension.ask(prompt, family, variant), extension.Extended, flaws, Reason.LOST_FACTS
-        )
+        messages = extension.ask(prompt, family, variant, definition)
+        extended = conversation.ask(messages, extension.Extended, flaws, Reason.LOST_FACTS)
         return {"prompt": " ".join(extended.prompt.split()), "tokens": conversation.tokens}
 
     def questions(self, prompt: str, dimension: str, about: dict[str, Any]) -> dict[str, Any]:

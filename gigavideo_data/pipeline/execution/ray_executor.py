@@ -24,7 +24,7 @@ from gigavideo_data.io.hashing import canonical
 from gigavideo_data.models.registry import needs_actor_pool, rows_at_once
 from gigavideo_data.pipeline.execution.ray_session import RaySession, log
 from gigavideo_data.pipeline.execution.worker import Worker, in_task
-from gigavideo_data.pipeline.stages import STAGES, Item
+from gigavideo_data.pipeline.stages import STAGES, Item, Stage
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Limits, Placement, Scale
 
@@ -75,7 +75,7 @@ class RayExecutor:
         cores = 1 if "vllm" in backends else self.session.replicas
         available = ray.cluster_resources().get("GPU", 0.0)
         gpus, workers = placed(place, available, cores, f"scale.{stage.engine}.gpus")
-        local = {"gpus": gpus, "compile": self.scale.compile}
+        local = {"gpus": gpus, "compile": compiles(self.scale, gpus)}
         tasks = list(in_tasks(items))
         rows = [{"task": _as_json(task, local)} for task in tasks]
         source = ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -86,16 +86,32 @@ class RayExecutor:
         slot = {"num_gpus": held} if held else {"num_cpus": SLOTS_PER_WORKER}
         shared = {"batch_size": None, "batch_format": "numpy", **slot}
         if in_pool:
+            calls = calls_at_once(stage, gpus)
             return source.map_batches(
                 Worker,
                 fn_constructor_args=worker,
-                compute=ray.data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=2),
+                compute=ray.data.ActorPoolStrategy(
+                    size=min(workers, len(tasks)),
+                    max_tasks_in_flight_per_actor=2,
+                    max_concurrent_calls_per_actor=calls,
+                    enable_true_multi_threading=calls > 1,
+                ),
                 max_restarts=-1,
                 max_task_retries=retries,
                 **shared,
             )
         compute = ray.data.TaskPoolStrategy(size=min(self.session.replicas, len(tasks)))
         return source.map_batches(in_task, fn_args=worker, compute=compute, max_retries=retries, **shared)
+
+
+def compiles(scale: Scale, gpus: float) -> bool:
+    """Whether generators compile their blocks: where they have a GPU, unless the recipe says otherwise."""
+    return gpus > 0 if scale.compile is None else scale.compile
+
+
+def calls_at_once(stage: Stage, gpus: float) -> int:
+    """How many tasks a worker processes at a time: on a GPU, the next video is made while the last one is encoded."""
+    return 2 if stage.batch and gpus else 1
 
 
 def in_tasks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -3,26 +3,32 @@
 It guarantees that a finished row is never processed twice, that an attempt is counted before it starts, and that a
 failed row becomes a record with the reason. Where a stage processes rows in batches, this holds for every row of one.
 A record says what its row took (`spent`, see `meter`), so that a resumed build knows what its earlier runs spent.
+
+Where several threads share an engine, a row takes its turn before its attempt is counted, and gives it up after the
+engine's call: its video is encoded and written while the engine makes the next one. From its second attempt on a row
+keeps the turn to the end. So a row that kills its worker is not counted against the rows beside it more than once.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.pipeline.execution.meter import Meter
-from gigavideo_data.pipeline.stages import STAGES, Blobs, Record, rejection
+from gigavideo_data.pipeline.stages import STAGES, Batch, Blobs, Record, rejection
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 
 Work = tuple[str, dict[str, Any]]  # key and inputs of a row
+# What is done for one row; it is given a function that it calls once it needs the engine no more.
+RowWork = Callable[[Callable[[], None]], tuple[Record, Blobs]]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,7 @@ def run_rows(
     run_id: str,
     limit: int,
     meter: Meter | None = None,
+    turn: threading.Lock | None = None,
 ) -> list[str]:
     """Process rows of one engine, in one call of it where the stage has batches, and write each as `run_row` does.
 
@@ -54,6 +61,7 @@ def run_rows(
         run_id: names the run, for counting attempts.
         limit: attempts that one run may make of a row alone.
         meter: measures what the rows take; by default, they take time of a CPU.
+        turn: held by the one thread that may call the engine; None where there is one thread.
 
     Returns:
         What `run_row` returns, for each row.
@@ -61,18 +69,19 @@ def run_rows(
     Raises:
         RunError: as `run_row`.
     """
-    meter = meter or Meter("cpu")
-    run, batch = STAGES[stage_name].run, STAGES[stage_name].batch
+    meter, batch = meter or Meter("cpu"), STAGES[stage_name].batch
     if batch is None or len(rows) < 2:
-        return [run_row(stage_name, key, engine, inputs, store, run_id, limit, meter) for key, inputs in rows]
-    with meter.row() as seconds:
+        return [run_row(stage_name, key, engine, inputs, store, run_id, limit, meter, turn) for key, inputs in rows]
+    with turn or nullcontext(), meter.row() as seconds:
         made, tried = _called_together(stage_name, rows, engine, store, run_id)
         call_s = seconds()
     outcomes = []
     for key, inputs in rows:
         share_s = call_s / len(tried) if key in tried else 0.0  # also of a call that failed
-        work = partial(batch.finish, made[key], inputs) if key in made else partial(run, engine, inputs, store)
-        outcomes.append(_process(stage_name, key, work, store, run_id, limit, meter, share_s))
+        work, held = _alone(stage_name, engine, inputs, store), turn
+        if key in made:
+            work, held = _finishing(batch, made[key], inputs), None
+        outcomes.append(_process(stage_name, key, work, store, run_id, limit, meter, held, share_s))
     return outcomes
 
 
@@ -119,8 +128,9 @@ def run_row(
     run_id: str,
     limit: int,
     meter: Meter | None = None,
+    turn: threading.Lock | None = None,
 ) -> str:
-    """Process one row, and write its record or its rejection durably.
+    """Process one row, and write its record or its rejection durably; `meter` and `turn` as of `run_rows`.
 
     Returns:
         "done", "rejected", or "kept" when the store had the record already.
@@ -129,18 +139,42 @@ def run_row(
         RunError: every other row would fail too: the store cannot be written (the disk is full, read-only or broken),
             or the engine says so.
     """
-    work = partial(STAGES[stage_name].run, engine, inputs, store)
-    return _process(stage_name, key, work, store, run_id, limit, meter or Meter("cpu"))
+    work = _alone(stage_name, engine, inputs, store)
+    return _process(stage_name, key, work, store, run_id, limit, meter or Meter("cpu"), turn)
+
+
+def _alone(stage_name: str, engine: Any, inputs: dict[str, Any], store: Store) -> RowWork:
+    """The work on one row that is in no batch."""
+    run = STAGES[stage_name].run
+
+    def work(called: Callable[[], None]) -> tuple[Record, Blobs]:
+        if not isinstance(run, Batch):
+            return run(engine, inputs, store)
+        (made,) = run.call(engine, [inputs], store)
+        called()
+        return run.finish(made, inputs)
+
+    return work
+
+
+def _finishing(batch: Batch, made: Any, inputs: dict[str, Any]) -> RowWork:
+    """The work on one row of a batch, after the engine's call."""
+
+    def work(_: Callable[[], None]) -> tuple[Record, Blobs]:
+        return batch.finish(made, inputs)
+
+    return work
 
 
 def _process(
     stage_name: str,
     key: str,
-    work: Callable[[], tuple[Record, Blobs]],
+    work: RowWork,
     store: Store,
     run_id: str,
     limit: int,
     meter: Meter,
+    turn: threading.Lock | None = None,
     earlier_s: float = 0.0,
 ) -> str:
     """As `run_row`; `earlier_s` was spent on the row before, together with others."""
@@ -151,25 +185,41 @@ def _process(
 
         if store.get(stage_name, key) is not None:
             return "kept"
-        while (attempt := store.begin_attempt(stage_name, key, run_id, limit)) is not None:
-            try:
-                record, blobs = work()
-                canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
-            except RunError:
-                store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
-                raise
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
+        while True:
+            with _holding(turn) as give_up:
+                attempt = store.begin_attempt(stage_name, key, run_id, limit)
+                if attempt is None:
+                    break
+                try:
+                    record, blobs = work(give_up if attempt == 1 else _nothing)
+                    canonical(record)  # a record that is no JSON, such as one with NaN, is a failure of this row
+                except RunError:
+                    store.forget(stage_name, key)  # this attempt does not count: the row was not at fault
                     raise
-                if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
-                    continue
-                store.put(stage_name, key, _failure(error, attempt) | spent())
-                return "rejected"
-            store.put(stage_name, key, record | spent(), blobs)
-            return "done"
+                except Exception as error:
+                    if isinstance(error, OSError) and error.errno in FATAL_ERRNOS:
+                        raise
+                    if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
+                        continue
+                    store.put(stage_name, key, _failure(error, attempt) | spent())
+                    return "rejected"
+                store.put(stage_name, key, record | spent(), blobs)
+                return "done"
         died = rejection(Reason.WORKER_DIED, "its worker died at every attempt")
         store.put(stage_name, key, died | {"attempts": limit} | spent())
         return "rejected"
+
+
+@contextmanager
+def _holding(turn: threading.Lock | None) -> Iterator[Callable[[], None]]:
+    """Hold the turn, if there is one, and yield a function that gives it up before the end."""
+    with ExitStack() as held:
+        if turn is not None:
+            held.enter_context(turn)
+        yield held.close
+
+
+def _nothing() -> None: ...
 
 
 @contextmanager

@@ -63,6 +63,7 @@ class Worker:
         self.num_gpus = num_gpus
         self.engines: dict[bytes, Any] = {}
         self.loading = threading.Lock()
+        self.turn = threading.Lock() if STAGES[stage].batch else None  # held while an engine makes rows together
         self.fatal: Outcome | None = None  # why this worker can process no more rows
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
@@ -130,7 +131,8 @@ class Worker:
             return [self.fatal] * len(rows)
         try:
             engine = self._engine(settings)
-            return [*map(Outcome, run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts, meter))]
+            args = (self.stage, rows, engine, self.store, self.run_id, self.attempts, meter, self.turn)
+            return [*map(Outcome, run_rows(*args))]
         except RunError as error:  # returned, since Ray is configured to ignore exceptions
             lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
             self.fatal = Outcome("fatal", str(error), lines)

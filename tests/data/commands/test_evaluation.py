@@ -28,7 +28,8 @@ from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.miniature import world
 from gigavideo_data.miniature.clips import RenderedClips
-from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, PROFILES, model_folder
+from gigavideo_data.models.generators.profile_table import PROFILES
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, model_folder
 from gigavideo_data.models.registry import load_engine
 from gigavideo_data.pipeline.execution.row_adapter import run_rows
 from gigavideo_data.pipeline.execution.runner import StoreRunner

@@ -30,6 +30,7 @@ from gigavideo_data.errors import DatasetError, RecipeError
 from gigavideo_data.io import video
 from gigavideo_data.io.progress import Progress
 from gigavideo_data.models.generators import profiles
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.models.generators.profiles import model_folder, vae_of
 from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import folder_revision
@@ -250,7 +251,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_the_trainer_reads_what_each_generator_keeps_as_the_video_that_it_made(trained, monkeypatch):
     name, place = trained
     for each, profile in tiny_pipelines.PROFILES.items():
-        monkeypatch.setitem(profiles.PROFILES, each, profile)
+        monkeypatch.setitem(PROFILES, each, profile)
     generator = Generator(model=name if name == "miniature" else str(place), steps=3)
     (made,) = load_engine("generator", generator_spec(generator).settings).generate(["a red circle"], [7])
     family, its_pipeline = load_family(place), load_with_encoders(place)

@@ -13,6 +13,7 @@ from gigavideo_data.miniature import world
 from gigavideo_data.miniature.grammar import parse
 from gigavideo_data.models.features.base import parts
 from gigavideo_data.models.generators import profiles
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.models.registry import features_spec, load_engine
 from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import Generator
@@ -49,7 +50,7 @@ def test_the_autoencoder_decides_the_identity() -> None:
 @pytest.mark.parametrize("name", ["wan2.2", "ltx"])
 def test_autoencoders_of_other_families(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = tiny_pipelines.PROFILES[name]
-    monkeypatch.setitem(profiles.PROFILES, name, profile)
+    monkeypatch.setitem(PROFILES, name, profile)
     folder = tiny_pipelines.build(name, tmp_path / name)
     (folder / profiles.MODEL_INFO_FILE).write_text(json.dumps({"profile": name}))
     engine = load_engine("features", features_spec(Features(backend="vae", model=str(folder))).settings)

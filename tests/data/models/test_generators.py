@@ -12,12 +12,13 @@ import safetensors.torch
 import torch
 from diffusers import DiffusionPipeline
 
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.attention import Shape
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
-from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator, attention_shapes
+from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator, attention_shapes, to_uint8
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.models.registry import generator_spec, load_engine
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.pipeline.execution.row_adapter import run_row
@@ -27,6 +28,15 @@ from gigavideo_data.recipe.recipe import Generator
 from tests.support import tiny_pipelines
 
 PROMPT, SEED = "a red circle moves to the left", 7
+LTX2 = {  # plain guidance, as of the release of LTX-2
+    "stg_scale": 0.0,
+    "audio_stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "audio_modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0,
+    "use_cross_timestep": False,
+}
 
 
 @pytest.fixture(scope="module", params=tiny_pipelines.PROFILES)
@@ -40,7 +50,7 @@ def tiny(request, tmp_path_factory) -> tuple[str, Path]:
 @pytest.fixture(autouse=True)
 def small_profiles(monkeypatch):
     for name, profile in tiny_pipelines.PROFILES.items():
-        monkeypatch.setitem(profiles.PROFILES, name, profile)
+        monkeypatch.setitem(PROFILES, name, profile)
 
 
 def load(folder, **settings):
@@ -53,17 +63,21 @@ def called_plainly(name, folder, **extra):
     profile = tiny_pipelines.PROFILES[name]
     pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
+    options = {"guidance_scale": profile.guidance, "max_sequence_length": profile.max_tokens}
+    if name == "hunyuan1.5":
+        pipeline.guider, options = pipeline.guider.new(guidance_scale=profile.guidance), {}
     frames = pipeline(
         prompt=PROMPT,
         height=profile.height,
         width=profile.width,
         num_frames=profile.num_frames,
         num_inference_steps=profile.steps,
-        guidance_scale=profile.guidance,
         generator=torch.Generator().manual_seed(SEED),
-        max_sequence_length=profile.max_tokens,
+        **options,
         **({} if name == "hunyuan" else {"negative_prompt": "blurred"}),
-        **({"frame_rate": profile.fps} if name == "ltx" else {}),
+        **({"frame_rate": profile.fps} if name in ("ltx", "ltx2") else {}),
+        **({"guidance_scale_2": profile.low_noise_guidance} if profile.low_noise_guidance else {}),
+        **(LTX2 if name == "ltx2" else {}),
         **extra,
     ).frames
     return frames, pipeline
@@ -89,7 +103,7 @@ def test_the_latents_that_are_kept_are_those_that_were_decoded(tiny):
     with torch.inference_mode():
         if name == "cogvideox1.5":
             decoded_1CTHW = pipeline.decode_latents(latents_1CFHW.transpose(1, 2))
-        elif name == "hunyuan":
+        elif name.startswith("hunyuan"):
             pipeline.vae.enable_tiling()
             decoded_1CTHW = pipeline.vae.decode(latents_1CFHW / pipeline.vae.config.scaling_factor).sample
         else:
@@ -117,7 +131,7 @@ def test_seed_and_prompt_decide_a_video_and_neighbours_do_not(tiny):
 def test_a_batch_of_every_family_has_the_videos_of_its_rows_in_order(tiny, monkeypatch):
     """Up to rounding: here the sizes are odd, and no model of these families has several videos per call."""
     name, folder = tiny
-    monkeypatch.setitem(profiles.PROFILES, name, replace(tiny_pipelines.PROFILES[name], batch_size=3))
+    monkeypatch.setitem(PROFILES, name, replace(tiny_pipelines.PROFILES[name], batch_size=3))
     engine = load(folder)
     prompts, seeds = ["a red circle", "two blue bars move up and then to the left", "a bar"], [7, 8, 7]
     alone = [engine.generate([prompt], [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
@@ -164,7 +178,7 @@ def test_attention_kernels_are_chosen_for_the_calls_that_a_pipeline_makes(tiny, 
 
 
 def test_only_the_miniature_makes_several_videos_in_one_call(tiny):
-    assert {name for name, profile in profiles.PROFILES.items() if profile.batch_size > 1} == {"miniature"}
+    assert {name for name, profile in PROFILES.items() if profile.batch_size > 1} == {"miniature"}
     assert profiles.batch_size_of(described(Generator())) == 16
     cached = described(Generator(profile="first_block_cache"))
     assert profiles.batch_size_of(cached) == 1, "the cache compares whole batches"
@@ -291,3 +305,65 @@ def test_the_kernels_for_batches_compute_what_the_ordinary_ones_do():
         after = pipeline.transformer(x_BND), pipeline.vae(x_BCTHW)
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_the_named_sampler_of_a_model_is_recorded_and_used(tmp_path):
+    folder = tmp_path / "pipeline"
+    tiny_pipelines.build("wan2.2", folder)
+    (folder / profiles.MODEL_INFO_FILE).write_text(json.dumps({"profile": "wan2.2"}))
+    generator = Generator(model=str(folder), profile="paper")
+    identity = generator_spec(generator).identity
+    recorded = {name: identity[name] for name in ("profile", "shift", "guidance", "negative_prompt")}
+    assert recorded == {"profile": "paper", "shift": 8.0, "guidance": 6.0, "negative_prompt": "static"}
+    own = generator_spec(generator.model_copy(update={"guidance": 1.0, "negative_prompt": "blurred"})).identity
+    assert (own["guidance"], own["negative_prompt"], own["shift"]) == (1.0, "blurred", 8.0)
+    engine = load_engine("generator", described(generator))
+    assert engine.pipeline.scheduler.config.flow_shift == 8.0
+    (made,) = engine.generate([PROMPT], [SEED])
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, flow_shift=8.0)
+    frames_1THWC = pipeline(
+        PROMPT, "static", height=64, width=96, num_frames=9, num_inference_steps=3, guidance_scale=6.0,
+        generator=torch.Generator().manual_seed(SEED), max_sequence_length=12,
+    ).frames  # fmt: skip
+    np.testing.assert_allclose(made.frames_THWC, frames_1THWC[0] * 255, atol=0.5 + 1e-3)
+
+
+def test_the_settings_of_wan_s_authors_are_those_of_the_named_sampler_of_1_3b():
+    identity = {
+        name: getattr(PROFILES["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"].paper, name)
+        for name in ("guidance", "shift", "negative_prompt")
+    }
+    assert (identity["guidance"], identity["shift"]) == (6.0, 8.0)
+    assert identity["negative_prompt"].startswith("色调艳丽，过曝，静态")
+    assert len(identity["negative_prompt"]) > 100
+
+
+@pytest.mark.parametrize(("guidance", "second"), [(None, 3.0), (2.0, 2.0)])
+def test_both_experts_of_wan_2_2_are_used_each_with_its_guidance(tmp_path, guidance, second):
+    folder = tmp_path / "pipeline"
+    tiny_pipelines.build("wan2.2-a14b", folder)
+    (folder / profiles.MODEL_INFO_FILE).write_text(json.dumps({"profile": "wan2.2-a14b"}))
+    engine = load(folder, guidance=guidance)
+    calls: list[str] = []
+    for name in ("transformer", "transformer_2"):
+        getattr(engine.pipeline, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    engine.generate([PROMPT], [SEED])
+    assert calls == sorted(calls)
+    assert set(calls) == {"transformer", "transformer_2"}
+    assert engine.pipeline._guidance_scale_2 == second
+
+
+def test_frames_are_rounded_as_numpy_rounds_them():
+    frames_TCHW = torch.linspace(0, 1, 5 * 3 * 64 * 64).reshape(5, 3, 64, 64)
+    expected = (frames_TCHW.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    np.testing.assert_array_equal(to_uint8(frames_TCHW), expected)
+    np.testing.assert_array_equal(to_uint8(torch.full((1, 3, 2, 2), 0.5, dtype=torch.bfloat16)), 128)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_video_with_values_that_are_not_finite_is_rejected(value):
+    frames_TCHW = torch.zeros(2, 3, 4, 4)
+    frames_TCHW[1, 2, 3, 3] = value
+    with pytest.raises(RowError, match="not finite"):
+        to_uint8(frames_TCHW)

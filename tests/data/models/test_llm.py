@@ -3,6 +3,7 @@
 import json
 import socket
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.models.llm import openai_client
 from gigavideo_data.models.llm.base import Completion
 from gigavideo_data.models.llm.http_model import HttpModel
+from gigavideo_data.models.llm.templates.extension import VARIANTS
 from gigavideo_data.models.llm.writer import EMPTY_CALLS, LanguageWriter
 from gigavideo_data.recipe.dimensions.catalogue import load_dimension
 from tests.support.openai_server import form, serving
@@ -118,6 +120,81 @@ def drafts(*texts):
 def written(model, count, **rules):
     writer = LanguageWriter({}, model)
     return writer.prompts("motion_order_understanding", ABOUT, RULES | rules, count, 0, "train")
+
+
+# For each of the paper's kinds of variants: a prompt, a long form that keeps what it states, and one that replaces it.
+REPLACED = {
+    1: (
+        "a man crosses a yard at night",
+        "Under a bright lamp a man crosses a paved yard at night.",
+        "On a sunny morning a man crosses a yard.",
+        "night",
+    ),
+    2: (
+        "a girl runs to a gate, then stops",
+        "With heavy steps a girl runs to a wooden gate, and then she stops.",
+        "A girl walks slowly to a gate, and then she stops.",
+        "runs",
+    ),
+    3: (
+        "a man in a red checked shirt chops wood",
+        "A tall old man in a red checked shirt chops wood.",
+        "A young man in a blue coat chops wood.",
+        "red",
+    ),
+}
+
+
+def extended(prompt: str, thing: str, variant: int) -> dict[str, Any]:
+    return {"prompt": prompt, "objects": [thing], "variant": variant, "family": "wan", "seed": 0}
+
+
+@pytest.mark.parametrize("variant", REPLACED)
+def test_each_kind_of_variant_keeps_what_its_prompt_states(variant):
+    prompt, good, bad, word = REPLACED[variant]
+    inputs: dict[str, Any] = {
+        "prompt": prompt,
+        "objects": [prompt.split()[1]],
+        "variant": variant,
+        "family": "wan",
+        "seed": 0,
+    }
+    model = Scripted({"prompt": bad}, {"prompt": good}, {"lost": []})
+    found = LanguageWriter({}, model).extend(**inputs, about=ABOUT)
+    assert found["prompt"] == good
+    assert f"the word '{word}'" in model.asked[1][-1]["content"], "the model is asked again with the reason"
+    assert [*VARIANTS.values()][variant] in model.asked[0][0]["content"]
+    assert ABOUT["definition"] in model.asked[0][0]["content"]
+    with pytest.raises(RowError, match="lost_facts"):
+        LanguageWriter({}, Scripted({"prompt": bad})).extend(**inputs, about=ABOUT)
+
+
+def test_a_variant_that_the_model_finds_to_have_lost_the_tested_facts_is_rejected():
+    good, lost = {"prompt": REPLACED[2][1]}, {"lost": ["that she stops"]}
+    inputs = extended(REPLACED[2][0], "girl", 2)
+    model = Scripted(good, lost, good, {"lost": []})
+    assert LanguageWriter({}, model).extend(**inputs, about=ABOUT)["prompt"] == good["prompt"]
+    (check,) = model.asked[1]
+    assert ABOUT["definition"] in check["content"]
+    assert REPLACED[2][0] in check["content"]
+    assert good["prompt"] in check["content"]
+    assert "that she stops" in model.asked[2][-1]["content"]
+    assert len(set(model.seeds)) == 4
+    with pytest.raises(RowError, match=r"lost_facts.*that she stops"):
+        LanguageWriter({}, Scripted(good, lost, good, lost)).extend(**inputs, about=ABOUT)
+
+
+def test_the_plain_form_is_checked_by_its_words_alone():
+    model = Scripted({"prompt": REPLACED[3][2].replace("coat", "shirt")})
+    inputs: dict[str, Any] = {
+        "prompt": REPLACED[3][0],
+        "objects": ["man", "shirt"],
+        "variant": 0,
+        "family": "wan",
+        "seed": 0,
+    }
+    LanguageWriter({}, model).extend(**inputs, about=ABOUT)
+    assert len(model.asked) == 1
 
 
 def test_prompts_are_asked_for_until_there_are_enough():

@@ -12,7 +12,10 @@ from gigavideo_data.models.generators.profiles import family_of, warnings_for
         ("miniature", "wan"),
         ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan"),
         ("hunyuanvideo-community/HunyuanVideo", "hunyuan"),
+        ("Wan-AI/Wan2.2-T2V-A14B-Diffusers", "wan"),
+        ("hunyuanvideo-community/HunyuanVideo-1.5-480p_t2v", "hunyuan"),
         ("zai-org/CogVideoX1.5-5B", "cogvideox"),
+        ("Lightricks/LTX-2", "ltx"),
         ("Lightricks/LTX-Video", "ltx"),
         ("/models/wan/my-ltx", "ltx"),  # the last part names it
     ],
@@ -33,3 +36,10 @@ def test_terms_that_forbid_training_are_warned_of_unless_it_is_the_model_itself(
     assert "Wan2.1-T2V-1.3B-Diffusers must not be trained" in warning
     assert warnings_for([hunyuan], hunyuan) == []
     assert warnings_for([wan, "miniature"], "miniature") == []
+
+
+def test_terms_that_a_tuned_model_inherits_are_warned_of():
+    (warning,) = warnings_for(["Lightricks/LTX-2"], "Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+    assert warning.startswith("LTX-2: its licence counts a model that is trained on its videos as a derivative")
+    assert "Wan2.1-T2V-1.3B-Diffusers that is trained on its videos must be published under it" in warning
+    assert warnings_for(["Lightricks/LTX-2"], "Lightricks/LTX-Video") == []

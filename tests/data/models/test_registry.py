@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # mypy compares the signatures with those of the protocols
     from gigavideo_data.models.features.network import NetworkFeatures
     from gigavideo_data.models.generators.base import VideoGenerator
     from gigavideo_data.models.generators.diffusers_generator import DiffusersGenerator
+    from gigavideo_data.models.generators.split_generator import SplitGenerator
     from gigavideo_data.models.judges.base import Judge as JudgeProtocol
     from gigavideo_data.models.judges.camera import CameraJudge, CameraQuestions
     from gigavideo_data.models.judges.counting import CountingJudge, CountingQuestions
@@ -53,7 +54,7 @@ if TYPE_CHECKING:  # mypy compares the signatures with those of the protocols
     from gigavideo_data.models.llm.vllm_model import VllmModel
     from gigavideo_data.models.llm.writer import LanguageWriter
 
-    GENERATORS: list[type[VideoGenerator]] = [DiffusersGenerator]
+    GENERATORS: list[type[VideoGenerator]] = [DiffusersGenerator, SplitGenerator]
     FEATURES: list[type[ClipFeatures]] = [AutoencoderFeatures, NetworkFeatures]
     JUDGES: list[type[JudgeProtocol]] = [MiniatureJudge, CameraJudge, CountingJudge, HttpJudge, TransformersJudge]
     JUDGES += [VllmJudge, WatchedJudge]
@@ -68,8 +69,8 @@ def test_every_line_names_what_exists(kind: str, backend: str, engine: Engine):
     for module, name in filter(None, (engine.spec, engine.subjects, engine.held_out)):
         assert getattr(importlib.import_module(module), name)
     if (kind, backend) != ("judge", "vllm"):  # its module cannot be imported without vLLM
-        module, name = engine.cls
-        assert hasattr(getattr(importlib.import_module(module), name), METHODS[kind])
+        for module, name in filter(None, (engine.cls, engine.split_cls)):
+            assert hasattr(getattr(importlib.import_module(module), name), METHODS[kind])
 
 
 def test_specs_import_no_model():

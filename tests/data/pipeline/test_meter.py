@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -90,17 +91,13 @@ def test_a_record_says_what_all_attempts_took_and_a_rejected_one_too(tmp_path, c
 def test_the_rows_of_a_batch_share_its_call_even_if_it_failed(
     tmp_path, monkeypatch, clock: Clock, fails: bool, spent: list[float]
 ) -> None:
-    def call(*_: Any) -> list[dict[str, Any]]:
-        clock.now += 8
-        if fails:
+    def call(_: Any, rows: Sequence[dict[str, Any]], __: Any) -> list[dict[str, Any]]:
+        clock.now += 8 if len(rows) > 1 else 5
+        if fails and len(rows) > 1:
             raise ValueError
-        return [{}, {}]
+        return [{} for _ in rows]
 
-    def alone(*_: Any) -> Any:
-        clock.now += 5
-        return {}, {}
-
-    stage = Stage(1, "generator", alone, batch=Batch(call, lambda made, _: (made, {})))
+    stage = Stage(1, "generator", Batch(call, lambda made, _: (made, {})))
     monkeypatch.setitem(STAGES, "synthesize", stage)
     store = Store(tmp_path)
     assert run_rows("synthesize", [("one", {}), ("two", {})], None, store, "run", 3) == ["done"] * 2

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import video
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.spec import EngineSpec
-from gigavideo_data.pipeline.execution.ray_executor import in_tasks
-from gigavideo_data.pipeline.execution.row_adapter import run_rows
-from gigavideo_data.pipeline.stages import Item, synthesis
+from gigavideo_data.pipeline.execution.ray_executor import calls_at_once, in_tasks
+from gigavideo_data.pipeline.execution.row_adapter import run_row, run_rows
+from gigavideo_data.pipeline.stages import STAGES, Item, synthesis
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 
@@ -199,3 +201,101 @@ def test_the_batch_size_is_part_of_a_key_and_one_is_not():
     keys = [Item("synthesize", identity, {"seed": 1}, batch_size=size).key for size in (1, 2, 3)]
     assert len(set(keys)) == 3
     assert synthesis(EngineSpec(identity, {}), "p", 1).batch_size == 1
+
+
+class Shared(Painter):
+    """Says when it is called, and lets a test wait for its second call. Two calls at a time are a fault."""
+
+    def __init__(self, faults: dict[str, BaseException] | None = None) -> None:
+        super().__init__(faults)
+        self.busy = threading.Lock()
+        self.second_call = threading.Event()
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        assert self.busy.acquire(blocking=False), "two threads call the engine"
+        try:
+            made = super().generate(prompts, seeds)
+        finally:
+            self.busy.release()
+        if len(self.calls) == 2:
+            self.second_call.set()
+        return made
+
+
+def in_two_threads(folder: Path, painter: Painter) -> dict[str, str]:
+    """What becomes of the rows of two threads that share an engine, as a worker on a GPU has them."""
+    turn, outcomes, waiting = threading.Lock(), {}, list(ROWS)
+
+    def work() -> None:
+        while waiting:
+            key, inputs = waiting.pop(0)
+            outcomes[key] = run_row("synthesize", key, painter, inputs, Store(folder), "run", 3, turn=turn)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return outcomes
+
+
+def test_a_video_is_encoded_while_the_next_one_is_made_and_its_bytes_are_the_same(tmp_path, reference, monkeypatch):
+    painter, plain, overlapped = Shared(), video.encode, []
+
+    def encode(*args):
+        overlapped.append(painter.second_call.wait(timeout=60))
+        return plain(*args)
+
+    monkeypatch.setattr(video, "encode", encode)
+    assert in_two_threads(tmp_path / "store", painter) == dict.fromkeys((key for key, _ in ROWS), "done")
+    assert overlapped[0], "the second video was made before the first was encoded"
+    assert contents(tmp_path / "store") == reference
+    assert not [*(tmp_path / "store" / "attempts").rglob("key-*")]
+
+
+def test_a_row_is_finished_only_when_its_bytes_are_written(tmp_path, monkeypatch):
+    store, seen = Store(tmp_path), []
+    plain = video.encode
+
+    def encode(*args):
+        seen.append([store.get("synthesize", key) for key, _ in ROWS])
+        return plain(*args)
+
+    monkeypatch.setattr(video, "encode", encode)
+    turn = threading.Lock()
+    assert run_row("synthesize", *ROWS[0][:1], Painter(), ROWS[0][1], store, "run", 3, turn=turn) == "done"
+    assert seen == [[None] * len(ROWS)]
+    assert not turn.locked()
+
+
+def test_a_bad_row_of_a_thread_is_rejected_and_the_others_are_made(tmp_path, reference):
+    outcomes = in_two_threads(tmp_path / "store", Shared({"prompt 2": RowError(Reason.BAD_VIDEO, "no")}))
+    assert outcomes == dict.fromkeys((key for key, _ in ROWS), "done") | {"key-2": "rejected"}
+    whole = contents(tmp_path / "store")
+    assert {name for name, value in whole.items() if reference.get(name) != value} == {
+        name for name in whole if "key-2" in name
+    }
+
+
+def test_a_row_whose_worker_died_is_processed_alone_to_the_end(tmp_path, monkeypatch):
+    """Otherwise a row that kills the worker would be counted against the rows that are encoded beside it."""
+    store, turn, held = Store(tmp_path), threading.Lock(), []
+    plain = video.encode
+
+    def encode(*args):
+        held.append(turn.locked())
+        return plain(*args)
+
+    monkeypatch.setattr(video, "encode", encode)
+    (key, inputs), other = ROWS[0], ROWS[1]
+    with pytest.raises(Died):
+        run_row("synthesize", key, Painter({"prompt 0": Died()}), inputs, store, "run", 3, turn=turn)
+    for row in ((key, inputs), other):
+        assert run_row("synthesize", row[0], Painter(), row[1], store, "run", 3, turn=turn) == "done"
+    assert held == [True, False]
+
+
+def test_only_a_worker_with_a_gpu_makes_a_video_while_it_encodes_another():
+    assert calls_at_once(STAGES["synthesize"], 1.0) == 2
+    assert calls_at_once(STAGES["synthesize"], 0.0) == 1
+    assert calls_at_once(STAGES["judge"], 1.0) == 1

@@ -11,7 +11,7 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.miniature.writer import GrammarWriter
 from gigavideo_data.pipeline.sources import used_prompts
 from gigavideo_data.pipeline.sources.intake import intake
-from gigavideo_data.pipeline.stages import STAGES, Item, Record
+from gigavideo_data.pipeline.stages import STAGES, Batch, Item, Record
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.loading import load
 from gigavideo_data.recipe.recipe import Recipe
@@ -41,7 +41,12 @@ class InProcess:
 
     def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:  # noqa: ARG002
         self.keys |= {(item.inputs["dimension"], item.inputs["split"]): item.key for item in items}
-        return [STAGES[item.stage].run(GrammarWriter({}), item.inputs, Store(Path("none")))[0] for item in items]
+        runs = [STAGES[item.stage].run for item in items]
+        return [
+            run(GrammarWriter({}), item.inputs, Store(Path("none")))[0]
+            for run, item in zip(runs, items, strict=True)
+            if not isinstance(run, Batch)
+        ]
 
 
 def taken(recipe: Recipe, runner: InProcess) -> list[str]:

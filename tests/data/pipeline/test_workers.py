@@ -15,12 +15,12 @@ import pytest
 from gigavideo_data.errors import RunError
 from gigavideo_data.models.registry import judge_spec, writer_spec
 from gigavideo_data.pipeline.execution import ray_session
-from gigavideo_data.pipeline.execution.ray_executor import placed
+from gigavideo_data.pipeline.execution.ray_executor import compiles, placed
 from gigavideo_data.pipeline.execution.ray_session import socket_folders
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.engines import ENGINES
-from gigavideo_data.recipe.recipe import Judge, Limits, Placement, Writer
+from gigavideo_data.recipe.recipe import Judge, Limits, Placement, Scale, Writer
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,14 @@ from gigavideo_data.recipe.recipe import Judge, Limits, Placement, Writer
 )
 def test_workers_share_out_the_gpus_or_else_the_cores(place, there, workers):
     assert placed(place, there, 4, "scale.judge.gpus") == workers
+
+
+@pytest.mark.parametrize(
+    ("scale", "gpus", "compiled"),
+    [(Scale(), 1.0, True), (Scale(), 0.0, False), (Scale(compile=False), 1.0, False), (Scale(compile=True), 0.0, True)],
+)
+def test_blocks_are_compiled_on_a_gpu_unless_the_recipe_says_otherwise(scale, gpus, compiled):
+    assert compiles(scale, gpus) is compiled
 
 
 def test_fewer_gpus_than_one_worker_is_to_have_are_told_with_the_key_to_change():

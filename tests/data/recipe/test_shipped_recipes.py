@@ -35,7 +35,8 @@ def test_a_group_recipe_has_the_dimensions_that_are_labelled_with_the_group() ->
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_the_small_size_differs_only_in_numbers(name: str) -> None:
     large, small = load(name), load(name, ["extends=small"])
-    assert small.prompts.per_dimension * small.prompts.variants < large.prompts.per_dimension / 50
+    few, many = (one.prompts.per_dimension * one.prompts.variants for one in (small, large))
+    assert few < many / 50
     same = {"prompts", "check", "eval_prompts"}
     assert small.model_dump(exclude=same) == large.model_dump(exclude=same)
 
@@ -86,6 +87,14 @@ def test_every_recipe_plans_without_a_network_a_store_or_a_model(tmp_path: Path)
     assert rows["all", ""]["synthesize"] == 17 * 560  # the paper's 9.5 thousand
     assert rows["physics", "extends=small"]["synthesize"] == 3 * 4
     assert "cannot be fetched" in plans["physics", ""]["warnings"][0]
+    assert plans["paper", ""]["generators"] == [
+        {
+            "model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+            "videos": "832x480, 81 frames at 16 Hz",
+            "steps": 50,
+            "licence": "apache-2.0",
+        }
+    ]
     hours = next(line for line in plans["physics", ""]["stages"] if line["stage"] == "synthesize")["seconds"] / 3600
     assert hours == pytest.approx(3 * 560 * 240 / 3600)
     for name in QUICK:

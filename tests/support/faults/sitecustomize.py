@@ -9,7 +9,7 @@ switch.
 import os
 from dataclasses import replace
 
-from gigavideo_data.models.generators.profiles import PROFILES
+from gigavideo_data.models.generators.profile_table import PROFILES
 from gigavideo_data.recipe.engines import ENGINES
 
 ENGINES["generator"]["diffusers"] = replace(ENGINES["generator"]["diffusers"], cls=("oracle", "OracleGenerator"))

@@ -16,15 +16,16 @@ from huggingface_hub.utils._paths import filter_repo_objects
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from gigavideo_data.errors import RunError
+from gigavideo_data.errors import RecipeError, RunError
 from gigavideo_data.io import video
 from gigavideo_data.models.generators import profiles
-from gigavideo_data.models.generators.profiles import Profile, model_folder
+from gigavideo_data.models.generators.profile_table import PROFILES, Profile
+from gigavideo_data.models.generators.profiles import model_folder
 from gigavideo_train.cli import app
 from gigavideo_train.losses import flow
 from gigavideo_train.models import blocks
 from gigavideo_train.models.base import Condition, Family, make_condition
-from gigavideo_train.models.registry import load_family
+from gigavideo_train.models.registry import load_family, pipeline_class
 from gigavideo_train.monitoring.samples import cfg_velocity, sample_latents
 from tests.support import tiny_pipelines
 from tests.support.pipelines import load_with_encoders
@@ -60,7 +61,7 @@ class Tiny(NamedTuple):
 @pytest.fixture(autouse=True)
 def small_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, profile in tiny_pipelines.PROFILES.items():
-        monkeypatch.setitem(profiles.PROFILES, name, profile)
+        monkeypatch.setitem(PROFILES, name, profile)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -78,7 +79,7 @@ def tiny(built: tuple[str, Path]) -> Tiny:
     name, folder = built
     pipeline = load_with_encoders(folder)
     pipeline.set_progress_bar_config(disable=True)
-    return Tiny(name, folder, pipeline, load_family(folder), profiles.PROFILES[name])
+    return Tiny(name, folder, pipeline, load_family(folder), PROFILES[name])
 
 
 def packed(tiny: Tiny, latents_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -262,7 +263,7 @@ def test_a_clip_is_cut_to_what_the_model_can_hold(tiny: Tiny) -> None:
 
 
 def test_the_shift_of_ltx_is_that_of_its_scheduler_at_the_size_it_makes() -> None:
-    profile = profiles.PROFILES["Lightricks/LTX-Video"]
+    profile = PROFILES["Lightricks/LTX-Video"]
     tokens = ((profile.num_frames - 1) // profile.stride + 1) * (profile.height // 32) * (profile.width // 32)
     assert profile.shift == pytest.approx(math.exp(calculate_shift(tokens, 1024, 4096, 0.95, 2.05)), rel=0.01)
 
@@ -396,7 +397,7 @@ def test_the_datasets_target_may_be_a_model_of_the_hub(
     assert set(asked[1:]) == {(name, commit)}  # whatever main is by now
     assert f"LTX-Video at {commit[:12]}" in said
     assert facts["model_commit"] == commit
-    assert facts["shift"] == profiles.PROFILES[name].shift
+    assert facts["shift"] == PROFILES[name].shift
     assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
     tuned = tmp_path / "run" / "model"
     assert profiles.profile_of(str(tuned)).name == name
@@ -425,3 +426,13 @@ def test_tokens_are_counted_as_the_transformer_makes_them(tiny: Tiny) -> None:
             tiny.pipeline, transformer, noisy_BCFHW, torch.tensor([0.5]), tiny.condition([PROMPT], [8.0])
         )
     assert rows == [tiny.family.num_tokens(transformer, noisy_BCFHW.shape[1:])]
+
+
+def test_a_pipeline_with_two_experts_is_refused(tmp_path: Path) -> None:
+    """Its first expert alone would be trained, on noise that the second one handles."""
+    index = {"_class_name": "WanPipeline", "transformer_2": ["diffusers", "WanTransformer3DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(RecipeError, match="two experts"):
+        pipeline_class(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"transformer_2": [None, None]}))
+    assert pipeline_class(tmp_path) == "WanPipeline"

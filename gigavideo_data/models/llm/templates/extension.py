@@ -2,6 +2,9 @@
 
 A dimension tests facts: a number, an order, a camera move, an object. If an extension loses one, a correct video gets a
 low score, so the words of the extension are searched for each fact.
+
+A variant changes one property that the prompt leaves open. It must keep every word of the prompt that says something,
+since one that it replaces (a coat, a run, a night) may be what the dimension tests. The model is asked too.
 """
 
 from __future__ import annotations
@@ -21,6 +24,12 @@ class Extended(StrictModel):
     """A model's answer to `ask`."""
 
     prompt: Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class Lost(StrictModel):
+    """A model's answer to `ask_lost`: what the long form lost, one phrase each."""
+
+    lost: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=10)]
 
 
 @dataclass(frozen=True)
@@ -55,15 +64,18 @@ STYLES = {
     ),
 }
 
-# Variant 0 adds nothing; each other variant changes one property that no dimension tests.
-VARIANTS = (
-    "",
-    "Set it in another light: an hour of the day or a kind of lamp that the prompt does not suggest.",
-    "Let what moves do so with another manner, slower and heavier, with the same motions in the same order.",
-    "Give the subjects another appearance: age, build, clothes or make, with the same kinds and numbers.",
-    "Choose another visual style: drawn, painted, modelled in clay, or filmed on old stock.",
-    "Put it in other surroundings that leave every stated thing and motion as it is.",
-)
+# By the number of the variant: what it changes. The first adds nothing; then come the paper's three kinds.
+VARIANTS = {
+    "plain": "",
+    "lighting": "Set it in another light: an hour of the day or a kind of lamp that the prompt does not suggest.",
+    "motion type": "Let what moves do so in another manner, such as slower and heavier, or quick and light, with the"
+    " same motions in the same order.",
+    "character appearance": "Give the subjects another appearance where the prompt leaves it open: age, build, clothes"
+    " or make, with the same kinds and numbers.",
+    "visual style": "Choose another visual style: drawn, painted, modelled in clay, or filmed on old stock.",
+    "surroundings": "Put it in other surroundings that leave every stated thing and motion as it is.",
+}
+TESTED = "The prompt tests this ability: {definition} Leave all that it states of it as it is."
 
 EXTEND = """You extend short prompts for a text-to-video model into the long form that it was trained with.
 
@@ -73,21 +85,52 @@ EXTEND = """You extend short prompts for a text-to-video model into the long for
   happens and in which order, how the camera moves. Add no further subject, motion or camera move of that kind.
 - If the prompt says nothing of the camera, it stays still.
 {variant}"""
+KEPT = """A short prompt for a video was extended. The video will be tested for one ability:
+
+{definition}
+
+Short prompt: {prompt}
+Long prompt: {extended}
+
+Name what the short prompt states and the test depends on, but the long prompt leaves out, changes or contradicts:
+things, their looks, numbers, motions and their order, relations, camera moves. Additions do not count. Often there is
+nothing.
+"""
 
 
-def ask(prompt: str, family: str, variant: int) -> list[dict[str, str]]:
+def ask(prompt: str, family: str, variant: int, definition: str = "") -> list[dict[str, str]]:
     """Return messages that ask for the extension of a prompt.
 
     Args:
         prompt: the base prompt.
         family: of the target model, a key of `STYLES`.
-        variant: number of the style variant, modulo their number; repeated variants differ only by their seed.
+        variant: its number, modulo that of `VARIANTS`; repeated variants differ only by their seed.
+        definition: of the dimension that the prompt was written for, which a variant must not touch.
     """
     style = STYLES[family]
-    change = VARIANTS[variant % len(VARIANTS)]
     low, high = style.words
-    system = EXTEND.format(tells=style.tells, low=low, high=high, variant=f"- {change}\n" if change else "")
+    rules = [change_of(variant), TESTED.format(definition=definition.strip()) if definition else ""]
+    lines = "".join(f"- {rule}\n" for rule in rules if rule)
+    system = EXTEND.format(tells=style.tells, low=low, high=high, variant=lines)
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def change_of(variant: int) -> str:
+    """What a variant changes, in words; empty of the plain one."""
+    return [*VARIANTS.values()][variant % len(VARIANTS)]
+
+
+def ask_lost(prompt: str, extended: str, definition: str) -> list[dict[str, str]]:
+    """Return messages that ask what an extension lost of a prompt that was written for a dimension."""
+    text = KEPT.format(definition=definition.strip(), prompt=prompt, extended=extended)
+    return [{"role": "user", "content": text}]
+
+
+def lost_words(base: str, extended: str) -> list[str]:
+    """The words of a base prompt that its variant lost, such as "the word 'runs'"; numbers are facts of their own."""
+    kept = {_stem(word) for word in normalised(extended).split()}
+    words = dict.fromkeys(word for word in normalised(base).split() if _number(word) is None)
+    return [f"the word {word!r}" for word in words if _stem(word) not in _SMALL | kept]
 
 
 def lost_facts(base: str, extended: str, objects: list[str]) -> list[str]:
