@@ -10,6 +10,7 @@ import pytest
 from gigavideo_data.commands.merge import merge
 from gigavideo_data.commands.remake import withhold
 from gigavideo_data.commands.rescore import recompute
+from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.dataset.writer import write_dataset
 from gigavideo_data.errors import DatasetError
@@ -34,6 +35,18 @@ def test_two_sets_become_one_that_verifies_and_equal_rows_are_there_once(tmp_pat
     ends = {line["source"]: line for line in manifest["ledger"] if line["stage"] == "merge"}
     assert sum(line["in"] for line in ends.values()) == len(shared) + 3 + len(more)
     assert sum(line["out"] for line in ends.values()) == facts["rows"]
+
+
+@pytest.mark.parametrize(("shared", "seconds"), [(0, 6.0), (1, None)])
+def test_what_a_joined_set_took_is_known_only_if_no_row_is_in_several_sets(tmp_path, shared, seconds):
+    folders = []
+    for name, first in (("a", 700), ("b", 706 - shared)):
+        folders.append(write_set(tmp_path / name, [make_row(first + n, reward=0.75, split="train") for n in range(6)]))
+        cost = {"stages": [{"stage": "judge", "rows": 6, "spent": {"cpu": 3.0}}], "wall_seconds": 9.0}
+        (folders[-1] / "cost.json").write_text(json.dumps(cost))
+    merge(folders, tmp_path / "joined")
+    figure = costs.cost_per_sample(costs.read(tmp_path / "joined"))
+    assert (figure and figure["seconds"]) == seconds
 
 
 def test_the_order_of_the_sets_decides_no_row(tmp_path):
