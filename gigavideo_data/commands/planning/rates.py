@@ -104,7 +104,7 @@ def generator_rate(generator: Generator, gpu: Gpu | None, *, compiled: bool) -> 
     profile = profile_of(generator.model)
     if profile.name == "miniature":
         return _MINIATURE["synthesize"]
-    if profile.name != WAN or generator.profile != "default" or gpu is None:
+    if profile.name != WAN or generator.profile == "first_block_cache" or gpu is None:
         return None
     steps = generator.steps or profile.steps
     guidance = profile.guidance if generator.guidance is None else generator.guidance
