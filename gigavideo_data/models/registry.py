@@ -15,7 +15,7 @@ from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.llm.api_keys import shared_key_warning
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe import plugins
-from gigavideo_data.recipe.engines import ENGINES, Kind, Name
+from gigavideo_data.recipe.engines import ENGINES, QUIET_S, Kind, Name
 from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import AnyJudge, Captions, Generator, Judge, Recipe, Writer, published_name
 
@@ -80,6 +80,11 @@ def rows_at_once(kind: Kind, backend: str) -> int:
 def needs_actor_pool(kind: Kind, backend: str) -> bool:
     """Whether an engine is held by workers of its own, as every plug-in is."""
     return ENGINES[kind][backend].actor_pool if backend in ENGINES[kind] else True
+
+
+def quiet_s(kind: Kind, backend: str) -> float:
+    """How long an engine may send no heartbeat, by design, in seconds."""
+    return ENGINES[kind][backend].quiet_s if backend in ENGINES[kind] else QUIET_S
 
 
 def check_subjects(recipe: Recipe) -> None:

@@ -20,6 +20,7 @@ from diffusers import DiffusionPipeline, FirstBlockCacheConfig
 from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
 from gigavideo_data.models.generators.profiles import batch_size_of, model_folder, profile_of
@@ -169,6 +170,7 @@ class DiffusersGenerator:
 
         def keep(_: Any, __: int, ___: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             last[:] = [tensors["latents"]]
+            heartbeat.beat()
             return {}
 
         frames_BTHWC = pipeline(
