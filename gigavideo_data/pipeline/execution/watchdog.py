@@ -81,6 +81,6 @@ class Watchdog:
             row = self.names.get(report.row, report.row)
             raise RunError(
                 f"{self.stage}: row {row} is stuck on {report.where}: its last heartbeat was "
-                f"{report.quiet_s:.0f} s ago and the limit is {self.limit_s:.0f} s. {AGAIN} If one step of this model takes that long, raise "
-                "limits.stall_s."
+                f"{report.quiet_s:.0f} s ago and the limit is {self.limit_s:.0f} s. {AGAIN} If one step of this model "
+                "takes that long, raise limits.stall_s."
             )
