@@ -39,6 +39,10 @@ class RowError(Exception):
         self.detail = detail
 
 
+class DeadEngineError(Exception):
+    """An engine can process no other row in this process; the worker ends, and its rows are done again elsewhere."""
+
+
 class RejectedError(GigaVideoError):
     """More rows failed than the recipe allows."""
 

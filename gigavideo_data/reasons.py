@@ -59,6 +59,7 @@ class Reason(StrEnum):
     HELD_OUT = "held_out", NOT_WANTED
     # workers and files
     WORKER_DIED = "worker_died", FAILED
+    OUT_OF_MEMORY = "out_of_memory", FAILED  # of a GPU
     BROKEN_CLIP = "broken_clip", FAILED
     BAD_VIDEO = "bad_video", FAILED
     BAD_LATENTS = "bad_latents", FAILED
@@ -75,4 +76,24 @@ def is_failure(reason: str) -> bool:
     return reason not in _WORDS or Reason(reason).is_failure
 
 
+def blames_worker(reason: str) -> bool:
+    """Whether a worker may be at fault: its GPU had too little memory, or an exception was not expected.
+
+    All other reasons are found in a row's text, clip or answer, and say nothing about a worker.
+    """
+    return reason == Reason.OUT_OF_MEMORY or (reason not in _WORDS and reason not in _OTHER_EXCEPTIONS)
+
+
+# Exceptions that blame no worker: a service did not answer, or a file is broken.
+_OTHER_EXCEPTIONS = frozenset(
+    {
+        "TimeoutError",
+        "ConnectionError",
+        "BrokenPipeError",
+        "ConnectionAbortedError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "DatasetError",
+    }
+)
 _WORDS = frozenset(member.value for member in Reason)

@@ -13,6 +13,7 @@ from typing import Any
 
 from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.hub.retry import is_transient, refusal
+from gigavideo_data.io import heartbeat
 from gigavideo_data.io.hashing import is_damaged
 
 ASK_S = 5.0
@@ -75,10 +76,23 @@ def _snapshot(model: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     _check_id(model)
-    folder = Path(_download(model, snapshot_download, model, revision=revision, allow_patterns=patterns))
+    options = {"allow_patterns": patterns, "tqdm_class": _heartbeat_bar()}
+    folder = Path(_download(model, snapshot_download, model, revision=revision, **options))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         intact(path, partial(_download_again, model, folder.name, path.relative_to(folder).as_posix()))
     return folder
+
+
+def _heartbeat_bar() -> type:
+    """The Hub's progress bar, which also sends a heartbeat for each fetched part and file."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class HeartbeatBar(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            heartbeat.beat()
+            return super().update(n)
+
+    return HeartbeatBar
 
 
 def _download_again(model: str, commit: str, file: str) -> Path:

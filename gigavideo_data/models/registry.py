@@ -15,7 +15,7 @@ from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.llm.api_keys import shared_key_warning
 from gigavideo_data.models.spec import EngineSpec
 from gigavideo_data.recipe import plugins
-from gigavideo_data.recipe.engines import ENGINES, Kind, Name
+from gigavideo_data.recipe.engines import ENGINES, QUIET_S, Kind, Name
 from gigavideo_data.recipe.features import Features
 from gigavideo_data.recipe.recipe import AnyJudge, Captions, Generator, Judge, Recipe, Writer, published_name
 
@@ -87,6 +87,11 @@ def needs_actor_pool(kind: Kind, backend: str) -> bool:
 def is_remote(kind: Kind, backend: str) -> bool:
     """Whether a service does an engine's work; of a plug-in that is not known, and its worker's time counts."""
     return ENGINES[kind][backend].remote if backend in ENGINES[kind] else False
+
+
+def quiet_s(kind: Kind, backend: str) -> float:
+    """How long an engine may send no heartbeat, by design, in seconds."""
+    return ENGINES[kind][backend].quiet_s if backend in ENGINES[kind] else QUIET_S
 
 
 def check_subjects(recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gigavideo_data.errors import RowError
 from gigavideo_data.io import video
 from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.features.base import ClipFeatures
@@ -133,11 +134,13 @@ def _questions(writer: QuestionWriter, inputs: dict[str, Any], store: Store) -> 
     record = writer.questions(**inputs)
     texts, expected = ([q[key] for q in record["questions"]] for key in ("question", "expected"))
     if len(set(texts)) != len(texts):
-        raise ValueError(f"a question is asked twice: {texts}")
+        raise RowError(Reason.BAD_QUESTIONS, f"a question is asked twice: {texts}")
     if set(expected) - {"yes", "no"}:
-        raise ValueError(f"an expected answer is neither yes nor no: {expected}")
+        raise RowError(Reason.BAD_QUESTIONS, f"an expected answer is neither yes nor no: {expected}")
     if writer.both_answers and len(set(expected)) == 1:
-        raise ValueError("both answers must be expected somewhere, else a judge that always agrees is right")
+        raise RowError(
+            Reason.BAD_QUESTIONS, "both answers must be expected somewhere, else a judge that always agrees is right"
+        )
     return record, {}
 
 

@@ -3,6 +3,7 @@
     store/<stage>/<ab>/<key>.json     the record, written after its blobs: its existence means the row is done
     store/blobs/<ab>/<sha256>.<ext>   videos and latents
     store/attempts/<stage>/<key>      one line per attempt, written before the attempt
+    store/reports/<run>/              what the workers of a run are doing; removed when it ends
 
 Keys name everything that decides a result, so several builds may use one store, also at the same time: the first one to
 finish a row writes it, and the others find its result. Only `spent`, the seconds of a row, differs between runs.
@@ -108,6 +109,10 @@ class Store:
     def on_disk(self, name: str) -> Blob:
         """The bytes of a blob, not read yet."""
         return Blob(self._blob(name))
+
+    def reports(self, run_id: str) -> Path:
+        """The folder in which the workers of a run report what they are doing."""
+        return self.root / "reports" / run_id
 
     def _is_intact(self, name: str) -> bool:
         try:

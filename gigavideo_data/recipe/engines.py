@@ -12,6 +12,8 @@ from typing import Literal
 Kind = Literal["writer", "captions", "generator", "judge", "soft judge", "features"]
 Name = tuple[str, str]  # module, and a name in it
 
+QUIET_S = 1800.0  # of plug-ins, and of endpoints: the client's own limit for one answer, retries included, is less
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -25,6 +27,7 @@ class Engine:
         actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
             workers that hold it.
         rows_at_once: how many rows it answers in parallel.
+        quiet_s: how long it may send no heartbeat (see `io.heartbeat`), in seconds, whatever the recipe says.
         subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
         held_out: a function from a prompt to the split of a writer's language that is kept for evaluation and contains
             it, in words, or to None. None where the writer has no such splits.
@@ -37,6 +40,7 @@ class Engine:
     split_cls: Name | None = None
     actor_pool: bool = False
     rows_at_once: int = 1
+    quiet_s: float = 0.0
     subjects: Name | None = None
     held_out: Name | None = None
     remote: bool = False
@@ -54,7 +58,7 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             subjects=("gigavideo_data.miniature.questions", "ASK"),
             held_out=("gigavideo_data.miniature.writer", "held_out"),
         ),
-        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32, remote=True),
+        "http": Engine((_WRITER, "LanguageWriter"), (_WRITER, "served"), rows_at_once=32, quiet_s=QUIET_S, remote=True),
         "vllm": Engine(
             (_WRITER, "LanguageWriter"),
             (_WRITER, "loaded"),
@@ -95,7 +99,11 @@ ENGINES: dict[Kind, dict[str, Engine]] = {
             hub_file="config.json",
         ),
         "http": Engine(
-            ("gigavideo_data.models.judges.http_judge", "HttpJudge"), (_ASKING, "served"), rows_at_once=8, remote=True
+            ("gigavideo_data.models.judges.http_judge", "HttpJudge"),
+            (_ASKING, "served"),
+            rows_at_once=8,
+            quiet_s=QUIET_S,
+            remote=True,
         ),
         "transformers": Engine(
             ("gigavideo_data.models.judges.transformers_judge", "TransformersJudge"),

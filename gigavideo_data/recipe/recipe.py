@@ -408,11 +408,16 @@ class Scale(StrictModel):
 
 
 class Limits(StrictModel):
-    """The largest share of rejected rows, attempts per row, and workers. The recipe's hash leaves them out."""
+    """The largest share of rejected rows, attempts per row, and workers. The recipe's hash leaves them out.
+
+    `stall_s` is the number of seconds after which a row without a heartbeat may be stuck: after 20 times the median
+    time between two heartbeats of its stage, but never earlier than that.
+    """
 
     max_rejected: Share = 0.05
     attempts: Count = 3
     replicas: Count | None = None
+    stall_s: Count = 300
 
 
 class Recipe(StrictModel):

@@ -20,8 +20,8 @@ from gigavideo_data.recipe.engines import ENGINES
 from gigavideo_data.rows import Reject
 
 FAILURES = {
-    "worker_died", "broken_clip", "bad_video", "bad_latents", "refused", "no_answer", "bad_answer", "bad_form",
-    "bad_questions", "ValueError",
+    "worker_died", "out_of_memory", "broken_clip", "bad_video", "bad_latents", "refused", "no_answer", "bad_answer",
+    "bad_form", "bad_questions", "ValueError",
 }  # fmt: skip
 
 

@@ -59,6 +59,7 @@ class VideoGenerator(Protocol):
             RowError: a prompt cannot be made into a video. Each row of the batch is tried again alone, and the row that
                 fails alone is rejected with the reason.
             ConnectionError, TimeoutError: a service did not answer; the rows are tried again, up to `limits.attempts`.
+            DeadEngineError: the engine of this process is dead; the process ends and the rows are done again.
             RunError: no prompt can be made into a video; the run stops.
         """
         ...

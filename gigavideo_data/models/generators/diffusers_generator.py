@@ -21,6 +21,7 @@ from diffusers import ContextParallelConfig, DiffusionPipeline, FirstBlockCacheC
 from safetensors import safe_open
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models import attention
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
@@ -253,6 +254,7 @@ class DiffusersGenerator:
 
         def keep(_: Any, __: int, ___: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             last[:] = [tensors["latents"]]
+            heartbeat.beat()
             return {}
 
         frames_BTCHW = pipeline(

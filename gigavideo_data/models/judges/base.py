@@ -54,6 +54,7 @@ class Judge(Protocol):
         Raises:
             RowError: this clip cannot be judged; the row is rejected with the reason.
             ConnectionError, TimeoutError: a service did not answer; the row is tried again, up to `limits.attempts`.
+            DeadEngineError: the engine of this process is dead; the process ends and the row is done again.
             RunError: no clip can be judged; the run stops.
         """
         ...

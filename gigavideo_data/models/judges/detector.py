@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.judges.boxes import Box
 
 BATCH = 8  # frames at once
@@ -39,6 +40,7 @@ class TransformersDetector:
             texts = [[f"a photo of a {label}" for label in labels]] * len(frames)
             inputs = self.processor(text=texts, images=frames, return_tensors="pt").to(self.device)
             outputs = self.model(**inputs)
+            heartbeat.beat()
             sizes = [frame_HWC.shape[:2] for frame_HWC in frames]
             for one in self.processor.post_process_grounded_object_detection(
                 outputs, threshold=self.threshold, target_sizes=sizes, text_labels=[labels] * len(frames)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from gigavideo_data.errors import RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.base import Answer
 
@@ -131,6 +132,7 @@ class TransformersJudge:
         tokens_1L = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], device=self.device)
         types_1L = (tokens_1L == self.pad_id).int() * VIDEO_TOKEN
         outputs = self.network(input_ids=tokens_1L, mm_token_type_ids=types_1L, logits_to_keep=1, **inputs)
+        heartbeat.beat()
         p_V = torch.softmax(outputs.logits[0, -1].float(), -1)
         tokens_by_word = ([token for token, word in self.spellings.items() if word == each] for each in asking.WORDS)
         return torch.stack([p_V[tokens].sum() for tokens in tokens_by_word]).clamp(max=1)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from gigavideo_data.errors import RowError
+from gigavideo_data.io import heartbeat
 
 LINGER_S = 0.05  # how long a batch waits for the next request; callers arrive within milliseconds of each other
 
@@ -66,5 +67,6 @@ class DynamicBatcher(Generic[Request, Result]):
             for _, future in batch:
                 future.set_exception(error)
             return
+        heartbeat.beat()
         for (_, future), result in results:
             future.set_result(result)

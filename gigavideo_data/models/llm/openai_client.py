@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.llm.api_keys import SHARED, VARIABLES, Part, api_key
 from gigavideo_data.reasons import Reason
 
@@ -61,6 +62,7 @@ class Endpoint:
         """
         with self._translate_errors():
             response: Any = self._client.chat.completions.create(model=self.model, messages=messages, **options)
+        heartbeat.beat()
         if not isinstance(response, ChatCompletion):
             raise RunError(
                 f"the endpoint answers with {_short(response)}, which is not a chat completion. Set the recipe's "

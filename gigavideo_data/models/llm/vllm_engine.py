@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.errors import DeadEngineError, RowError, RunError
+from gigavideo_data.models.device_errors import is_dead, is_out_of_memory
 from gigavideo_data.reasons import Reason
 
 # One process: no other one is left that holds an accelerator, and batches are scheduled the same each time.
@@ -56,6 +57,8 @@ def translate_errors() -> Iterator[None]:
 
     Raises:
         RowError: a request was refused, such as one that is too long.
+        DeadEngineError: the GPU or the engine died. Also after out of memory: requests of the failed call stay in the
+            engine, and their results would be returned by a later call.
         RunError: the engine failed, and no other row would succeed.
     """
     try:
@@ -63,5 +66,7 @@ def translate_errors() -> Iterator[None]:
     except (VLLMClientError, ValueError) as error:
         raise RowError(Reason.REFUSED, " ".join(str(error).split())[:200]) from error
     except (VLLMServerError, RuntimeError) as error:
+        if is_dead(error) or is_out_of_memory(error):
+            raise DeadEngineError(" ".join(str(error).split())[:200]) from error
         message = " ".join(str(error).split())[:200]
         raise RunError(f"vLLM failed ({message}). Run the same command again: finished rows are kept.") from error

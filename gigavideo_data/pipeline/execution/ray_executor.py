@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,14 +22,17 @@ import numpy as np
 
 from gigavideo_data.errors import RunError
 from gigavideo_data.io.hashing import canonical
-from gigavideo_data.models.registry import needs_actor_pool, rows_at_once
+from gigavideo_data.models.registry import needs_actor_pool, quiet_s, rows_at_once
+from gigavideo_data.pipeline.execution.monitor import StageMonitor
+from gigavideo_data.pipeline.execution.outcome import from_columns
 from gigavideo_data.pipeline.execution.ray_session import RaySession, log
 from gigavideo_data.pipeline.execution.worker import Worker, in_task
+from gigavideo_data.pipeline.execution.worker_health import SickWorkerError
 from gigavideo_data.pipeline.stages import STAGES, Item, Stage
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Limits, Placement, Scale
 
-STALL_S = 1800  # a run in which no row finishes for so long is ended: something hangs
+POLL_S = 5.0  # between two looks at the reports of the workers
 SLOTS_PER_WORKER = 0.1  # of a CPU, as Ray counts them
 
 
@@ -45,23 +49,38 @@ class RayExecutor:
 
         Raises:
             RunError: the store is full or not seen by every node, an engine cannot be loaded, there are fewer GPUs than
-                one worker needs, or nothing has finished for `STALL_S`.
+                one worker needs, a row is stuck (see `Watchdog`), or a worker is broken (see `WorkerHealth`).
         """
         self.session.start(store.root.resolve())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about restarts and retries, which have no named parameter yet
             dataset = self._mapped(items, store)
         batches = dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
+        monitor = StageMonitor(items, store.reports(self.run_id), self._least_quiet_s(items))
         try:
-            for batch in _with_timeout(batches, stage_name):
-                for kind, message, lines in zip(batch["kind"], batch["message"], batch["traceback"], strict=True):
-                    if kind == "fatal":
-                        log.error("%s: a worker ended the run\n%s", stage_name, lines)
-                        raise RunError(f"{stage_name}: {message}")
-                    yield str(kind)
+            for batch in _polled(batches, stage_name, monitor.poll):
+                for outcome in from_columns(batch):
+                    if outcome.kind == "fatal":
+                        log.error("%s: a worker ended the run\n%s", stage_name, outcome.traceback)
+                        raise RunError(f"{stage_name}: {outcome.message}")
+                    monitor.count(outcome)
+                    yield outcome.kind
+        except SickWorkerError as error:
+            monitor.log_rejections(error, store)
+            self.session.log_worker_errors()
+            self.session.close()  # first, because the worker may be rejecting other rows
+            monitor.forget_rejections(store)
+            raise
         except RunError:
             self.session.log_worker_errors()
             raise
+        finally:
+            monitor.close()
+
+    def _least_quiet_s(self, items: list[Item]) -> float:
+        """Seconds without a heartbeat that the engines of a stage may take in any case."""
+        engines = {(STAGES[item.stage].engine, item.engine["backend"]) for item in items}
+        return max(self.limits.stall_s, *(quiet_s(kind, backend) for kind, backend in engines))
 
     def _mapped(self, items: list[Item], store: Store) -> Any:
         """Rows through a pool of workers that hold a heavy engine, or else through tasks, which start faster."""
@@ -165,8 +184,8 @@ def ray_executor(limits: Limits, scale: Scale) -> Iterator[RayExecutor]:
         executor.session.close()
 
 
-def _with_timeout(batches: Any, stage_name: str) -> Iterator[dict[str, np.ndarray]]:
-    """Iterate with a limit on each wait. The thread that waits for Ray ends with the process."""
+def _polled(batches: Any, stage_name: str, poll: Callable[[], None]) -> Iterator[dict[str, np.ndarray]]:
+    """Iterate, and call `poll` every `POLL_S` while waiting. The thread that waits for Ray ends with the process."""
     results: queue.Queue[Any] = queue.Queue()
 
     def drain() -> None:
@@ -178,13 +197,15 @@ def _with_timeout(batches: Any, stage_name: str) -> Iterator[dict[str, np.ndarra
             results.put(error)
 
     threading.Thread(target=drain, daemon=True).start()
+    last_poll = time.monotonic()
     while True:
+        if time.monotonic() - last_poll >= POLL_S:
+            poll()
+            last_poll = time.monotonic()
         try:
-            got = results.get(timeout=STALL_S)
+            got = results.get(timeout=POLL_S)
         except queue.Empty:
-            raise RunError(
-                f"{stage_name}: no row finished for {STALL_S} s. Run again: finished rows are kept."
-            ) from None
+            continue
         if got is None:
             return
         if isinstance(got, BaseException):

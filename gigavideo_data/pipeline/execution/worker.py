@@ -1,49 +1,40 @@
 """A worker: it loads engines and passes rows to the row adapter, several at a time where the engine answers so.
 
-It runs in a process of Ray. A task is some rows of one engine. What the worker reports travels as columns, so that an
-error that ends the run arrives with its message and its traceback.
+It runs in a process of Ray. A task is some rows of one engine. What becomes of rows travels as columns, so that an
+error that ends the run arrives with its message and its traceback. A dead GPU or engine ends the process: Ray starts
+another one for its rows.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import queue
+import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from gigavideo_data.errors import GigaVideoError, RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge
 from gigavideo_data.models.registry import is_remote, load_engine, rows_at_once
 from gigavideo_data.pipeline.execution.meter import Meter
-from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, Work, run_rows
+from gigavideo_data.pipeline.execution.outcome import Outcome, to_columns
+from gigavideo_data.pipeline.execution.reports import Pulse, Reporter, worker_name
+from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, Work, WorkerFailure, run_rows
 from gigavideo_data.pipeline.stages import STAGES
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.engines import Kind
 
 MAX_MESSAGE_LETTERS = 300  # of an exception that is quoted in an error
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a row. `fatal` ends the run: every other row would fail too.
-
-    Attributes:
-        kind: done, rejected, kept (the store had it already) or fatal.
-        message: of a fatal error, for the user.
-        traceback: of a fatal error, for the log.
-    """
-
-    kind: str
-    message: str = ""
-    traceback: str = ""
 
 
 class Worker:
@@ -65,6 +56,8 @@ class Worker:
         self.loading = threading.Lock()
         self.turn = threading.Lock() if STAGES[stage].batch else None  # held while an engine makes rows together
         self.fatal: Outcome | None = None  # why this worker can process no more rows
+        self.pulse = Pulse()
+        self.reporter = Reporter(self.store.reports(run_id), worker_name(num_gpus), self.pulse)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Process tasks.
@@ -73,14 +66,17 @@ class Worker:
             batch: column `task`, JSON: the engine's settings (`engine`), and key and inputs of each row (`rows`).
 
         Returns:
-            Columns `kind`, `message` and `traceback` (see `Outcome`), one line per row, in order.
+            Columns of one `Outcome` per row, in order.
         """
-        outcomes = [outcome for task in batch["task"] for outcome in self._task(**json.loads(str(task)))]
-        return {
-            "kind": [outcome.kind for outcome in outcomes],
-            "message": [outcome.message for outcome in outcomes],
-            "traceback": [outcome.traceback for outcome in outcomes],
-        }
+        tasks = [json.loads(str(task)) for task in batch["task"]]
+        try:
+            with heartbeat.listening(self.pulse.beat), self.reporter.reporting():
+                outcomes = [outcome for task in tasks for outcome in self._task(**task)]
+        except WorkerFailure as failure:
+            keys = [key for task in tasks for key, _ in task["rows"]]
+            self.reporter.report_end(failure.key, keys, failure.error)
+            end_process(failure)
+        return to_columns([replace(outcome, worker=self.reporter.worker) for outcome in outcomes])
 
     def _task(self, engine: dict[str, Any], rows: list[Work]) -> list[Outcome]:
         kind, backend = STAGES[self.stage].engine, engine["backend"]
@@ -129,20 +125,33 @@ class Worker:
     def _rows(self, settings: dict[str, Any], rows: list[Work], meter: Meter) -> list[Outcome]:
         if self.fatal:
             return [self.fatal] * len(rows)
+        parts = [rows] if STAGES[self.stage].batch else [[row] for row in rows]
         try:
             engine = self._engine(settings)
-            args = (self.stage, rows, engine, self.store, self.run_id, self.attempts, meter, self.turn)
-            return [*map(Outcome, run_rows(*args))]
+            return [outcome for part in parts for outcome in self._part(engine, part, meter)]
         except RunError as error:  # returned, since Ray is configured to ignore exceptions
             lines = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LETTERS:]
             self.fatal = Outcome("fatal", str(error), lines)
             return [self.fatal] * len(rows)
 
+    def _part(self, engine: Any, rows: list[Work], meter: Meter) -> list[Outcome]:
+        """Process rows that the engine gets together."""
+        with self.pulse.row(rows[0][0]):
+            kinds = run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts, meter, self.turn)
+        return [self._outcome(kind, key) for kind, (key, _) in zip(kinds, rows, strict=True)]
+
+    def _outcome(self, kind: str, key: str) -> Outcome:
+        record = self.store.peek(self.stage, key) if kind == "rejected" else None
+        if record is None:
+            return Outcome(kind, key=key)
+        return Outcome(kind, f"{record['rejected']}: {record['detail']}", key=key, reason=record["rejected"])
+
     def _engine(self, settings: dict[str, Any]) -> Any:
         name = canonical(settings)
         with self.loading:
             if name not in self.engines:
-                self.engines[name] = self._load(STAGES[self.stage].engine, settings)
+                with self.pulse.loading():
+                    self.engines[name] = self._load(STAGES[self.stage].engine, settings)
         return self.engines[name]
 
     def _load(self, kind: Kind, settings: dict[str, Any]) -> Any:
@@ -158,6 +167,13 @@ class Worker:
         if kind == "judge" and "min_mass" in settings:
             return WatchedJudge(engine, settings["model"], settings["min_mass"], settings.get("readout", "logits"))
         return engine
+
+
+def end_process(failure: WorkerFailure) -> NoReturn:
+    """End the process as a crash would: Ray starts another one and does the task again."""
+    traceback.print_exception(failure, file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @cache

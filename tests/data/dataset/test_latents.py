@@ -273,7 +273,7 @@ def test_the_shape_of_latents_is_known_without_encoding(trained):
 def test_of_a_model_on_the_hub_only_the_autoencoder_is_fetched_and_its_content_names_it(tmp_path, monkeypatch):
     there, here = tiny_pipelines.build("wan2.2", tmp_path / "there"), tmp_path / "here"
 
-    def download(model: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(model: str, *, revision: str, allow_patterns: list[str], **_: object) -> str:
         assert (model, revision) == ("org/tiny", "c0ffee")
         names = [path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()]
         for name in filter_repo_objects(names, allow_patterns=allow_patterns):

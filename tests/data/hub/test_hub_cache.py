@@ -10,6 +10,7 @@ import pytest
 
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub.models import file_of, folder_of
+from gigavideo_data.io import heartbeat
 from gigavideo_data.io.hashing import is_damaged, sha256_of
 from tests.data.hub.test_download import put
 from tests.support.hub_clients import gv_train
@@ -78,6 +79,20 @@ def test_a_damaged_file_of_a_model_is_fetched_again_and_whole_ones_are_not(
     cache.write(name, FILES[name][:-1] + b"!")
     assert read(name).read_bytes() == FILES[name]
     assert cache.fetched == [name]
+
+
+def test_each_fetched_file_is_a_heartbeat(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(_: str, *, tqdm_class: type, **__: object) -> str:
+        bar = tqdm_class(total=len(FILES), disable=True)
+        for _name in FILES:
+            bar.update(1)
+        return str(cache.snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    beats: list[int] = []
+    with heartbeat.listening(lambda: beats.append(1)):
+        folder_of("org/m", None, ["vae"])
+    assert len(beats) == len(FILES)
 
 
 def test_a_file_that_stays_damaged_is_refused(cache: Cache) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.judges.base import Answer
 from gigavideo_data.models.judges.boxes import Box
 from gigavideo_data.models.judges.counting import (
@@ -125,7 +126,10 @@ def test_boxes_are_those_of_the_detectors_own_post_processing(owl):
 
     frames_THWC = np.random.default_rng(0).integers(0, 255, (9, 24, 40, 3), dtype=np.uint8)
     labels = ["gull", "boat"]
-    found = TransformersDetector(str(owl), None, 0.3).detect(frames_THWC, labels)
+    beats: list[int] = []
+    with heartbeat.listening(lambda: beats.append(1)):
+        found = TransformersDetector(str(owl), None, 0.3).detect(frames_THWC, labels)
+    assert len(beats) == 2, "nine frames are two batches"
     assert len(found) == 9
     assert any(found), "a threshold that leaves nothing proves nothing"
 

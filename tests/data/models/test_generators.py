@@ -13,7 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.io import video
+from gigavideo_data.io import heartbeat, video
 from gigavideo_data.models.attention import Shape
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels
@@ -86,7 +86,10 @@ def called_plainly(name, folder, **extra):
 def test_a_video_is_what_the_pipeline_makes_of_the_texts(tiny):
     name, folder = tiny
     profile = tiny_pipelines.PROFILES[name]
-    (made,) = load(folder).generate([PROMPT], [SEED])
+    beats: list[int] = []
+    with heartbeat.listening(lambda: beats.append(1)):
+        (made,) = load(folder).generate([PROMPT], [SEED])
+    assert len(beats) == profile.steps
     frames_1THWC, _ = called_plainly(name, folder, output_type="np")
     assert made.frames_THWC.shape == (profile.num_frames, profile.height, profile.width, 3)
     assert made.frames_THWC.std() > 1, "a picture of one colour proves nothing"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.llm import openai_client
 from gigavideo_data.models.llm.base import Completion
 from gigavideo_data.models.llm.http_model import HttpModel
@@ -43,7 +44,10 @@ def test_a_request_holds_what_decides_the_answer(monkeypatch):
 def test_what_may_pass_is_tried_again():
     with serving(lambda _: "{}") as server:
         server.faults = [500, "drop", 429, 503]
-        assert model(server).complete([], SCHEMA, 0).text == "{}"
+        beats: list[int] = []
+        with heartbeat.listening(lambda: beats.append(1)):
+            assert model(server).complete([], SCHEMA, 0).text == "{}"
+    assert len(beats) == 1, "an answer is a heartbeat, an attempt is not"
     assert len(server.requests) == 5
     assert len({json.dumps(request["messages"]) for request in server.requests}) == 1
 

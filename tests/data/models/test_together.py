@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gigavideo_data.errors import RowError, RunError
+from gigavideo_data.io import heartbeat
 from gigavideo_data.models.llm.batcher import DynamicBatcher
 
 pytestmark = pytest.mark.timeout(30)  # what goes wrong here, hangs
@@ -54,6 +55,16 @@ def test_callers_share_batches_and_each_gets_its_own_result():
     assert len(doubling.batches) < 10
     assert len(doubling.threads) == 1
     assert threading.get_ident() not in doubling.threads
+
+
+def test_a_batch_that_was_answered_is_a_heartbeat():
+    beats: list[int] = []
+    batcher = DynamicBatcher(Doubling(failing={5: RunError("dead")}).load, 16)
+    with heartbeat.listening(lambda: beats.append(1)):
+        batcher.submit(4)
+        with pytest.raises(RunError):
+            batcher.submit(5)
+    assert len(beats) == 1
 
 
 def test_one_caller_is_answered_alone():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.io import video
+from gigavideo_data.io import heartbeat, video
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.transformers_judge import (
     VISION_FAMILIES,
@@ -42,7 +42,10 @@ def judge(folder, **settings) -> TransformersJudge:
 
 def test_answers_are_probabilities_of_the_first_token(model):
     one = judge(model)
-    answers = one.answer(FRAMES_THWC, 8.0, ["Is there a cat?", "Is there a dog?"])
+    beats: list[int] = []
+    with heartbeat.listening(lambda: beats.append(1)):
+        answers = one.answer(FRAMES_THWC, 8.0, ["Is there a cat?", "Is there a dog?"])
+    assert len(beats) == 2
     assert all(0 < answer.p_yes < 1 and 0 < answer.p_no < 1 and answer.p_yes + answer.p_no < 1 for answer in answers)
     assert answers[0] != answers[1]
     assert one.answer(FRAMES_THWC, 8.0, ["Is there a dog?"]) == [answers[1]]

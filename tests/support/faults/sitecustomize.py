@@ -10,7 +10,8 @@ import os
 from dataclasses import replace
 
 from gigavideo_data.models.generators.profile_table import PROFILES
-from gigavideo_data.recipe.engines import ENGINES
+from gigavideo_data.recipe.engines import ENGINES, Engine
 
 ENGINES["generator"]["diffusers"] = replace(ENGINES["generator"]["diffusers"], cls=("oracle", "OracleGenerator"))
+ENGINES["writer"]["sick"] = Engine(("sick_writer", "SickWriter"), actor_pool=True)
 PROFILES["miniature"] = replace(PROFILES["miniature"], batch_size=int(os.environ.get("GV_BATCH", "1")))
