@@ -83,7 +83,8 @@ class RayExecutor:
         # One more than the adapter's own limit: the last attempt finds none left and writes the rejection.
         retries = 2 * (self.limits.attempts + 1) * max(map(len, tasks))
         slot = {"num_gpus": gpus} if in_pool and gpus else {"num_cpus": SLOTS_PER_WORKER}
-        shared = {"batch_size": None, "batch_format": "numpy", **slot}
+        # A block has one task. Its size is named all the same: on GPUs Ray takes no batches of None, which is a block.
+        shared = {"batch_size": 1, "batch_format": "numpy", **slot}
         if in_pool:
             return source.map_batches(
                 Worker,
