@@ -60,10 +60,11 @@ class Worker:
         self.stage, self.store, self.run_id, self.attempts = stage, Store(Path(store)), run_id, attempts
         self.engines: dict[bytes, Any] = {}
         self.loading = threading.Lock()
+        self.in_use: dict[bytes, threading.Lock] = {}  # of each engine that answers one row at a time
         self.fatal: Outcome | None = None  # why this worker can process no more rows
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """Process tasks.
+        """Process tasks. Several threads may call this: an engine that answers one row at a time is in one of them.
 
         Args:
             batch: column `task`, JSON: the engine's settings (`engine`), and key and inputs of each row (`rows`).
@@ -80,7 +81,10 @@ class Worker:
 
     def _task(self, engine: dict[str, Any], rows: list[Work]) -> list[Outcome]:
         num_threads = rows_at_once(STAGES[self.stage].engine, engine["backend"])
-        return self._rows(engine, rows) if num_threads == 1 else self._in_threads(engine, rows, num_threads)
+        if num_threads > 1:
+            return self._in_threads(engine, rows, num_threads)
+        with self.in_use.setdefault(canonical(engine), threading.Lock()):
+            return self._rows(engine, rows)
 
     def _in_threads(self, engine: dict[str, Any], rows: list[Work], num_threads: int) -> list[Outcome]:
         """Process rows in threads. After a fatal error the other rows are not waited for.
