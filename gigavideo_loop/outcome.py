@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gigavideo_loop import guards
 from gigavideo_loop.scores import Evaluation
-from gigavideo_loop.state import Loop, Round
+from gigavideo_loop.state import Loop, Round, stopped_by
 
 
 def is_over(loop: Loop) -> bool:
@@ -15,35 +15,31 @@ def is_over(loop: Loop) -> bool:
 
 
 def with_round(loop: Loop, entry: Round, evaluation: Evaluation, off: frozenset[str]) -> Loop:
-    """The loop after one more round: its guards, the best round, and whether it stops."""
+    """The loop after one more round: its guards, and whether it stops."""
     targets = loop["targets"]
     base_mean = entry["targets"]["base"] if not loop["rounds"] else loop["base"]["dev_mean"]
     means = [one["dev_mean"] for one in (*loop["rounds"], entry)]
     results = guards.check(evaluation, targets, base_mean, means, loop["rounds_planned"], off)
-    rounds: list[Round] = [*loop["rounds"], {**entry, "guards": results}]
-    fired = next((one for one in results if one["fired"]), None)
-    stopped = {"round": entry["number"], "guard": fired["name"], "detail": fired["detail"]} if fired else None
+    last: Round = {**entry, "guards": results}
     return {
         **loop,
         "others": [name for name in evaluation.dimensions if name not in targets],
         "base": {**loop["base"], "dev_mean": base_mean},
-        "rounds": rounds,
-        "best": best_round(rounds),
-        "stopped": stopped,
+        "rounds": [*loop["rounds"], last],
+        "stopped": stopped_by(last, off),
     }
 
 
-def best_round(rounds: list[Round]) -> int | None:
+def best_round(rounds: list[Round], off: frozenset[str]) -> int | None:
     """The round with the best dev mean among those above the base in which no guard fired; None without any.
 
-    A round in which a guard fired is not published: its gain may have been paid for elsewhere.
+    A round in which a guard fired is not published: its gain may have been paid for elsewhere. A guard that was
+    switched off after the round does not count.
     """
     above = [
         one
         for one in rounds
-        if one["dev_mean"] is not None
-        and (one["targets"]["difference"] or 0) > 0
-        and not any(guard["fired"] for guard in one["guards"])
+        if one["dev_mean"] is not None and (one["targets"]["difference"] or 0) > 0 and stopped_by(one, off) is None
     ]
     return max(above, key=lambda one: (one["dev_mean"], -one["number"]))["number"] if above else None
 

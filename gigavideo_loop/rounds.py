@@ -22,7 +22,7 @@ from gigavideo_data.models.spec import folder_revision
 from gigavideo_loop import arguments, page, scores
 from gigavideo_loop.arguments import Model
 from gigavideo_loop.commands import Run
-from gigavideo_loop.outcome import is_over, next_step, with_round
+from gigavideo_loop.outcome import best_round, is_over, next_step, with_round
 from gigavideo_loop.setting import Setting
 from gigavideo_loop.state import Loop, Round, finished_step, open_loop, save
 
@@ -58,7 +58,8 @@ def run_loop(setting: Setting, run: Run, note: Callable[[str], None], show: Call
 
 
 def _saved(setting: Setting, loop: Loop) -> Loop:
-    """Write loop.json and, after a round, the page."""
+    """Write loop.json, with the best round and what to do next, and after a round the page."""
+    loop = {**loop, "best": best_round(loop["rounds"], setting.guards_off)}
     loop = {**loop, "next": next_step(loop, setting.out)}
     save(setting.out, loop)
     if loop["rounds"]:

@@ -122,8 +122,14 @@ def open_loop(setting: Setting) -> Loop:
     _check_same(loop, setting)
     stopped = loop["stopped"]
     if stopped and stopped["guard"] in setting.guards_off:
-        stopped = None
+        stopped = stopped_by(loop["rounds"][stopped["round"] - 1], setting.guards_off)
     return {**loop, "rounds_planned": setting.rounds, "stopped": stopped}
+
+
+def stopped_by(one: Round, off: frozenset[str]) -> dict[str, Any] | None:
+    """What `Loop.stopped` says after a round: the first guard that fired and is not switched off; None without one."""
+    fired = next((guard for guard in one["guards"] if guard["fired"] and guard["name"] not in off), None)
+    return {"round": one["number"], "guard": fired["name"], "detail": fired["detail"]} if fired else None
 
 
 def _check_same(loop: Loop, setting: Setting) -> None:

@@ -26,7 +26,8 @@ class Engine:
         split_cls: the class of a worker with several GPUs; None where `cls` divides its model over them, or uses one.
         actor_pool: whether it is too heavy to be loaded by every process that runs tasks, and so needs a pool of
             workers that hold it.
-        rows_at_once: how many rows it answers in parallel.
+        rows_at_once: how many rows of a task it answers in parallel, each in a thread. A worker of a pool then has two
+            tasks at once: the rows of one are prepared while those of the other are answered.
         quiet_s: how long it may send no heartbeat (see `io.heartbeat`), in seconds, whatever the recipe says.
         subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
         held_out: a function from a prompt to the split of a writer's language that is kept for evaluation and contains

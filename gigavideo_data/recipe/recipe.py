@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from math import floor
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -382,7 +383,7 @@ class Placement(StrictModel):
 
     Null means one GPU per worker if the machine has GPUs, and as many workers as GPUs or cores allow. With 0.5, two
     workers share a GPU: one computes while the other reads a video. With more than one, `vllm` shards one model over
-    them.
+    them. Models of different backends never share a GPU: their workers run one after the other.
     """
 
     replicas: Count | None = None
@@ -405,6 +406,27 @@ class Scale(StrictModel):
     generator: Placement = Placement()
     judge: Placement = Placement()
     compile: bool | None = Field(default=None, exclude_if=lambda compiled: compiled is None)
+
+
+def check_shares(scale: Scale, parts: Iterable[Writer | Judge]) -> None:
+    """Check that workers of vLLM that share a GPU fit into its memory: each takes its share when it starts.
+
+    Raises:
+        ValueError: together they take more than the GPU has.
+    """
+    for part in parts:
+        place: Placement = getattr(scale, part.kind)
+        if part.backend != "vllm" or place.gpus is None or place.gpus >= 1:
+            continue
+        per_gpu = int(1 / place.gpus)
+        if place.replicas:
+            per_gpu = min(per_gpu, place.replicas)
+        share, largest = part.vllm.gpu_memory_utilization, floor(100 / per_gpu) / 100
+        if per_gpu * share > 1:
+            raise ValueError(
+                f"scale.{part.kind}.gpus: with {place.gpus:g}, {per_gpu} workers share a GPU, and each takes {share:g} "
+                f"of its memory; set {part.kind}.vllm.gpu_memory_utilization to {largest:g} or less, or remove gpus"
+            )
 
 
 class Limits(StrictModel):
@@ -478,6 +500,7 @@ class Recipe(StrictModel):
                 "captions.twins: must be true unless captions.count is 0: a real clip has no reward of its own and is"
                 " kept or dropped together with its twin"
             )
+        check_shares(self.scale, (self.writer, self.judge))
         return self
 
     @property

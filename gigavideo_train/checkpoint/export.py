@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData, save_torch_state_dict
 
 from gigavideo_data.hub.models import CURVES
 from gigavideo_data.io.disk import writing
-from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE
+from gigavideo_data.models.generators.profiles import MODEL_INFO_FILE, lineage_of
 from gigavideo_data.recipe.recipe import published_name
 from gigavideo_train.models.registry import pipeline_class
 from gigavideo_train.monitoring.curves import svg
@@ -70,6 +70,8 @@ def save_model(
             "base": published_name(plan.base.model),
             "commit": plan.base.commit,
         }
+        if ancestors := lineage_of(plan.model_folder):
+            info["ancestors"] = ancestors  # of the base, such as the models of earlier rounds
         (part / MODEL_INFO_FILE).write_text(json.dumps(info) + "\n", "utf-8")
         (part / CURVES).write_text(svg(metrics), "utf-8")
         (part / "README.md").write_text(str(card(plan, steps, metrics)), "utf-8")

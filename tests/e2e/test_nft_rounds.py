@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
-from gigavideo_data.models.generators.profiles import model_folder
+from gigavideo_data.models.generators.profiles import lineage_of, model_folder
 from tests.e2e.test_train import arguments, losses, metrics, refused, run, weights
 from tests.support.ranks import run_together
 from tests.support.train_set import generated_by, row, training_set
@@ -85,6 +85,8 @@ def test_the_published_model_has_the_averaged_weights_and_starts_a_third_round(
     assert metrics(tmp_path / "round3")[0]["relative_change"] == 0.0
     card = (tmp_path / "round3" / "model" / "README.md").read_text()
     assert ("continued adapter" if tune == "lora" else "anchored to") in card
+    lineage = ["miniature"] if tune == "lora" else ["model", "model", "miniature"]
+    assert lineage_of(tmp_path / "round3" / "model") == lineage
 
 
 def test_an_interrupted_round_resumes_from_the_same_old_model(first_round: tuple[str, Path], tmp_path: Path) -> None:

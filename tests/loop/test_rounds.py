@@ -164,6 +164,28 @@ def test_a_round_that_does_harm_elsewhere_stops_the_loop_and_is_not_the_best(tmp
     assert "mechanics" in loop["stopped"]["detail"]
 
 
+def test_a_round_may_be_the_best_once_its_guard_is_switched_off(tmp_path: Path) -> None:
+    commands, out = FakeCommands(gains=(0.05, 0.3, 0.1), losses=(0.0, -0.1, 0.0)), tmp_path / "loop"
+    assert run(out, commands)["best"] == 1
+    loop = run(out, commands, guards_off=frozenset({"other dimensions"}))
+    assert (loop["stopped"], loop["best"], len(loop["rounds"])) == (None, 2, 3)
+    assert [guard["name"] for guard in loop["rounds"][1]["guards"] if guard["fired"]] == ["other dimensions"]
+    assert "round-2/model" in loop["next"]
+    from_the_start = run(tmp_path / "other", commands, guards_off=frozenset({"other dimensions"}))
+    assert from_the_start["best"] == loop["best"]
+
+
+def test_a_loop_that_two_guards_stopped_goes_on_when_both_are_switched_off(tmp_path: Path) -> None:
+    commands, out = FakeCommands(gains=(-0.1, -0.1, 0.1), losses=(0.0, -0.1, 0.0)), tmp_path / "loop"
+    both = ["no new best", "other dimensions"]
+    loop = run(out, commands)
+    assert [guard["name"] for guard in loop["rounds"][1]["guards"] if guard["fired"]] == both
+    stops = [run(out, commands, guards_off=frozenset({name}))["stopped"] for name in both]
+    assert [stopped and stopped["guard"] for stopped in stops] == both[::-1]
+    loop = run(out, commands, guards_off=frozenset(both))
+    assert (loop["stopped"], loop["best"], len(loop["rounds"])) == (None, 3, 3)
+
+
 def test_without_a_round_above_the_base_there_is_no_best_one(tmp_path: Path) -> None:
     commands = FakeCommands(gains=(-0.01, -0.02))
     loop = run(tmp_path / "loop", commands, rounds=2, model_repo="org/model")

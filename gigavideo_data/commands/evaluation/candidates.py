@@ -12,6 +12,7 @@ from gigavideo_data.models.generators.profiles import (
     MODEL_INFO_FILE,
     base_of,
     has_public_name,
+    lineage_of,
     model_folder,
     named,
     profile_of,
@@ -70,12 +71,12 @@ def candidates(base: str | None, tuned: str, adapter: Path | None, setting: Sett
 
 
 def base_note(base: Candidate, tuned: Candidate) -> str | None:
-    """A remark if the tuned model records another base than the one it is compared with."""
-    recorded = recorded_base(tuned.adapter or Path(tuned.model))
-    if recorded is None or (recorded.model == published_name(base.model) and recorded.commit == base.commit):
+    """A remark if the tuned model does not descend from the base that it is compared with, as far as it is recorded."""
+    lineage = lineage_of(tuned.adapter or Path(tuned.model))
+    if not lineage or _at(published_name(base.model), base.commit) in lineage:
         return None
-    started, used = _at(recorded.model, recorded.commit), _at(base.name, base.commit)
-    return f"{tuned.name} was tuned from {started} and is compared with {used}; --base names another model."
+    used = _at(base.name, base.commit)
+    return f"{tuned.name} was tuned from {lineage[0]} and is compared with {used}; --base names another model."
 
 
 def _at(model: str, commit: str | None) -> str:

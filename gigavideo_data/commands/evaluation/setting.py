@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gigavideo_data.dataset.manifest import Manifest
 from gigavideo_data.dataset.reader import read_manifest, read_rows
@@ -24,7 +24,7 @@ from gigavideo_data.models.registry import features_spec
 from gigavideo_data.pipeline.panel import Panel
 from gigavideo_data.pipeline.stages import Record
 from gigavideo_data.recipe.features import Features
-from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists
+from gigavideo_data.recipe.recipe import Generator, Judge, Scale, Specialists, check_shares
 from gigavideo_data.recipe.yaml_config import Document, StrictModel, override, validate
 from gigavideo_data.rows import EvalPrompt
 from gigavideo_data.scoring import eval_reward
@@ -107,6 +107,11 @@ class EvalConfig(StrictModel):
     judge: Judge = Judge()
     specialists: Specialists = Specialists()
     scale: Scale = Scale()
+
+    @model_validator(mode="after")
+    def _fits_the_gpus(self) -> EvalConfig:
+        check_shares(self.scale, [self.judge])
+        return self
 
 
 def read_setting(

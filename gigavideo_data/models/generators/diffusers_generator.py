@@ -164,6 +164,8 @@ class DiffusersGenerator:
         if keeps_float32:
             compute_in_bfloat16(self.pipeline.transformer)
         for transformer in _transformers(self.pipeline):
+            if self.family.guider:  # has no callback that could send heartbeats
+                transformer.register_forward_hook(lambda *_: heartbeat.beat())
             if generator["profile"] == "first_block_cache":
                 transformer.enable_cache(FirstBlockCacheConfig(FIRST_BLOCK_THRESHOLD))
             if generator.get("split_over"):

@@ -41,6 +41,9 @@ class Base:
     model: str
     commit: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.model}@{self.commit}" if self.commit else self.model
+
 
 def named(text: str) -> str:
     """A model as a command line names it: the absolute path of an existing folder, else a shipped name or a Hub id."""
@@ -166,6 +169,15 @@ def recorded_base(folder: Path) -> Base | None:
     """The model that a tuned model or adapter was tuned from, by its info file; None where it names none."""
     info = _info(folder)
     return Base(info["base"], info.get("commit")) if isinstance(info.get("base"), str) else None
+
+
+def lineage_of(folder: Path) -> list[str]:
+    """The models that a tuned model or adapter descends from by training, the nearest first, by its info file.
+
+    Each is a name or name@commit; there are several after rounds of training. Nothing of any other model.
+    """
+    nearest = recorded_base(folder)
+    return [str(nearest), *_info(folder).get("ancestors", [])] if nearest else []
 
 
 def has_public_name(model: str) -> bool:

@@ -38,7 +38,10 @@ class Answer:
 
 
 class Judge(Protocol):
-    """A judge is loaded once per worker and answers all questions about one clip together."""
+    """A judge is loaded once per worker and answers all questions about one clip together.
+
+    It is called by one thread at a time, unless its line in `recipe.engines` has `rows_at_once`.
+    """
 
     def answer(self, frames_THWC: np.ndarray, fps: float, questions: list[str]) -> Sequence[Answer]:
         """Answer questions about one clip.

@@ -6,6 +6,7 @@ video are sent together, the video first, so that the prefix cache computes the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -15,6 +16,7 @@ import numpy as np
 from transformers import AutoProcessor, Qwen3VLProcessor
 
 from gigavideo_data.errors import RunError
+from gigavideo_data.io.hashing import content_key
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.base import Answer
 from gigavideo_data.models.judges.transformers_judge import END, PAD, START
@@ -24,6 +26,17 @@ from gigavideo_data.models.llm.vllm_engine import load, translate_errors
 MAX_VIDEOS = 8  # in one batch
 
 Prompt = dict[str, Any]
+
+
+def media_id(shown_THWC: np.ndarray, metadata: dict[str, Any]) -> str:
+    """The name of a video for the caches of vLLM: a hash of everything that decides its tokens.
+
+    Args:
+        shown_THWC: the frames that the model is shown, uint8 RGB.
+        metadata: their times.
+    """
+    frames = hashlib.sha256(np.ascontiguousarray(shown_THWC).data).hexdigest()
+    return content_key([frames, shown_THWC.shape, metadata])
 
 
 class VllmJudge:
@@ -60,11 +73,12 @@ class VllmJudge:
             "frames_indices": asking.even_indices(len(frames_THWC), max_frames),
             "do_sample_frames": False,
         }
-        video = (asking.select_frames(frames_THWC, max_frames, self.settings["max_side_px"]), metadata)
-        prompts = [
-            {"prompt": self._text(question, [{"type": "video"}]), "multi_modal_data": {"video": video}}
-            for question in questions
-        ]
+        shown_THWC = asking.select_frames(frames_THWC, max_frames, self.settings["max_side_px"])
+        video = {
+            "multi_modal_data": {"video": (shown_THWC, metadata)},
+            "multi_modal_uuids": {"video": media_id(shown_THWC, metadata)},  # else vLLM hashes it for each question
+        }
+        prompts = [{"prompt": self._text(question, [{"type": "video"}]), **video} for question in questions]
         return [self._read(output) for output in self.batcher.submit(prompts)]
 
     def _text(self, question: str, media: list[dict[str, str]]) -> str:

@@ -52,6 +52,11 @@ class RayExecutor:
                 one worker needs, a row is stuck (see `Watchdog`), or a worker is broken (see `WorkerHealth`).
         """
         self.session.start(store.root.resolve())
+        for mine in in_pools(items):  # one after the other, so that each pool has the GPUs to itself
+            yield from self._outcomes(stage_name, mine, store)
+
+    def _outcomes(self, stage_name: str, items: list[Item], store: Store) -> Iterator[str]:
+        """The outcomes of the rows of one pool."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about restarts and retries, which have no named parameter yet
             dataset = self._mapped(items, store)
@@ -83,15 +88,14 @@ class RayExecutor:
         return max(self.limits.stall_s, *(quiet_s(kind, backend) for kind, backend in engines))
 
     def _mapped(self, items: list[Item], store: Store) -> Any:
-        """Rows through a pool of workers that hold a heavy engine, or else through tasks, which start faster."""
+        """The rows of one pool: through workers that hold a heavy engine, or else through tasks, which start faster."""
         import ray.data
 
-        name, stage = items[0].stage, STAGES[items[0].stage]
-        backends = {item.engine["backend"] for item in items}
-        in_pool = any(needs_actor_pool(stage.engine, backend) for backend in backends)
+        name, stage, backend = items[0].stage, STAGES[items[0].stage], items[0].engine["backend"]
+        in_pool = needs_actor_pool(stage.engine, backend)
         place = getattr(self.scale, stage.engine, Placement())
         # vLLM takes all the memory: on a machine without a GPU there is none left for a second worker.
-        cores = 1 if "vllm" in backends else self.session.replicas
+        cores = 1 if backend == "vllm" else self.session.replicas
         available = ray.cluster_resources().get("GPU", 0.0)
         gpus, workers = placed(place, available, cores, f"scale.{stage.engine}.gpus")
         local = {"gpus": gpus, "compile": compiles(self.scale, gpus)}
@@ -103,15 +107,16 @@ class RayExecutor:
         # One more than the adapter's own limit: the last attempt finds none left and writes the rejection.
         retries = 2 * (self.limits.attempts + 1) * max(map(len, tasks))
         slot = {"num_gpus": held} if held else {"num_cpus": SLOTS_PER_WORKER}
-        shared = {"batch_size": None, "batch_format": "numpy", **slot}
+        # A block has one task. Its size is named all the same: on GPUs Ray takes no batches of None, which is a block.
+        shared = {"batch_size": 1, "batch_format": "numpy", **slot}
         if in_pool:
-            calls = calls_at_once(stage, gpus)
+            calls = calls_at_once(stage, backend, gpus)
             return source.map_batches(
                 Worker,
                 fn_constructor_args=worker,
                 compute=ray.data.ActorPoolStrategy(
                     size=min(workers, len(tasks)),
-                    max_tasks_in_flight_per_actor=2,
+                    max_tasks_in_flight_per_actor=calls + 1,
                     max_concurrent_calls_per_actor=calls,
                     enable_true_multi_threading=calls > 1,
                 ),
@@ -128,9 +133,28 @@ def compiles(scale: Scale, gpus: float) -> bool:
     return gpus > 0 if scale.compile is None else scale.compile
 
 
-def calls_at_once(stage: Stage, gpus: float) -> int:
-    """How many tasks a worker processes at a time: on a GPU, the next video is made while the last one is encoded."""
-    return 2 if stage.batch and gpus else 1
+def calls_at_once(stage: Stage, backend: str, gpus: float) -> int:
+    """How many tasks a worker processes at a time.
+
+    On a GPU, the next video is made while the last one is encoded. The rows of a second task are prepared while an
+    engine that answers many rows at once answers those of the first.
+    """
+    return 2 if (stage.batch and gpus) or rows_at_once(stage.engine, backend) > 1 else 1
+
+
+def in_pools(items: Iterable[Item]) -> list[list[Item]]:
+    """Items of one stage by the pool of workers that processes them, each pool's in their order.
+
+    There is one pool for each backend whose engines are held by workers, and one for each engine of vLLM, which takes
+    its share of a GPU's memory for itself. All other engines share one pool: they run in tasks.
+    """
+    pools: dict[tuple[str, bytes] | None, list[Item]] = {}
+    for item in items:
+        backend: str = item.engine["backend"]
+        settings = canonical(item.engine | item.local) if backend == "vllm" else b""
+        in_pool = needs_actor_pool(STAGES[item.stage].engine, backend)
+        pools.setdefault((backend, settings) if in_pool else None, []).append(item)
+    return list(pools.values())
 
 
 def in_tasks(items: Iterable[Item]) -> Iterator[list[Item]]:

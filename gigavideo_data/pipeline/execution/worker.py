@@ -55,12 +55,13 @@ class Worker:
         self.engines: dict[bytes, Any] = {}
         self.loading = threading.Lock()
         self.turn = threading.Lock() if STAGES[stage].batch else None  # held while an engine makes rows together
+        self.in_use: dict[bytes, threading.Lock] = {}  # of each engine that answers one row at a time
         self.fatal: Outcome | None = None  # why this worker can process no more rows
         self.pulse = Pulse()
         self.reporter = Reporter(self.store.reports(run_id), worker_name(num_gpus), self.pulse)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """Process tasks.
+        """Process tasks. Several threads may call this: an engine that answers one row at a time is in one of them.
 
         Args:
             batch: column `task`, JSON: the engine's settings (`engine`), and key and inputs of each row (`rows`).
@@ -85,9 +86,12 @@ class Worker:
             self.num_gpus,
         )
         num_threads = rows_at_once(kind, backend)
-        if num_threads == 1:
+        if num_threads > 1:
+            return self._in_threads(engine, rows, meter, num_threads)
+        if self.turn:  # which is held for the engine's calls alone
             return self._rows(engine, rows, meter)
-        return self._in_threads(engine, rows, meter, num_threads)
+        with self.in_use.setdefault(canonical(engine), threading.Lock()):
+            return self._rows(engine, rows, meter)
 
     def _in_threads(self, engine: dict[str, Any], rows: list[Work], meter: Meter, num_threads: int) -> list[Outcome]:
         """Process rows in threads. After a fatal error the other rows are not waited for.

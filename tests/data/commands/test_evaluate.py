@@ -156,6 +156,17 @@ def test_the_default_base_is_the_datasets_target_at_the_commit_that_made_its_vid
 
 
 @pytest.mark.usefixtures("hub")
+def test_a_model_of_a_later_round_may_be_compared_with_each_model_that_it_descends_from(tmp_path: Path) -> None:
+    setting = setting_of(tmp_path / "set", target_model=WAN, recipe={"judge": {"min_mass": 0.5}})
+    first = tuned_model(tmp_path / "first", WAN, base=WAN, commit=COMMIT)
+    third = tuned_model(tmp_path / "third", WAN, base="second", commit=None, ancestors=["first", f"{WAN}@{COMMIT}"])
+    for base in (first, f"{WAN}@{COMMIT}"):
+        assert candidates.base_note(*candidates.candidates(base, third, None, setting)) is None
+    note = candidates.base_note(*candidates.candidates(f"{WAN}@{OTHER}", third, None, setting))
+    assert f"third was tuned from second and is compared with {WAN}@{OTHER}" in str(note)
+
+
+@pytest.mark.usefixtures("hub")
 def test_a_base_of_another_family_or_size_is_refused(tmp_path: Path) -> None:
     setting = setting_of(tmp_path / "set", target_model="miniature", recipe={"judge": {"min_mass": 0.5}})
     tuned = tuned_model(tmp_path / "tuned", WAN, base=WAN, commit=COMMIT)

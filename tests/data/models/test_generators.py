@@ -89,7 +89,7 @@ def test_a_video_is_what_the_pipeline_makes_of_the_texts(tiny):
     beats: list[int] = []
     with heartbeat.listening(lambda: beats.append(1)):
         (made,) = load(folder).generate([PROMPT], [SEED])
-    assert len(beats) == profile.steps
+    assert len(beats) >= profile.steps
     frames_1THWC, _ = called_plainly(name, folder, output_type="np")
     assert made.frames_THWC.shape == (profile.num_frames, profile.height, profile.width, 3)
     assert made.frames_THWC.std() > 1, "a picture of one colour proves nothing"

@@ -310,7 +310,7 @@ store = Store(Path("store").resolve())
 store.create()
 with run_log(Path("log.txt")), ray_executor(Limits(replicas=1), Scale()) as executor:
     outcomes = list(executor.process("extend", items, store))
-made = [store.peek("extend", item.key) == {"prompt": item.inputs["prompt"] + " slowly"} for item in items]
+made = [(store.peek("extend", item.key) or {}).get("prompt") == item.inputs["prompt"] + " slowly" for item in items]
 print(len(outcomes), outcomes.count("rejected"), sum(made))
 """
 
@@ -320,7 +320,7 @@ def test_a_gpu_that_dies_at_row_7_of_200_costs_one_restart_and_no_row(tmp_path):
     env |= {"PYTHONPATH": os.pathsep.join([str(FAULTS), str(ROOT)])}
     command = [sys.executable, "-c", STICKY]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    assert done.stdout.split() == ["200", "0", "200"], done.stderr
+    assert done.stdout.splitlines()[-1:] == ["200 0 200"], done.stderr  # Ray may print that the worker died
     text = (tmp_path / "log.txt").read_text()
     assert text.count("Ray starts it again") == 1
     assert "ended at row row-6: torch.AcceleratorError: CUDA error: an illegal memory access" in text

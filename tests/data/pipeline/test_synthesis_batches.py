@@ -296,6 +296,6 @@ def test_a_row_whose_worker_died_is_processed_alone_to_the_end(tmp_path, monkeyp
 
 
 def test_only_a_worker_with_a_gpu_makes_a_video_while_it_encodes_another():
-    assert calls_at_once(STAGES["synthesize"], 1.0) == 2
-    assert calls_at_once(STAGES["synthesize"], 0.0) == 1
-    assert calls_at_once(STAGES["judge"], 1.0) == 1
+    assert calls_at_once(STAGES["synthesize"], "diffusers", 1.0) == 2
+    assert calls_at_once(STAGES["synthesize"], "diffusers", 0.0) == 1
+    assert calls_at_once(STAGES["judge"], "transformers", 1.0) == 1

@@ -195,6 +195,31 @@ def test_the_hash_depends_on_what_the_rows_depend_on(tmp_path: Path) -> None:
     assert load(written(tmp_path, BASE + "scale: {judge: {gpus: 0.5, replicas: 4}}\n")).hash == recipe.hash
 
 
+@pytest.mark.parametrize(
+    ("scale", "share", "most"),
+    [
+        ("{gpus: 0.5}", 0.9, "0.5"),
+        ("{gpus: 0.3}", 0.34, "0.33"),
+        ("{gpus: 0.5}", 0.45, None),
+        ("{gpus: 0.5, replicas: 1}", 0.9, None),
+        ("{gpus: 0.6}", 0.9, None),
+        ("{gpus: 2}", 0.9, None),
+        ("{}", 0.9, None),
+    ],
+)
+@pytest.mark.parametrize("part", ["writer", "judge"])
+def test_workers_of_vllm_may_not_share_more_than_a_gpu(
+    tmp_path: Path, part: str, scale: str, share: float, most: str | None
+) -> None:
+    engine = f"{part}: {{backend: vllm, model: a/b, vllm: {{gpu_memory_utilization: {share}}}}}\n"
+    path = written(tmp_path, BASE + engine + f"scale: {{{part}: {scale}}}\n")
+    if most is None:
+        load(path)
+        return
+    with pytest.raises(RecipeError, match=rf"scale\.{part}\.gpus: .*\.gpu_memory_utilization to {most} or less"):
+        load(path)
+
+
 def test_options_of_vllm_change_no_row(tmp_path: Path) -> None:
     path = written(tmp_path, BASE + "writer: {backend: vllm}\njudge: {backend: vllm, model: org/judge}\n")
     recipe = load(path)
