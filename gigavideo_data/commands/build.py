@@ -7,8 +7,10 @@ at a time.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
 from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.io.spool import Spool
 from gigavideo_data.models.generators.profiles import vae_of
 from gigavideo_data.models.registry import check_subjects, generator_spec
 from gigavideo_data.pipeline import assemble, steps
@@ -26,7 +29,7 @@ from gigavideo_data.pipeline.row_counts import check_rejected
 from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.stages import LATENTS_FILE
 from gigavideo_data.recipe.recipe import Generator, Recipe
-from gigavideo_data.rows import LatentsRow, VideoRow
+from gigavideo_data.rows import LatentsRow, VaeColumn, VideoRow
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,11 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
     recipe, runner, counts, began = context.recipe, context.runner, context.counts, time.monotonic()
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     evaluation = [row for row in asked if row.source == "eval"]
-    real = [row for row in asked if row.source == "real"]
-    generated = steps.synthesize(context, [row for row in asked if row.source in ("synthetic", "twin")])
+    real = Spool(row for row in asked if row.source == "real")
+    generated = steps.synthesize(context, Spool(row for row in asked if row.source in ("synthetic", "twin")))
     generated = steps.reward(context, steps.judge(context, generated))
     check = steps.check_judge(context, generated, real)
-    rows = [assemble.row(row, recipe, context.panel.settings, runner.store) for row in generated + real]
+    rows = Spool(assemble.row(row, recipe, context.panel.settings, runner.store) for row in chain(generated, real))
     cost = {"stages": runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
     resolved = recipe.resolved()
     manifest = {
@@ -99,23 +102,22 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
         "rewards": assemble.reward_summaries(rows, recipe.all_dimensions),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
-    shipped = _latents(context, generated, rows, required=with_latents) if with_latents is not False else []
+    vaes = _vaes(context, required=with_latents) if with_latents is not False else {}
+    shipped = _latents(context, generated, rows, vaes)
     write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
     page.write_report(out)
     check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
     return BuildResult(len(rows), len(counts.rejects), commonest(counts.rejects), out, cost)
 
 
-def _latents(
-    context: RunContext, generated: list[Row], rows: list[VideoRow], *, required: bool | None
-) -> list[LatentsRow]:
-    """The final latents of the videos that this recipe's generators made; imported videos have none.
+def _vaes(context: RunContext, *, required: bool | None) -> dict[bytes, VaeColumn]:
+    """The autoencoder of each of the recipe's generators, by its settings.
 
     Raises:
         RecipeError, HubError: latents are required, and an autoencoder cannot be identified.
     """
     try:
-        vaes = {
+        return {
             canonical(generator_spec(generator).identity): vae_of(generator)
             for generator in context.recipe.generators
             if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
@@ -124,10 +126,16 @@ def _latents(
         if required:
             raise
         context.runner.progress.note(f"the dataset has no latents: {error}")
-        return []
-    columns = {row["id"]: row for row in rows}
-    return [
-        latents.columns(columns[row.id], context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
-        for row in generated
-        if row.clip and LATENTS_FILE in row.clip["blobs"] and (key := canonical(row.generator)) in vaes
-    ]
+        return {}
+
+
+def _latents(
+    context: RunContext, generated: Sequence[Row], rows: Sequence[VideoRow], vaes: dict[bytes, VaeColumn]
+) -> Iterator[LatentsRow]:
+    """The final latents of the videos that generators with these autoencoders made; imported videos have none.
+
+    `rows` are the columns of `generated`, in the same order, and more.
+    """
+    for row, columns in zip(generated, rows, strict=False):
+        if row.clip and LATENTS_FILE in row.clip["blobs"] and (key := canonical(row.generator)) in vaes:
+            yield latents.columns(columns, context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])

@@ -6,7 +6,7 @@ After an unfinished stage, rows are counted by arithmetic from the recipe, as th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,9 @@ class DryRunRunner:
         self.seen: dict[str, tuple[int, int]] = {}  # label -> number of rows, and of those in the store
         self.num_bytes: list[int] = []  # of each video in the store
 
-    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
+    def records(self, items: Iterable[Item], label: str | None = None) -> list[Record]:
         """Records that the store has. A missing one is a rejection, or in the stage `prompt` an empty list."""
+        items = list(items)
         if not items:
             return []
         stage = items[0].stage
@@ -126,7 +127,7 @@ def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) ->
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     real = [row for row in asked if row.source == "real"]
     most = _most(recipe, runner)
-    generated: list[Row] = []
+    generated: Sequence[Row] = []
     try:
         drafts = [row for row in asked if row.source in ("synthetic", "twin")]
         generated = steps.judge(context, steps.synthesize(context, drafts))
