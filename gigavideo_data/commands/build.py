@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gigavideo_data.dataset import latents
+from gigavideo_data.dataset import finished, latents
 from gigavideo_data.dataset.report import page
 from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
 from gigavideo_data.errors import HubError, RecipeError
@@ -103,9 +103,16 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
     vaes = _vaes(context, required=with_latents) if with_latents is not False else {}
-    shipped = _latents(context, generated, rows, vaes)
-    write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
-    page.write_report(out)
+    blobs = (row.clip["blobs"] for row in generated if row.clip and vaes)  # name the latents by their content
+    facts = ([manifest], [list(vaes.values())], map(_facts, rows), blobs, prompts, counts.rejects)
+    written_from = finished.fingerprint(chain.from_iterable(facts))
+    if finished.is_finished(out, written_from):
+        runner.progress.note(f"nothing changed: {out} was written and verified before")
+    else:
+        shipped = _latents(context, generated, rows, vaes)
+        write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
+        page.write_report(out)
+        finished.mark(out, written_from)
     check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
     return BuildResult(len(rows), len(counts.rejects), commonest(counts.rejects), out, cost)
 
@@ -139,3 +146,8 @@ def _latents(
     for row, columns in zip(generated, rows, strict=False):
         if row.clip and LATENTS_FILE in row.clip["blobs"] and (key := canonical(row.generator)) in vaes:
             yield latents.columns(columns, context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
+
+
+def _facts(row: VideoRow) -> dict[str, Any]:
+    """A row without the bytes of its video, which `video_sha256` stands for."""
+    return {**row, "video": row["video"] and row["video"]["path"]}
