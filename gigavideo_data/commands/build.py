@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from gigavideo_data.commands.plan import missing_videos
-from gigavideo_data.dataset import latents
+from gigavideo_data.dataset import finished, latents
 from gigavideo_data.dataset.report import page
 from gigavideo_data.dataset.writer import Uploader, commonest, write_dataset
 from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.io.spool import Spool
 from gigavideo_data.models.generators.profiles import vae_of
 from gigavideo_data.models.generators.requirements import check_models, depends_on_machine, refusal, this_machine
 from gigavideo_data.models.registry import check_subjects, generator_spec
@@ -30,7 +33,7 @@ from gigavideo_data.pipeline.run_context import RunContext, open_run
 from gigavideo_data.pipeline.stages import LATENTS_FILE
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.recipe.recipe import Generator, Recipe
-from gigavideo_data.rows import LatentsRow, VideoRow
+from gigavideo_data.rows import LatentsRow, VaeColumn, VideoRow
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,10 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
     recipe, runner, counts, began = context.recipe, context.runner, context.counts, time.monotonic()
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     evaluation = [row for row in asked if row.source == "eval"]
-    real = [row for row in asked if row.source == "real"]
-    generated, sampled = steps.videos(context, [row for row in asked if row.source in ("synthetic", "twin")])
+    real = Spool(row for row in asked if row.source == "real")
+    generated, sampled = steps.videos(context, Spool(row for row in asked if row.source in ("synthetic", "twin")))
     check = steps.check_judge(context, generated, real)
-    rows = [assemble.row(row, recipe, context.panel.settings, runner.store) for row in generated + real]
+    rows = Spool(assemble.row(row, recipe, context.panel.settings, runner.store) for row in chain(generated, real))
     cost = {"stages": runner.cost, "wall_seconds": round(time.monotonic() - began, 3)}
     resolved = recipe.resolved()
     manifest = {
@@ -118,23 +121,29 @@ def _build(context: RunContext, out: Path, uploader: Uploader | None, *, with_la
         **({"sampled": sampled} if sampled else {}),
     }
     prompts = [assemble.eval_prompt(row, recipe) for row in evaluation]
-    shipped = _latents(context, generated, rows, required=with_latents) if with_latents is not False else []
-    write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
-    page.write_report(out)
+    vaes = _vaes(context, required=with_latents) if with_latents is not False else {}
+    blobs = (row.clip["blobs"] for row in generated if row.clip and vaes)  # name the latents by their content
+    facts = ([manifest], [list(vaes.values())], map(_facts, rows), blobs, prompts, counts.rejects)
+    written_from = finished.fingerprint(chain.from_iterable(facts))
+    if finished.is_finished(out, written_from):
+        runner.progress.note(f"nothing changed: {out} was written and verified before")
+    else:
+        shipped = _latents(context, generated, rows, vaes)
+        write_dataset(out, rows, prompts, counts.rejects, manifest, cost, runner.progress, uploader, shipped)
+        page.write_report(out)
+        finished.mark(out, written_from)
     check_rejected(counts.rejects, len(generated), recipe.limits.max_rejected, out)
     return BuildResult(len(rows), len(counts.rejects), commonest(counts.rejects), out, cost)
 
 
-def _latents(
-    context: RunContext, generated: list[Row], rows: list[VideoRow], *, required: bool | None
-) -> list[LatentsRow]:
-    """The final latents of the videos that this recipe's generators made; imported videos have none.
+def _vaes(context: RunContext, *, required: bool | None) -> dict[bytes, VaeColumn]:
+    """The autoencoder of each of the recipe's generators, by its settings.
 
     Raises:
         RecipeError, HubError: latents are required, and an autoencoder cannot be identified.
     """
     try:
-        vaes = {
+        return {
             canonical(generator_spec(generator).identity): vae_of(generator)
             for generator in context.recipe.generators
             if not Generator.is_plugin(dict(generator))  # whose latents, if it has any, are of an unknown autoencoder
@@ -143,10 +152,21 @@ def _latents(
         if required:
             raise
         context.runner.progress.note(f"the dataset has no latents: {error}")
-        return []
-    columns = {row["id"]: row for row in rows}
-    return [
-        latents.columns(columns[row.id], context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
-        for row in generated
-        if row.clip and LATENTS_FILE in row.clip["blobs"] and (key := canonical(row.generator)) in vaes
-    ]
+        return {}
+
+
+def _latents(
+    context: RunContext, generated: Sequence[Row], rows: Sequence[VideoRow], vaes: dict[bytes, VaeColumn]
+) -> Iterator[LatentsRow]:
+    """The final latents of the videos that generators with these autoencoders made; imported videos have none.
+
+    `rows` are the columns of `generated`, in the same order, and more.
+    """
+    for row, columns in zip(generated, rows, strict=False):
+        if row.clip and LATENTS_FILE in row.clip["blobs"] and (key := canonical(row.generator)) in vaes:
+            yield latents.columns(columns, context.runner.store.on_disk(row.clip["blobs"][LATENTS_FILE]), vaes[key])
+
+
+def _facts(row: VideoRow) -> dict[str, Any]:
+    """A row without the bytes of its video, which `video_sha256` stands for."""
+    return {**row, "video": row["video"] and row["video"]["path"]}

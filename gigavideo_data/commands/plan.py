@@ -9,7 +9,7 @@ After an unfinished stage, rows are counted by arithmetic from the recipe, as th
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -64,8 +64,9 @@ class DryRunRunner:
         self.seen: dict[str, tuple[int, int]] = {}  # label -> number of rows, and of those in the store
         self.sizes = Sizes()  # of the videos in the store
 
-    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
+    def records(self, items: Iterable[Item], label: str | None = None) -> list[Record]:
         """Records that the store has. A missing one is a rejection, or in the stage `prompt` an empty list."""
+        items = list(items)
         if not items:
             return []
         stage = items[0].stage
@@ -151,7 +152,7 @@ def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) ->
     asked = steps.ask(context, steps.extend(context, steps.prompts(context)))
     real = [row for row in asked if row.source == "real"]
     most = _most(recipe, runner)
-    generated: list[Row] = []
+    generated: Sequence[Row] = []
     judged = Judged(0, 0, 0.0)
     try:
         drafts = [row for row in asked if row.source in ("synthetic", "twin")]
@@ -164,7 +165,7 @@ def _run_steps(recipe: Recipe, runner: DryRunRunner, unknown: list[HubError]) ->
     return most, judged
 
 
-def _judged(context: Context, store: Store, rows: list[Row]) -> Judged:
+def _judged(context: Context, store: Store, rows: Sequence[Row]) -> Judged:
     """How useful the generated clips are that the store has with their rewards."""
     recipe, settings = context.recipe, context.panel.settings
     scored = [assemble.row(row, recipe, settings, store) for row in rows]

@@ -132,7 +132,7 @@ def _judge(context: RunContext, stored: Stored, before: list[DatasetRow]) -> _Ju
     answered_ids = {row.id for row in answered}
     judged = steps.judge(context, [row for row in rows if row.id not in answered_ids])
     judged = steps.reward(context, judged)
-    check = steps.check_judge(context, answered + judged, _real(before, rows))
+    check = steps.check_judge(context, [*answered, *judged], _real(before, rows))
     targets, min_mass = stored.manifest["dimensions"], context.recipe.judge.min_mass
     settings = context.panel.settings
     new: dict[str, DatasetRow]
@@ -195,7 +195,7 @@ def _with_all_questions(context: RunContext, rows: list[Row]) -> list[Row]:
             complete.append(replace(row, asks={name: questions for name, questions in row.asks.items() if questions}))
         else:
             lacking.append(row)
-    return complete + steps.ask(context, lacking)
+    return [*complete, *steps.ask(context, lacking)]
 
 
 def _is_answered(row: Row, columns: DatasetRow, panel: Panel) -> bool:

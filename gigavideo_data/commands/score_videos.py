@@ -115,10 +115,10 @@ def score_videos(
         clips = dict(zip(dict.fromkeys(one.file for one in listed if not one.flaw), records, strict=True))
         rows = [_row(number, one, names, for_all) for number, one in enumerate(listed)]
         outcomes = [_with_clip(row, one, clips.get(one.file), names) for row, one in zip(rows, listed, strict=True)]
-        rows = context.counts.add("videos", rows, outcomes)
-        rows = steps.reward(context, steps.judge(context, steps.ask(context, rows)))
+        clipped = context.counts.add("videos", rows, outcomes)
+        scored = steps.reward(context, steps.judge(context, steps.ask(context, clipped)))
     rejects = context.counts.rejects
-    return VideoScores(names, _table(listed, clips, rows, rejects, names), rejects, used.limits.max_rejected)
+    return VideoScores(names, _table(listed, clips, scored, rejects, names), rejects, used.limits.max_rejected)
 
 
 def _file_name(text: str) -> str:

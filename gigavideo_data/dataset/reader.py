@@ -88,7 +88,12 @@ def check_file(folder: Path, name: str, listed: File) -> None:
 
 def read_rows(folder: Path) -> list[DatasetRow]:
     """All rows of train and validation, without their videos."""
-    return list(_read(folder, [name for name in ROW_SCHEMA.names if name != "video"], "data"))
+    return list(stream_rows(folder))
+
+
+def stream_rows(folder: Path) -> Iterator[DatasetRow]:
+    """The same one by one, for datasets whose rows are too many for memory."""
+    return _read(folder, [name for name in ROW_SCHEMA.names if name != "video"], "data")
 
 
 def read_video_rows(folder: Path) -> Iterator[VideoRow]:

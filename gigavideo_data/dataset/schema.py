@@ -168,6 +168,10 @@ class Contract:
     unit: frozenset[str] = frozenset()  # fields in [0, 1]
     prompts: frozenset[str] = frozenset(("prompt", "base_prompt"))  # fields that need visible text
 
+    def place_of(self, row: Mapping[str, Any]) -> list[str]:
+        """What a row is sorted by."""
+        return [str(row.get(name) or "") for name in self.order]
+
 
 YES_NO = ("yes", "no")
 STATUSES = ("scored", "unscorable", "not_scored")
@@ -280,7 +284,7 @@ def to_table(rows: Sequence[Mapping[str, Any]], contract: Contract = ROWS) -> pa
 
 def in_order(rows: Iterable[AnyRow], contract: Contract = ROWS) -> list[AnyRow]:
     """Rows in the order of publication, which does not depend on the order of generation."""
-    return sorted(rows, key=lambda row: [str(row.get(name) or "") for name in contract.order])
+    return sorted(rows, key=contract.place_of)
 
 
 def check_format(version: str, where: str) -> None:

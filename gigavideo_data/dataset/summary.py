@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
 from gigavideo_data.dataset import cost as costs
 from gigavideo_data.dataset.manifest import LedgerLine, Manifest, others_of, targets_of
-from gigavideo_data.dataset.reader import WITHHELD, read_manifest, read_rows
+from gigavideo_data.dataset.reader import WITHHELD, read_manifest, stream_rows
 from gigavideo_data.io.terminal import Table, counted, number, plain, targets_and_others, words
 from gigavideo_data.rows import DatasetRow, RewardEntry
 from gigavideo_data.scoring import judge_verdict, pixels
@@ -28,6 +29,9 @@ from gigavideo_data.scoring.judge_verdict import JudgeCheck
 from gigavideo_data.scoring.rewards import CAPTIONS, mean_sem, reward_group
 
 NUM_BINS = 20  # of the reward histograms over [0, 1]
+COUNTED: Final = ("split", "source", "status")  # columns of which each value is counted
+
+Scored = tuple[float, str, str]  # reward, id and prompt of a row
 
 
 def summarize(folder: Path) -> dict[str, Any]:
@@ -43,7 +47,13 @@ def summarize(folder: Path) -> dict[str, Any]:
         DatasetError: the folder is no finished dataset of a format that this code reads.
     """
     manifest = read_manifest(folder)
-    rows = read_rows(folder)
+    counts, prompts, rewards = defaultdict[str, Counter[str]](Counter), set[str](), _RewardFacts()
+    for row in stream_rows(folder):  # one by one: they may be too many for memory
+        prompts.add(row["prompt_id"])
+        for column in COUNTED:
+            counts[column][row[column]] += 1
+        rewards.add(row)
+    flawed = pixels.flaws(each for row in stream_rows(folder) for each in pixels.measured(row).items())
     cost = costs.read(folder)
     return {
         "format": manifest["format"],
@@ -60,15 +70,15 @@ def summarize(folder: Path) -> dict[str, Any]:
         "withheld": manifest.get("withheld", False),
         "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
         "counts": {
-            "rows": len(rows),
-            "prompts": len({row["prompt_id"] for row in rows}),
-            **{column: _count(row[column] for row in rows) for column in ("split", "source", "status")},
+            "rows": counts["split"].total(),
+            "prompts": len(prompts),
+            **{column: dict(sorted(counts[column].items())) for column in COUNTED},
         },
         "ledger": [ledger_line(line) for line in manifest["ledger"]],
-        "rewards": {name: reward_facts(rows, name) for name in reward_groups(manifest, rows)},
+        "rewards": {name: rewards.facts(name) for name in rewards.groups(manifest)},
         "sampled": manifest.get("sampled", []),
         "judge_check": [with_verdict(check) for check in manifest["judge_check"]],
-        "pixels": pixels.flaws(each for row in rows for each in pixels.measured(row).items()),
+        "pixels": flawed,
         "cost": cost,
         "cost_per_sample": costs.cost_per_sample(cost),
     }
@@ -80,45 +90,68 @@ def dimensions(manifest: Manifest, rows: Sequence[DatasetRow]) -> list[str]:
     return [*manifest["dimensions"], *(name for name in scored if name not in manifest["dimensions"])]
 
 
-def reward_groups(manifest: Manifest, rows: list[DatasetRow]) -> list[str]:
-    """The groups of the reward summary: the dataset's dimensions, further ones that prompts were written for, twins."""
-    found = {reward_group(row) for row in rows} - {None, CAPTIONS, *manifest["dimensions"]}
-    twins = any(row["source"] == "twin" for row in rows)
-    return [*manifest["dimensions"], *sorted(map(str, found)), *([CAPTIONS] if twins else [])]
-
-
 def reward_on(row: DatasetRow, dimension: str) -> RewardEntry | None:
     """A row's entry of `rewards` on one dimension; None if it was not scored on it."""
     return next((reward for reward in row["rewards"] or [] if reward["dimension"] == dimension), None)
 
 
-def reward_facts(rows: list[DatasetRow], group: str) -> dict[str, Any]:
+def reward_facts(rows: Iterable[DatasetRow], group: str) -> dict[str, Any]:
     """The distribution of `reward` over the rows of one group: a dimension, or the twins."""
-    mine = [row for row in rows if reward_group(row) == group]
-    scored = sorted((row["reward"], row["id"], row["prompt"]) for row in mine if row["reward"] is not None)
-    values = [value for value, _, _ in scored]
-    # A range includes its upper end: a reward of 0.5 is not above the threshold of training.
-    histogram = Counter(max(math.ceil(value * NUM_BINS) - 1, 0) for value in values)
-    unscorable = [row for row in mine if row["reward"] is None]
-    return {
-        "scored": len(values),
-        "unscorable": len(unscorable),
-        **mean_sem(values),
-        "histogram": [histogram[i] for i in range(NUM_BINS)],
-        "reasons": _count((row["reason"] or "no reason given").split(":")[0] for row in unscorable),
-        "worst": {"reward": values[0], "prompt": scored[0][2]} if values else None,
-        "best": {"reward": values[-1], "prompt": scored[-1][2]} if values else None,
-    }
+    found = _RewardFacts()
+    for row in rows:
+        found.add(row)
+    return found.facts(group)
+
+
+class _RewardFacts:
+    """The distributions of `reward`, of rows that are given one by one."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._ends: dict[str, tuple[Scored, Scored]] = {}
+        self._twins = False
+
+    def add(self, row: DatasetRow) -> None:
+        """Count a row."""
+        self._twins |= row["source"] == "twin"
+        group = reward_group(row)
+        if group is None:
+            return
+        if row["reward"] is None:
+            self._reasons[group][(row["reason"] or "no reason given").split(":")[0]] += 1
+            return
+        self._values[group].append(row["reward"])
+        scored = row["reward"], row["id"], row["prompt"]
+        worst, best = self._ends.get(group, (scored, scored))
+        self._ends[group] = min(worst, scored), max(best, scored)
+
+    def groups(self, manifest: Manifest) -> list[str]:
+        """The dataset's dimensions, further ones that prompts were written for, twins."""
+        found = (self._values.keys() | self._reasons.keys()) - {CAPTIONS, *manifest["dimensions"]}
+        return [*manifest["dimensions"], *sorted(found), *([CAPTIONS] if self._twins else [])]
+
+    def facts(self, group: str) -> dict[str, Any]:
+        """The distribution of one group."""
+        values, reasons = sorted(self._values[group]), self._reasons[group]
+        # A range includes its upper end: a reward of 0.5 is not above the threshold of training.
+        histogram = Counter(max(math.ceil(value * NUM_BINS) - 1, 0) for value in values)
+        worst, best = self._ends.get(group, (None, None))
+        return {
+            "scored": len(values),
+            "unscorable": reasons.total(),
+            **mean_sem(values),
+            "histogram": [histogram[i] for i in range(NUM_BINS)],
+            "reasons": dict(sorted(reasons.items())),
+            "worst": {"reward": worst[0], "prompt": worst[2]} if worst else None,
+            "best": {"reward": best[0], "prompt": best[2]} if best else None,
+        }
 
 
 def with_verdict(check: JudgeCheck) -> dict[str, Any]:
     """One line of the judge check with its verdict and the reason."""
     verdict, why = judge_verdict.verdict(check)
     return {**check, "verdict": verdict, "why": why}
-
-
-def _count(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
 
 
 def ledger_line(line: LedgerLine) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Check a dataset folder completely: `gv-data verify DIR`.
 
 Nothing in the folder is trusted. Hashes, columns, values and every frame of every video are compared with the manifest
-and the rows; at the end, plain `load_dataset` must read every config with the right types. Memory holds one row and one
-decoded frame at a time, however large the dataset is.
+and the rows; at the end, plain `load_dataset` must read every config with the right types. Videos are decoded in
+threads, one for each core. Memory holds a few rows and one decoded frame per thread, however large the dataset is.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections import Counter
+import os
+from collections import Counter, deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,18 +70,19 @@ def verify_folder(path: Path, progress: Progress | None = None) -> Verified:
     seen, rows = _Seen(), Counter[str]()
     progress = progress or Progress(Console(quiet=True))
     progress.start("verify", total=sum(file["rows"] for file in manifest["files"].values()))
-    for config, (contract, splits) in LAYOUT.items():
-        for split, pattern in splits.items():
-            names = sorted(fnmatch.filter(manifest["files"], pattern))
-            if config not in OPTIONAL or names:
-                rows[split] = 0
-            for name in names:
-                for table in _read(path, name, manifest["files"][name]):
-                    check_table(table, name, contract)
-                    _check_across(config, table, name, split, seen)
-                    _check_withheld(config, table, name, withheld=manifest.get("withheld", False))
-                    rows[split] += table.num_rows
-                    progress.advance(table.num_rows)
+    with _ClipChecks() as clips:
+        for config, (contract, splits) in LAYOUT.items():
+            for split, pattern in splits.items():
+                names = sorted(fnmatch.filter(manifest["files"], pattern))
+                if config not in OPTIONAL or names:
+                    rows[split] = 0
+                for name in names:
+                    for table in _read(path, name, manifest["files"][name]):
+                        check_table(table, name, contract)
+                        _check_across(config, table, name, split, seen, clips)
+                        _check_withheld(config, table, name, withheld=manifest.get("withheld", False))
+                        rows[split] += table.num_rows
+                        progress.advance(table.num_rows)
     progress.finish()
     for split, count in manifest["rows"].items():
         if rows[split] != count:
@@ -129,11 +132,39 @@ def _read(folder: Path, name: str, listed: File) -> Iterator[pa.Table]:
         raise DatasetError(f"{name}: cannot be read as Parquet ({error}). Fetch or build the set again.") from error
 
 
-def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Seen) -> None:
+class _ClipChecks:
+    """Checks videos in threads: hashing and decoding do not hold Python's lock. Few videos wait at a time.
+
+    The first error in the order of the rows is raised, also where another check failed meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._num_threads = len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self._num_threads, "verify")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _ClipChecks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            while self._waiting:
+                self._waiting.popleft().result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+    def add(self, row: DatasetRow, data: pa.Buffer, where: str) -> None:
+        """Check a video of a row soon."""
+        self._waiting.append(self._pool.submit(_check_clip, row, data, where))
+        while len(self._waiting) > 2 * self._num_threads:
+            self._waiting.popleft().result()
+
+
+def _check_across(config: str, table: pa.Table, name: str, split: str, seen: _Seen, clips: _ClipChecks) -> None:
     """Check one table against the others."""
     match config:
         case "default":
-            _check_rows(table, name, split, seen)
+            _check_rows(table, name, split, seen, clips)
         case "preview":
             _check_once(config, table, name, seen)
             _check_preview(table, name, seen)
@@ -172,7 +203,7 @@ def _check_withheld(config: str, table: pa.Table, name: str, *, withheld: bool) 
         )
 
 
-def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
+def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen, clips: _ClipChecks) -> None:
     for row, data in _clips(table):
         where = f"{name}: row {row['id']}"
         if row["id"] in seen.clip_sums:
@@ -183,7 +214,7 @@ def _check_rows(table: pa.Table, name: str, split: str, seen: _Seen) -> None:
                 f"{where} (split {row['split']}): its prompt or pair is in two splits. Build the set again."
             )
         if data is not None:
-            _check_clip(row, data, where)
+            clips.add(row, data, where)
             if row["source"] != "real":
                 seen.generated.add(row["id"])
         seen.clip_sums[row["id"]] = row["video_sha256"]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,10 +41,12 @@ from gigavideo_data.errors import DatasetError
 from gigavideo_data.io.atomic import Blob, sync
 from gigavideo_data.io.hashing import pretty_json, sha256_of
 from gigavideo_data.io.progress import Progress
+from gigavideo_data.io.spool import Spool
 from gigavideo_data.rows import EvalPrompt, LatentsRow, Reject, VideoRow
 
 SHARD_BYTES = 500_000_000
 ROW_GROUP_BYTES = 64_000_000
+MAX_GROUP_ROWS = 1000  # a group of small clips is also bounded in memory, where a row is larger than in the file
 PREVIEW_ROWS = 100
 PREVIEW_CLIP_BYTES = 2_000_000  # the viewer of the Hub does not show larger rows
 PAGE = "report.html"  # written by `report`, from a finished dataset
@@ -66,7 +69,7 @@ class Uploader(Protocol):
 
 def write_dataset(
     out: Path,
-    rows: list[VideoRow],
+    rows: Sequence[VideoRow],
     eval_prompts: list[EvalPrompt],
     rejects: list[Reject],
     manifest: Mapping[str, object],
@@ -79,7 +82,7 @@ def write_dataset(
 
     Args:
         out: folder of the dataset; created if missing.
-        rows: of both splits; a video that is a Blob is read when its row is written.
+        rows: of both splits, perhaps in a `Spool`; a video that is a Blob is read when its row is written.
         eval_prompts: held-out prompts.
         rejects: one for each rejection that the manifest's `ledger` counts.
         manifest: all fields of `Manifest` except `format`, `rows` and `files`, which are set here.
@@ -111,14 +114,13 @@ def write_dataset(
             if uploader:
                 uploader.upload(name, staging / name)
     progress.finish()
-    files |= _write_file(staging, "preview/preview.parquet", _preview(rows), ROWS)
-    for split, prompts in _by_split(eval_prompts, EVAL_PROMPTS).items():
-        for file in _shards(staging, f"eval_prompts/{split}", prompts, EVAL_PROMPTS):
+    files |= _write_file(staging, "preview/preview.parquet", _preview(_in_order(rows, ROWS)), ROWS)
+    for split, held_out in _by_split(eval_prompts, EVAL_PROMPTS).items():
+        for file in _shards(staging, f"eval_prompts/{split}", held_out, EVAL_PROMPTS):
             files |= file
     files |= _write_file(staging, "rejects/rejects.parquet", in_order(rejects, REJECTS), REJECTS)
-    position = {row["id"]: number for number, row in enumerate(in_order(rows))}
-    ordered = sorted(latents, key=lambda one: position.get(one["id"], len(position)))
-    for file in _shards(staging, f"{LATENTS_FOLDER}/latents", ordered, LATENTS) if ordered else ():
+    kept = Spool(latents)
+    for file in _shards(staging, f"{LATENTS_FOLDER}/latents", _as_rows(kept, rows), LATENTS) if kept else ():
         files |= file
     counts = {split: len(chosen) for split, chosen in by_split.items()}
     complete = cast(Manifest, {**manifest, "format": FORMAT_VERSION, "rows": counts, "files": files})
@@ -173,21 +175,55 @@ def _no_rows(out: Path, rejects: list[Reject]) -> str:
     return f"{out}: no rows to publish, {why}\nChange the recipe, then run the same command again."
 
 
-def _by_split(rows: Iterable[AnyRow], contract: Contract) -> dict[str, list[AnyRow]]:
-    groups: dict[str, list[AnyRow]] = {split: [] for split in contract.words["split"]}
-    for row in rows:
-        if row.get("split") not in groups:
+class _Chosen(Sequence[AnyRow]):
+    """Some rows, chosen by their numbers: the rows stay where they are, which may be on disk."""
+
+    def __init__(self, rows: Sequence[AnyRow], numbers: Sequence[int]) -> None:
+        self._rows, self._numbers = rows, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> AnyRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AnyRow]: ...
+    def __getitem__(self, index: int | slice) -> AnyRow | Sequence[AnyRow]:
+        if isinstance(index, slice):
+            return _Chosen(self._rows, self._numbers[index])
+        return self._rows[self._numbers[index]]
+
+
+def _in_order(rows: Sequence[AnyRow], contract: Contract) -> Sequence[AnyRow]:
+    return _Chosen(rows, [number for _, number in sorted((contract.place_of(row), at) for at, row in enumerate(rows))])
+
+
+def _by_split(rows: Sequence[AnyRow], contract: Contract) -> dict[str, Sequence[AnyRow]]:
+    """The rows of each split in the order of publication."""
+    places: dict[str, list[tuple[list[str], int]]] = {split: [] for split in contract.words["split"]}
+    for number, row in enumerate(rows):
+        if row.get("split") not in places:
             name = row.get("id") or row.get("prompt_id")
-            raise DatasetError(f"{name}: split is {row.get('split')!r}, expected {' or '.join(groups)}.")
-        groups[row["split"]].append(row)
-    return groups
+            raise DatasetError(f"{name}: split is {row.get('split')!r}, expected {' or '.join(places)}.")
+        places[row["split"]].append((contract.place_of(row), number))
+    return {split: _Chosen(rows, [number for _, number in sorted(mine)]) for split, mine in places.items()}
 
 
-def _shards(root: Path, stem: str, rows: Iterable[AnyRow], contract: Contract) -> Iterator[dict[str, File]]:
-    """Write shards one after the other, and yield the manifest's entry of each."""
-    shards = list(_grouped(in_order(rows, contract), SHARD_BYTES)) or [[]]  # an empty split keeps a typed file
-    for number, shard in enumerate(shards):
-        yield _write_file(root, f"{stem}-{number:05d}-of-{len(shards):05d}.parquet", shard, contract)
+def _as_rows(latents: Sequence[LatentsRow], rows: Sequence[VideoRow]) -> Sequence[LatentsRow]:
+    """Latents in the order of the rows that they belong to; then those of no row, which verification refuses."""
+    position = {row["id"]: number for number, row in enumerate(_in_order(rows, ROWS))}
+    places = sorted((position.get(one["id"], len(position)), number) for number, one in enumerate(latents))
+    return _Chosen(latents, [number for _, number in places])
+
+
+def _shards(root: Path, stem: str, rows: Sequence[AnyRow], contract: Contract) -> Iterator[dict[str, File]]:
+    """Write rows in their order, one shard after the other, and yield the manifest's entry of each."""
+    sizes = [len(shard) for shard in _grouped(map(_size, rows), SHARD_BYTES, int)] or [0]  # or one empty, typed file
+    start = 0
+    for number, size in enumerate(sizes):
+        name = f"{stem}-{number:05d}-of-{len(sizes):05d}.parquet"
+        yield _write_file(root, name, rows[start : start + size], contract)
+        start += size
 
 
 def _write_file(root: Path, name: str, rows: Sequence[Mapping[str, Any]], contract: Contract) -> dict[str, File]:
@@ -204,7 +240,7 @@ def _write_file(root: Path, name: str, rows: Sequence[Mapping[str, Any]], contra
         write_page_index=True,
         write_page_checksum=True,
     ) as writer:
-        for group in _grouped(rows, ROW_GROUP_BYTES):
+        for group in _grouped(rows, ROW_GROUP_BYTES, _size, MAX_GROUP_ROWS):
             writer.write_table(to_table([_with_bytes(row) for row in group], contract), row_group_size=len(group))
     sync(path)
     return {name: {"sha256": sha256_of(path), "rows": len(rows), "bytes": path.stat().st_size}}
@@ -218,13 +254,15 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [columns.column(number).path for number in range(len(columns))]
 
 
-def _grouped(rows: Iterable[AnyRow], limit: int) -> Iterator[list[AnyRow]]:
+def _grouped(
+    rows: Iterable[Any], limit: int, size_of: Callable[[Any], int], max_rows: int = sys.maxsize
+) -> Iterator[list[Any]]:
     """Divide rows into groups of at most `limit` bytes; a larger row gets a group of its own."""
-    group: list[AnyRow] = []
+    group: list[Any] = []
     num_bytes = 0
     for row in rows:
-        size = _size(row)
-        if group and num_bytes + size > limit:
+        size = size_of(row)
+        if group and (num_bytes + size > limit or len(group) == max_rows):
             yield group
             group, num_bytes = [], 0
         group.append(row)
@@ -245,12 +283,13 @@ def _with_bytes(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, "latents": latents.read()} if isinstance(latents, Blob) else row
 
 
-def _preview(rows: list[VideoRow]) -> list[VideoRow]:
-    """Up to PREVIEW_ROWS small rows, taken in turn from each source and dimension."""
-    groups = defaultdict(list)
-    for row in in_order(rows):
-        if _size(row) <= PREVIEW_CLIP_BYTES:
-            groups[row["source"], row["dimension"]].append(row)
+def _preview(rows: Iterable[VideoRow]) -> list[VideoRow]:
+    """Up to PREVIEW_ROWS small rows, taken in turn from each source and dimension, of rows in their order."""
+    groups = defaultdict[tuple[str, str | None], list[VideoRow]](list)
+    for row in rows:
+        group = groups[row["source"], row["dimension"]]
+        if len(group) < PREVIEW_ROWS and _size(row) <= PREVIEW_CLIP_BYTES:
+            group.append(row)
     in_turn = [row for row in chain.from_iterable(zip_longest(*groups.values())) if row is not None]
     return in_order(in_turn[:PREVIEW_ROWS])
 

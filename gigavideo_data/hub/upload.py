@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -36,6 +37,7 @@ from gigavideo_data.hub.versions import Changes
 from gigavideo_data.io.hashing import canonical, pretty_json
 from gigavideo_data.io.progress import Progress
 
+BATCH_ROWS = 256  # read at once, without their videos
 COLUMNS = [name for name in ROW_SCHEMA.names if name not in versions.PROVENANCE]
 MODEL_TAG = "gigavideo"  # in the card of a model that gv-train wrote
 MODEL_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")  # no pickles, no code
@@ -256,7 +258,7 @@ def _row_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
     """A hash of each row's values, by row id."""
     hashes: dict[str, str] = {}
     for name in files_in(manifest, "data"):
-        hashes |= _hashes_of(pq.read_table(folder / name, columns=COLUMNS))
+        hashes |= _hashes_in(folder / name)
     return hashes
 
 
@@ -271,9 +273,9 @@ def _rows_of(repo: Repository, previous: _Previous | None, folder: Path, manifes
         if not FILE_NAME.fullmatch(name):
             raise HubError(f"{version}: its manifest lists a file {name!r}; gigavideo did not write this dataset")
         if same := local.get(previous.manifest["files"][name]["sha256"]):
-            hashes |= _hashes_of(pq.read_table(folder / same, columns=COLUMNS))
+            hashes |= _hashes_in(folder / same)
         else:
-            hashes |= _hashes_of(download.read_columns(version, name, COLUMNS))
+            hashes |= _hashes_of(download.read_columns(version, name, COLUMNS).to_batches(BATCH_ROWS))
     return hashes
 
 
@@ -288,8 +290,13 @@ def _without_latents(manifest: Manifest) -> Manifest:
     return {**manifest, "files": {name: file for name, file in manifest["files"].items() if name not in latents}}
 
 
-def _hashes_of(table: pa.Table) -> dict[str, str]:
-    rows = (row for batch in table.to_batches(256) for row in batch.to_pylist())
+def _hashes_in(shard: Path) -> dict[str, str]:
+    with pq.ParquetFile(shard) as file:
+        return _hashes_of(file.iter_batches(BATCH_ROWS, columns=COLUMNS))
+
+
+def _hashes_of(batches: Iterable[pa.RecordBatch]) -> dict[str, str]:
+    rows = (row for batch in batches for row in batch.to_pylist())
     return {row["id"]: hashlib.sha256(canonical(row)).hexdigest() for row in rows}
 
 

@@ -14,19 +14,35 @@ def write_durably(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full, read-only or gone; nothing is left behind under the final name.
     """
+    _write(path, data, durable=True)
+    sync(path.parent)
+
+
+def write_completely(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all, as seen by this machine's processes, also if this one is killed.
+
+    After a power cut the file may be missing or empty.
+
+    Raises:
+        OSError: as `write_durably`.
+    """
+    _write(path, data, durable=False)
+
+
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         error.filename = error.filename or str(path)  # a full disk does not say which file
         raise
-    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -50,6 +50,11 @@ def seed_of(value: Any) -> int:
     return int(content_key(value)[:8], 16) >> 1
 
 
+def digest_of(text: str) -> bytes:
+    """The first 16 bytes of SHA-256 of a text, which stand for the text in a set."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 (hexadecimal) of a file's bytes; a file that does not change is read once per process.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gigavideo_data.dataset.manifest import GeneratingModel, RewardSummary
@@ -174,16 +174,19 @@ def questions(row: Row) -> list[QuestionEntry]:
     ]
 
 
-def reward_summaries(rows: Sequence[DatasetRow], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
+def reward_summaries(rows: Iterable[DatasetRow], dimensions: Iterable[str]) -> dict[str, RewardSummary]:
     """Statistics of the column `reward`: of the rows written for each dimension, and under CAPTIONS of the twins.
 
     Each has the numbers of scored and unscorable rows, the mean, and the mean's standard error.
     """
-    twins = any(row["source"] == "twin" for row in rows)
-    return {name: _reward_summary(rows, name) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
+    found: dict[str | None, list[float | None]] = {}
+    twins = False
+    for row in rows:
+        twins |= row["source"] == "twin"
+        found.setdefault(reward_group(row), []).append(row["reward"])
+    return {name: _reward_summary(found.get(name, [])) for name in (*dimensions, *([CAPTIONS] if twins else ()))}
 
 
-def _reward_summary(rows: Sequence[DatasetRow], group: str) -> RewardSummary:
-    mine = [row["reward"] for row in rows if reward_group(row) == group]
-    values = [value for value in mine if value is not None]
-    return {"scored": len(values), "unscorable": len(mine) - len(values), **mean_sem(values)}
+def _reward_summary(rewards: list[float | None]) -> RewardSummary:
+    values = [value for value in rewards if value is not None]
+    return {"scored": len(values), "unscorable": len(rewards) - len(values), **mean_sem(values)}

@@ -8,8 +8,10 @@ yes to a question and to its negation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from gigavideo_data.pipeline.row import AskedQuestion, Row
@@ -35,17 +37,28 @@ class Trial:
         return texts + [q["question"] for q in self.foreign]
 
 
-def plan(made: list[Row], real: list[Row], dimensions: Sequence[str], videos: int) -> list[Trial]:
+def plan(made: Iterable[Row], real: Iterable[Row], dimensions: Sequence[str], videos: int) -> list[Trial]:
     """Choose up to `videos` generated videos and as many real clips per dimension, with foreign questions for each."""
+    candidates = [_first_by_id(rows, dimensions, videos) for rows in (made, real)]
     trials = []
     for dimension in dimensions:
-        for rows in (made, real):
-            chosen = [row for row in rows if dimension in row.asks and row.dimension in (dimension, None)]
-            chosen = sorted(chosen, key=lambda row: row.id)[:videos]
+        for chosen in (rows[dimension] for rows in candidates):
             for at, row in enumerate(chosen):
                 foreign = _foreign(at, chosen, dimension)
                 trials.append(Trial(dimension, row.source == "real", row, row.asks[dimension], foreign))
     return trials
+
+
+def _first_by_id(rows: Iterable[Row], dimensions: Sequence[str], videos: int) -> dict[str, list[Row]]:
+    """The rows of each dimension with the smallest ids, in their order; few are in memory at a time."""
+    first: dict[str, list[tuple[str, Row]]] = {name: [] for name in dimensions}
+    for row in rows:
+        row_id = row.id
+        for name, chosen in first.items():
+            if name in row.asks and row.dimension in (name, None):
+                insort(chosen, (row_id, row), key=itemgetter(0))
+                del chosen[videos:]
+    return {name: [row for _, row in chosen] for name, chosen in first.items()}
 
 
 def summary(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gigavideo_data.dataset.manifest import LedgerLine
 from gigavideo_data.dataset.writer import commonest
 from gigavideo_data.errors import RejectedError
+from gigavideo_data.io.spool import Spool, joined
 from gigavideo_data.pipeline.row import Row
 from gigavideo_data.pipeline.stages import Record
 from gigavideo_data.reasons import is_failure
@@ -27,12 +28,12 @@ def reject(stage: str, source: str, row_id: str, record: Record) -> Reject:
     }
 
 
-def stage_counts(stage: str, sources: Iterable[str], rejects: Iterable[Reject]) -> list[LedgerLine]:
+def stage_counts(stage: str, sources: Iterable[str] | Mapping[str, int], rejects: Iterable[Reject]) -> list[LedgerLine]:
     """The lines of one stage in a manifest's `ledger`, one for each source in order of appearance.
 
     Args:
         stage: its name.
-        sources: the source of each row that the stage received.
+        sources: the source of each row that the stage received, or the number of rows of each source.
         rejects: those of the rows that it rejected.
     """
     received = Counter(sources)
@@ -63,25 +64,28 @@ class RowCounts:
         self.lines: list[LedgerLine] = []
         self.rejects: list[Reject] = []
 
-    def add(self, stage: str, rows: Sequence[Row], outcomes: Sequence[Row | Record]) -> list[Row]:
-        """Count one stage and return the rows that it passes on, grouped by source.
+    def add(self, stage: str, rows: Iterable[Row], outcomes: Iterable[Row | Record]) -> Sequence[Row]:
+        """Count one stage and return the rows that it passes on, grouped by source. They are kept on disk.
 
         Args:
             stage: its name.
             rows: that it received.
             outcomes: of each row, the row as it goes on, or the record of its rejection.
         """
-        rejects = [
-            reject(stage, row.source, row.id, outcome)
-            for row, outcome in zip(rows, outcomes, strict=True)
-            if not isinstance(outcome, Row)
-        ]
-        sources = list(dict.fromkeys(row.source for row in rows))
-        self.lines += stage_counts(stage, (row.source for row in rows), rejects)
+        received: Counter[str] = Counter()
+        kept: dict[str, Spool[Row]] = {}
+        rejects: dict[str, list[Reject]] = {}
+        for row, outcome in zip(rows, outcomes, strict=True):
+            received[row.source] += 1
+            if isinstance(outcome, Row):
+                kept.setdefault(outcome.source, Spool()).append(outcome)
+            else:
+                rejects.setdefault(row.source, []).append(reject(stage, row.source, row.id, outcome))
         # In groups, one source after the other, so that the ids of rejects keep their order.
-        self.rejects += sorted(rejects, key=lambda each: sources.index(each["source"]))
-        kept = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-        return sorted(kept, key=lambda row: sources.index(row.source))
+        in_order = [each for source in received for each in rejects.get(source, ())]
+        self.lines += stage_counts(stage, received, in_order)
+        self.rejects += in_order
+        return joined(*(kept[source] for source in received if source in kept))
 
 
 def check_rejected(rejects: Sequence[Reject], num_passed: int, max_rejected: float, out: Path | str) -> None:

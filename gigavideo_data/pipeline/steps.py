@@ -3,17 +3,20 @@
     prompts -> extend -> ask -> videos: synthesize -> judge -> reward, and once more for some prompts
 
 `gv-data plan` runs the same steps with a runner that only looks into the store; rejudging and remaking a dataset use
-some of them.
+some of them. Rows are kept on disk between the steps and pass through each of them one by one: memory holds few at a
+time, however many there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from gigavideo_data.dataset.manifest import Sampled
-from gigavideo_data.io.hashing import fraction_of, seed_of
+from gigavideo_data.io.hashing import digest_of, fraction_of, seed_of
+from gigavideo_data.io.spool import Spool, joined
 from gigavideo_data.models.generators.profiles import family_of
 from gigavideo_data.models.registry import generator_spec, writer_spec
 from gigavideo_data.pipeline import judge_check, sampling
@@ -48,24 +51,24 @@ class Context:
         return Panel(self.recipe.judge, self.recipe.specialists, self.recipe.all_dimensions)
 
 
-def prompts(context: Context) -> list[Row]:
+def prompts(context: Context) -> Sequence[Row]:
     """Base prompts for training and evaluation, captions with their real clips, imported videos; no duplicates."""
     source_rows = intake(context.recipe, context.runner)
-    outcomes: list[Row | Record] = [rejected or row for row, rejected in source_rows]
-    return context.counts.add("prompt", [row for row, _ in source_rows], outcomes)
+    outcomes: Iterator[Row | Record] = (rejected or row for row, rejected in source_rows)
+    return context.counts.add("prompt", (row for row, _ in source_rows), outcomes)
 
 
-def extend(context: Context, rows: list[Row]) -> list[Row]:
+def extend(context: Context, rows: Sequence[Row]) -> Sequence[Row]:
     """Variants of each synthetic prompt, in the long form that the target model was trained with."""
     recipe = context.recipe
-    captions = [row for row in rows if row.prompt]
-    drafts = [
+    captions = Spool(row for row in rows if row.prompt)
+    drafts = Spool(
         replace(row, variant=variant)
         for row in rows
         if not row.prompt
         for variant in range(1 if row.eval_split else recipe.prompts.variants)
-    ]
-    items = [
+    )
+    items = (
         _writer_item(
             context,
             "extend",
@@ -80,34 +83,38 @@ def extend(context: Context, rows: list[Row]) -> list[Row]:
             row,
         )
         for row in drafts
-    ]
-    outcomes: list[Row | Record] = []
-    seen = {row.prompt for row in captions}  # the same text as a caption would give the same video
-    for row, record in zip(drafts, context.runner.records(items), strict=True):
+    )
+    seen = {digest_of(row.prompt) for row in captions}  # the same text as a caption would give the same video
+    outcomes = _extended(drafts, context.runner.records(items), seen)
+    return joined(context.counts.add("extend", drafts, outcomes), captions)
+
+
+def _extended(drafts: Iterable[Row], records: Iterable[Record], seen: set[bytes]) -> Iterator[Row | Record]:
+    """The rows with their prompts; `seen` are digests of the prompts so far, which are too long to be kept."""
+    for row, record in zip(drafts, records, strict=True):
         text = record.get("prompt")
         if text is None:
-            outcomes.append(record)
-        elif text in seen:
-            outcomes.append(rejection(Reason.DUPLICATE, text))
+            yield record
+        elif (digest := digest_of(text)) in seen:
+            yield rejection(Reason.DUPLICATE, text)
         else:
-            outcomes.append(replace(row, prompt=text))
-            seen.add(text)
-    return context.counts.add("extend", drafts, outcomes) + captions
+            seen.add(digest)
+            yield replace(row, prompt=text)
 
 
-def ask(context: Context, rows: list[Row]) -> list[Row]:
+def ask(context: Context, rows: Sequence[Row]) -> Sequence[Row]:
     """Yes/no questions on every dimension of the recipe that a prompt states something of.
 
     A row without any is rejected. A dimension that a row has an entry for is not asked about again, even if the entry
     is empty.
     """
-    groups = [
+    groups = (
         {name: _question_item(context, row, name) for name in possible_dimensions(context.recipe, row)
          if name not in row.asks}
         for row in rows
-    ]  # fmt: skip
+    )  # fmt: skip
     records = grouped_records(context.runner, groups)
-    outcomes = [_with_questions(row, answered) for row, answered in zip(rows, records, strict=True)]
+    outcomes = (_with_questions(row, answered) for row, answered in zip(rows, records, strict=True))
     return context.counts.add("questions", rows, outcomes)
 
 
@@ -148,7 +155,7 @@ def _writer_item(context: Context, stage: str, inputs: dict[str, Any], row: Row)
     return Item(stage, settings, inputs, location, row_id=row.id)
 
 
-def videos(context: Context, rows: list[Row]) -> tuple[list[Row], list[Sampled]]:
+def videos(context: Context, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Sampled]]:
     """The videos of all prompts, with their rewards: the first ones, then more of the prompts that these select.
 
     Args:
@@ -162,34 +169,37 @@ def videos(context: Context, rows: list[Row]) -> tuple[list[Row], list[Sampled]]
     first = reward(context, judge(context, synthesize(context, rows)))
     if not recipe.samples_per_prompt.more:
         return first, []
-    drafts = [row for row in rows if row.source == "synthetic" and not row.clip]
+    drafts = Spool(row for row in rows if row.source == "synthetic" and not row.clip)
     tau = sampling.tau_of(first)
     outcomes = sampling.outcomes(drafts, first, tau)
-    chosen = [row for row in drafts if outcomes[sampling.group_of(row)] is Outcome.DIFFERENT]
+    chosen = Spool(row for row in drafts if outcomes[sampling.group_of(row)] is Outcome.DIFFERENT)
     more = reward(context, judge(context, synthesize(context, chosen, more=True), more=True))
-    return first + more, sampling.sampled(recipe, outcomes, tau)
+    return joined(first, more), sampling.sampled(recipe, outcomes, tau)
 
 
-def synthesize(context: Context, rows: list[Row], *, more: bool = False) -> list[Row]:
+def synthesize(context: Context, rows: Sequence[Row], *, more: bool = False) -> Sequence[Row]:
     """One video for each prompt and sample, of the first ones or `more`; imported rows have theirs."""
     recipe = context.recipe
     number, num_first = recipe.samples_per_prompt, recipe.samples_per_prompt.first
     samples = range(num_first, num_first + number.more) if more else range(num_first)
-    imported = [row for row in rows if row.clip]
-    drafts, items = [], []
-    for row in rows:
-        if row.clip:
-            continue
-        for sample in samples if row.source == "synthetic" else (0,):
-            generator = _choose_generator(recipe, row.prompt, sample)
-            seed = seed_of([recipe.seed if recipe.video_seed is None else recipe.video_seed, row.prompt, sample])
-            spec = generator_spec(generator)
-            draft = replace(row, sample=sample, seed=seed, generator=spec.identity)
-            drafts.append(draft)
-            items.append(synthesis(spec, row.prompt, seed, draft.id))
-    records = context.runner.records(items, _label("synthesize", more=more))
-    outcomes = [_with_clip(row, record, recipe) for row, record in zip(drafts, records, strict=True)]
-    return [_measured(row) for row in context.counts.add("synthesize", drafts, outcomes) + imported]
+    spec_of = cache(generator_spec)  # it reads the model's configuration
+    imported = Spool(_measured(row) for row in rows if row.clip)
+    drafts: Spool[Row] = Spool()
+
+    def items() -> Iterator[Item]:
+        for row in rows:
+            if row.clip:
+                continue
+            for sample in samples if row.source == "synthetic" else (0,):
+                spec = spec_of(_choose_generator(recipe, row.prompt, sample))
+                seed = seed_of([recipe.seed if recipe.video_seed is None else recipe.video_seed, row.prompt, sample])
+                draft = replace(row, sample=sample, seed=seed, generator=spec.identity)
+                drafts.append(draft)
+                yield synthesis(spec, row.prompt, seed, draft.id)
+
+    records = context.runner.records(items(), _label("synthesize", more=more))
+    outcomes = (_with_clip(row, record, recipe) for row, record in zip(drafts, records, strict=True))
+    return joined(context.counts.add("synthesize", drafts, outcomes), imported)
 
 
 def _label(stage: str, *, more: bool) -> str:
@@ -213,7 +223,7 @@ def _with_clip(row: Row, record: Record, recipe: Recipe) -> Row | Record:
     flaw = pixels.flaw(pixels.levels(record))
     if flaw and flaw in recipe.reject_videos:
         return rejection(flaw, pixels.describe(record))
-    return record if "rejected" in record else replace(row, clip=record)
+    return record if "rejected" in record else _measured(replace(row, clip=record))
 
 
 def _measured(row: Row) -> Row:
@@ -221,19 +231,18 @@ def _measured(row: Row) -> Row:
     return replace(row, measurements=pixels.measurements(pixels.levels(row.clip or {}), row.asks))
 
 
-def judge(context: Context, rows: list[Row], *, more: bool = False) -> list[Row]:
+def judge(context: Context, rows: Sequence[Row], *, more: bool = False) -> Sequence[Row]:
     """Answers to all questions. Those that one judge answers about one video go to one worker together."""
     panel = context.panel
-    asked = [_by_judge(panel, row) for row in rows]
-    groups = [
+    groups = (
         {
             judge: panel.item(judge, _clip(row)["video_sha256"], [q["question"] for _, q in questions], row.id)
-            for judge, questions in by_judge.items()
+            for judge, questions in _by_judge(panel, row).items()
         }
-        for row, by_judge in zip(rows, asked, strict=True)
-    ]
+        for row in rows
+    )
     records = grouped_records(context.runner, groups, _label("judge", more=more))
-    outcomes = [_with_answers(panel, *each) for each in zip(rows, asked, records, strict=True)]
+    outcomes = (_with_answers(panel, row, found) for row, found in zip(rows, records, strict=True))
     return context.counts.add("judge", rows, outcomes)
 
 
@@ -245,16 +254,14 @@ def _by_judge(panel: Panel, row: Row) -> dict[AnyJudge, list[tuple[str, AskedQue
     return asked
 
 
-def _with_answers(
-    panel: Panel, row: Row, asked: dict[AnyJudge, list[tuple[str, AskedQuestion]]], records: dict[AnyJudge, Record]
-) -> Row | Record:
+def _with_answers(panel: Panel, row: Row, records: dict[AnyJudge, Record]) -> Row | Record:
     """A row with its answers and what its judges measured, or the record of a judge that failed."""
     failed = [record for record in records.values() if "rejected" in record]
     if failed:
         return failed[-1]
     answers: list[AnswerEntry] = []
     measurements = {(one["dimension"], one["name"]): one for one in row.measurements if one["judge"] == pixels.JUDGE_ID}
-    for judge, questions in asked.items():
+    for judge, questions in _by_judge(panel, row).items():
         record = as_read(records[judge], readout_of(judge))
         name = judge_id(panel.settings_of(judge))
         for (dimension, question), answer in zip(questions, record["answers"], strict=True):
@@ -281,10 +288,10 @@ def _clip(row: Row) -> dict[str, Any]:
     return row.clip
 
 
-def reward(context: Context, rows: list[Row]) -> list[Row]:
+def reward(context: Context, rows: Sequence[Row]) -> Sequence[Row]:
     """Answers to one number for each dimension, or None with a reason: arithmetic, done here."""
     min_mass = context.recipe.judge.min_mass
-    rewarded = [replace(row, rewards=[_reward(row, name, min_mass) for name in row.asks]) for row in rows]
+    rewarded = (replace(row, rewards=[_reward(row, name, min_mass) for name in row.asks]) for row in rows)
     return context.counts.add("reward", rows, rewarded)
 
 
@@ -295,7 +302,7 @@ def _reward(row: Row, dimension: str, min_mass: float) -> RewardEntry:
     return {"dimension": dimension, **asdict(outcome)}  # type: ignore[typeddict-item]
 
 
-def check_judge(context: Context, generated: list[Row], real: list[Row]) -> list[JudgeCheck]:
+def check_judge(context: Context, generated: Iterable[Row], real: Iterable[Row]) -> list[JudgeCheck]:
     """Ask the judge foreign and negated questions; return one summary for each dimension (see `judge_check`)."""
     recipe, panel = context.recipe, context.panel
     trials = judge_check.plan(generated, real, recipe.all_dimensions, recipe.check.videos)

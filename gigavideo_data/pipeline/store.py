@@ -2,11 +2,14 @@
 
     store/<stage>/<ab>/<key>.json     the record, written after its blobs: its existence means the row is done
     store/blobs/<ab>/<sha256>.<ext>   videos and latents
-    store/attempts/<stage>/<key>      one line per attempt, written before the attempt
+    store/attempts/<stage>/<key>      one line per attempt, written before it; lost in a power cut, unlike the others
     store/reports/<run>/              what the workers of a run are doing; removed when it ends
 
 Keys name everything that decides a result, so several builds may use one store, also at the same time: the first one to
 finish a row writes it, and the others find its result. Only `spent`, the seconds of a row, differs between runs.
+
+A blob is read and hashed again only if its file changed: its size is not that of the record, or it was not modified
+before the record was written. `gv-data verify`, with which a build ends, hashes every video of a dataset.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RunError
-from gigavideo_data.io.atomic import Blob, write_durably
+from gigavideo_data.io.atomic import Blob, write_completely, write_durably
 from gigavideo_data.io.hashing import canonical
 
 ATTEMPTS_OVER_ALL_RUNS = 10  # of one row, killed runs included; then the row is rejected
@@ -52,7 +55,15 @@ class Store:
     def get(self, stage: str, key: str) -> dict[str, Any] | None:
         """The record of a finished row, or None. A record whose blobs are gone or damaged counts as not finished."""
         record = self.peek(stage, key)
-        return record if record and all(map(self._is_intact, record.get("blobs", {}).values())) else None
+        if not record or "blobs" not in record:
+            return record
+        written_ns = self._record(stage, key).stat().st_mtime_ns
+        sizes = record.get("blob_bytes", {})  # absent from records of older versions
+        intact = (
+            self._is_unchanged(blob, sizes.get(name), written_ns) or self._is_intact(blob)
+            for name, blob in record["blobs"].items()
+        )
+        return record if all(intact) else None
 
     def peek(self, stage: str, key: str) -> dict[str, Any] | None:
         """The record of a finished row, or None; its blobs are not checked."""
@@ -76,14 +87,16 @@ class Store:
         Args:
             stage: name of the stage.
             key: `content_key` of all that decides the result.
-            record: JSON-able; its "blobs" maps the name of each blob to its file.
+            record: JSON-able; "blobs" is added, the file of each blob by name, and "blob_bytes", its size.
             blobs: bytes by name; the name's ending becomes the file's ("video.mp4").
 
         Raises:
             OSError: as `write_durably`.
         """
-        names = {name: self.keep(data, Path(name).suffix) for name, data in (blobs or {}).items()}
-        write_durably(self._record(stage, key), canonical({**record, "blobs": names} if names else record))
+        if blobs:
+            names = {name: self.keep(data, Path(name).suffix) for name, data in blobs.items()}
+            record = {**record, "blobs": names, "blob_bytes": {name: len(data) for name, data in blobs.items()}}
+        write_durably(self._record(stage, key), canonical(record))
         self._attempts(stage, key).unlink(missing_ok=True)
 
     def keep(self, data: bytes, suffix: str) -> str:
@@ -114,6 +127,14 @@ class Store:
         """The folder in which the workers of a run report what they are doing."""
         return self.root / "reports" / run_id
 
+    def _is_unchanged(self, name: str, num_bytes: int | None, written_ns: int) -> bool:
+        """Whether a blob has this size and was last modified before a time; it is written before its record."""
+        try:
+            stat = self._blob(name).stat()
+        except FileNotFoundError:
+            return False
+        return stat.st_size == num_bytes and stat.st_mtime_ns < written_ns
+
     def _is_intact(self, name: str) -> bool:
         try:
             return hashlib.sha256(self.blob(name)).hexdigest() == Path(name).stem
@@ -140,5 +161,5 @@ class Store:
         mine = earlier.count(run_id)
         if mine >= limit or len(earlier) >= ATTEMPTS_OVER_ALL_RUNS:
             return None
-        write_durably(path, ("\n".join([*earlier, run_id]) + "\n").encode())
+        write_completely(path, ("\n".join([*earlier, run_id]) + "\n").encode())
         return mine + 1

@@ -103,10 +103,18 @@ def test_a_plan_counts_what_it_knows_of_videos_whose_model_cannot_be_looked_up(r
 
 def test_the_same_build_again_makes_nothing_and_changes_nothing(reference):
     before, calls = reference.files(), reference.calls()
+    shard = reference.folder / "out" / next(name for name in before if name.startswith("data/"))
+    inode = shard.stat().st_ino
     began = time.monotonic()
-    assert reference.build()[0] == 0
+    code, said = reference.build()
+    assert code == 0
+    assert "nothing changed" in said
+    assert shard.stat().st_ino == inode, "not written again"
     assert (reference.files(), reference.calls()) == (before, calls)
     assert time.monotonic() - began < 60
+    shard.write_bytes(b"damaged")
+    assert reference.build()[0] == 0
+    assert (reference.files(), reference.calls()) == (before, calls)
 
 
 @pytest.mark.slow

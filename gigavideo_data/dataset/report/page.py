@@ -14,7 +14,7 @@ Equal datasets have equal pages, except for what cost.json says: it differs betw
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
@@ -28,6 +28,7 @@ from gigavideo_data.dataset.report import frame
 from gigavideo_data.dataset.report.frame import FOLDER
 from gigavideo_data.dataset.writer import PAGE
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.io.spool import Spool
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring import bootstrap as paired
 from gigavideo_data.scoring import measures_text
@@ -67,8 +68,9 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
         clips = {name: frame.base64_text(_clip_of(evaluation, name).read_bytes()) for name in names}
         compared_bytes = sum(map(len, clips.values())) + sum(map(_text_bytes, pairs))
         compared |= {"clips": pairs, "num_pairs": len(compared["clips"])}
-    facts, rows, sizes = summary.summarize(folder), reader.read_rows(folder), _sizes(folder)
-    sizes = {row["id"]: sizes[row["id"]] + _text_bytes(card([row])) for row in rows}
+    facts, rows, sizes = summary.summarize(folder), Spool(reader.stream_rows(folder)), _sizes(folder)
+    for row in rows:
+        sizes[row["id"]] += _text_bytes(card([row]))
     groups = choose(rows, sizes, list(facts["rewards"]), frame.EMBED_BYTES - compared_bytes)
     clips |= _clips(folder, {row["id"] for group in groups for row in group})
     page = render(facts, [card(group) for group in groups], clips, compared)
@@ -82,7 +84,7 @@ def write_report(folder: Path, to: Path | None = None, evaluation: Path | None =
 
 
 def choose(
-    rows: list[DatasetRow], sizes: dict[str, int], dimensions: list[str], max_bytes: int
+    rows: Sequence[DatasetRow], sizes: dict[str, int], dimensions: list[str], max_bytes: int
 ) -> list[list[DatasetRow]]:
     """Choose the rows to show: each a generated video, followed by its real clip if it is a twin.
 
@@ -90,7 +92,7 @@ def choose(
     that of the ids, which are hashes.
 
     Args:
-        rows: all rows, without their videos.
+        rows: all rows, without their videos, perhaps in a `Spool`: only those that are chosen are kept in memory.
         sizes: bytes that each row adds to the page, by id.
         dimensions: names, in the order of the page.
         max_bytes: limit on the bytes of all chosen rows; rows that no longer fit are skipped.
@@ -98,29 +100,43 @@ def choose(
     Returns:
         Chosen groups of one or two rows, in the order of choice.
     """
-    real = {row["pair_id"]: row for row in rows if row["source"] == "real"}
-    paired = {row["pair_id"] for row in rows if row["source"] == "twin"}
-    heads = [row for row in rows if row["source"] != "real" or row["pair_id"] not in paired]
+    real = {row["pair_id"]: (row["id"], at) for at, row in enumerate(rows) if row["source"] == "real"}
+    twins = {row["id"]: row["pair_id"] for row in rows if row["source"] == "twin"}
+    paired = set(twins.values())
+    heads: list[tuple[str, int]] = []  # id, and number in `rows`
+    values: dict[str, list[tuple[str, int, float | None]]] = {name: [] for name in dimensions}
+    for number, row in enumerate(rows):
+        if row["source"] == "real" and row["pair_id"] in paired:
+            continue
+        heads.append((row["id"], number))
+        for name in dimensions:
+            if entry := summary.reward_on(row, name):
+                values[name].append((row["id"], number, entry["value"]))
     chosen: dict[str, list[DatasetRow]] = {}
     embedded: set[str] = set()
-    for row in _turns(sorted(heads, key=lambda row: row["id"]), dimensions):
-        group = [row, real[row["pair_id"]]] if row["source"] == "twin" and row["pair_id"] in real else [row]
-        new = {r["id"]: sizes[r["id"]] for r in group if r["id"] not in embedded}
-        if row["id"] not in chosen and sum(new.values()) <= max_bytes:
-            chosen[row["id"]] = group
+    for row_id, number in _turns(sorted(heads), [sorted(mine) for mine in values.values()]):
+        group = [(row_id, number), *([real[twins[row_id]]] if twins.get(row_id) in real else [])]
+        new = {one: sizes[one] for one, _ in group if one not in embedded}
+        if row_id not in chosen and sum(new.values()) <= max_bytes:
+            chosen[row_id] = [rows[at] for _, at in group]
             embedded |= new.keys()
             max_bytes -= sum(new.values())
     return list(chosen.values())
 
 
-def _turns(rows: list[DatasetRow], dimensions: list[str]) -> Iterator[DatasetRow]:
-    """All rows, some of them repeatedly: one from each queue in turn, until all queues are empty."""
+def _turns(
+    rows: list[tuple[str, int]], dimensions: list[list[tuple[str, int, float | None]]]
+) -> Iterator[tuple[str, int]]:
+    """All rows, some of them repeatedly: one from each queue in turn, until all queues are empty.
+
+    Args:
+        rows: id and number of each.
+        dimensions: of each dimension, its rows, with their values.
+    """
     queues = []
-    for name in dimensions:
-        entries = [(entry["value"], row) for row in rows if (entry := summary.reward_on(row, name))]
-        scored = [(value, row) for value, row in entries if value is not None]
-        worst = [row for _, row in sorted(scored, key=itemgetter(0))]
-        queues += [worst[::-1], worst, [row for _, row in entries]]
+    for entries in dimensions:
+        worst = [entry[:2] for entry in sorted((e for e in entries if e[2] is not None), key=itemgetter(2))]
+        queues += [worst[::-1], worst, [entry[:2] for entry in entries]]
     queues.append(rows)
     return (row for row in chain.from_iterable(zip_longest(*queues)) if row is not None)
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from gigavideo_data.errors import RecipeError, RowError, RunError
 from gigavideo_data.io.hashing import content_key
+from gigavideo_data.io.spool import Spool
 from gigavideo_data.models.generators.profiles import profile_of, warnings_for
+from gigavideo_data.models.llm.templates.doubles import doubles
 from gigavideo_data.models.llm.templates.prompts import Seen
 from gigavideo_data.models.registry import captions_spec, held_out, writer_spec
 from gigavideo_data.pipeline.execution.runner import Runner
@@ -63,8 +66,8 @@ class Table:
         return len(self.usable) + len(self.without_clip)
 
 
-def intake(recipe: Recipe, runner: Runner) -> list[SourceRow]:
-    """All rows of a build, as they enter its first stage.
+def intake(recipe: Recipe, runner: Runner) -> Sequence[SourceRow]:
+    """All rows of a build, as they enter its first stage, kept on disk.
 
     Raises:
         RunError: the writer wrote no prompts at all for a dimension.
@@ -75,15 +78,17 @@ def intake(recipe: Recipe, runner: Runner) -> list[SourceRow]:
     for warning in _warnings(recipe, captioned, imported):
         runner.progress.note(warning)
     blocklist = Blocklist(text for path in recipe.blocklists for text in decontamination.read(Path(path)))
-    sources = [*_written(recipe, runner), *_captions(recipe, captioned, runner)]
+    sources = Spool(_written(recipe, runner))
+    sources.extend(_captions(recipe, captioned, runner))
     for part, table in zip(recipe.imports, imported, strict=True):
-        sources += _imported(part, table, recipe, runner)
-    rows = [row for row, reject in sources if reject is None]
+        sources.extend(_imported(part, table, recipe, runner))
+    rows = Spool(row for row, reject in sources if reject is None)
     reasons = _duplicates(rows, recipe.prompts.dedup_threshold, blocklist)
-    checked = [
+    checked = Spool[SourceRow](
         (row, rejection(reason, row.base_prompt) if reason else None) for row, reason in zip(rows, reasons, strict=True)
-    ]
-    return [*checked, *((row, reject) for row, reject in sources if reject)]
+    )
+    checked.extend((row, reject) for row, reject in sources if reject)
+    return checked
 
 
 def intake_warnings(recipe: Recipe) -> list[str]:
@@ -169,8 +174,9 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
+@cache
 def about(dimension: str, *fields: str) -> dict[str, Any]:
-    """The facts about a dimension that a writer needs: its definition, and these fields."""
+    """The facts about a dimension that a writer needs: its definition, and these fields. Not to be changed."""
     return {"about": load_dimension(dimension).model_dump(mode="json", include={"definition", *fields})}
 
 
@@ -290,9 +296,10 @@ def _clip(one: Captioned, table: Table, recipe: Recipe) -> Item:
     return Item("caption", settings, work, {"load": str(table.folder)})
 
 
-def _duplicates(rows: list[Row], threshold: float | None, blocklist: Blocklist) -> Iterator[Reason | None]:
+def _duplicates(rows: Sequence[Row], threshold: float | None, blocklist: Blocklist) -> Iterator[Reason | None]:
     """Why each prompt is rejected, or None; evaluation prompts come first, and no training prompt may be like them."""
-    evaluated, written = Seen(threshold), Seen(threshold)
+    written = iter(doubles([row.base_prompt for row in rows if not row.prompt], threshold))
+    evaluated = Seen(threshold)
     clips: set[tuple[str, str, int]] = set()
     for row in rows:
         text = row.base_prompt
@@ -301,8 +308,7 @@ def _duplicates(rows: list[Row], threshold: float | None, blocklist: Blocklist) 
             reason = Reason.DUPLICATE if name in clips else evaluated.double(text)
             clips.add(name)
         else:
-            reason = written.double(text)
-            written.add(text)
+            reason = next(written)
         if row.eval_split:
             evaluated.add(text)
         yield reason or blocklist.reason(text)

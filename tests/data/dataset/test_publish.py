@@ -13,6 +13,7 @@ from gigavideo_data.dataset import writer
 from gigavideo_data.dataset.schema import LAYOUT, OPTIONAL, ROW_SCHEMA
 from gigavideo_data.dataset.verify import verify_folder
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.io.spool import Spool
 from tests.support.rows import COST, make_eval_prompts, make_manifest, make_rejects, make_row, make_rows, write_set
 
 
@@ -47,7 +48,7 @@ def test_the_default_config_has_the_rows_that_were_given(folder, tmp_path):
 
 def test_equal_input_gives_equal_bytes_in_any_order(folder, tmp_path):
     other = tmp_path / "other name"
-    rows = make_rows()[::-1]
+    rows = Spool(make_rows()[::-1])
     cost = COST | {"wall_seconds": 99.0}  # the card quotes other parts of it
     writer.write_dataset(
         other, rows, make_eval_prompts()[::-1], make_rejects(), make_manifest(make_rows(), make_rejects()), cost
@@ -110,6 +111,12 @@ def test_row_groups_and_shards_stay_under_their_limits(tmp_path, monkeypatch):
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         assert all(group.total_byte_size < 15_000 or group.num_rows == 1 for group in groups)
         assert sum(group.num_rows for group in groups) > 0
+
+
+def test_row_groups_of_small_clips_have_few_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "MAX_GROUP_ROWS", 4)
+    file = pq.ParquetFile(write_set(tmp_path / "set") / "data/train-00000-of-00001.parquet")
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [4, 4, 1]
 
 
 def test_clips_are_stored_plain_and_the_rest_compressed(folder):

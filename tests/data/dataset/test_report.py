@@ -10,6 +10,7 @@ from gigavideo_data.commands.remake import withhold
 from gigavideo_data.dataset.report import frame
 from gigavideo_data.dataset.report import page as report
 from gigavideo_data.errors import DatasetError
+from gigavideo_data.io.spool import Spool
 from gigavideo_data.scoring import bootstrap
 from tests.support.rows import DIMENSION, clip, make_row, make_rows, write_set
 from tests.support.workspace import QUOTED
@@ -124,6 +125,7 @@ def test_above_the_cap_best_worst_and_random_take_turns():
     by_id = sorted(rows, key=lambda row: row["id"], reverse=True)
     again = [unit[0]["id"] for unit in report.choose(by_id, sizes, [DIMENSION], 9_500)]
     assert again == [row["id"] for row in chosen]
+    assert [unit[0] for unit in report.choose(Spool(rows), sizes, [DIMENSION], 9_500)] == chosen
 
 
 def test_a_shared_real_clip_is_counted_once():

@@ -270,3 +270,13 @@ def test_a_clip_larger_than_the_limit_is_refused_with_its_row_and_the_variable_t
     monkeypatch.setenv("GIGAVIDEO_MAX_CLIP_GIB", "1e-6")
     assert any(row["id"] in refusal(folder) for row in train_rows())
     assert "GIGAVIDEO_MAX_CLIP_GIB" in refusal(folder)
+
+
+def test_the_first_error_is_named_though_clips_are_decoded_beside(folder):
+    *others, broken, moved = schema.in_order(train_rows())
+    data = b"no video"
+    broken |= {"video": broken["video"] | {"bytes": data}, "video_sha256": hashlib.sha256(data).hexdigest()}
+    replace_rows(folder, [*others, broken, moved | {"split": "validation"}])
+    assert broken["id"] in refusal(folder)
+    replace_rows(folder, [*others, moved | {"split": "validation"}])
+    assert "in two splits" in refusal(folder)

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class Recorder(DryRunRunner):
         super().__init__(store)
         self.keys: dict[str, list[str]] = {}
 
-    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
+    def records(self, items: Iterable[Item], label: str | None = None) -> list[Record]:
+        items = list(items)
         self.keys |= {item.stage: [each.key for each in items] for item in items[:1]}
         return super().records(items, label)
 

@@ -1,6 +1,6 @@
 """What ties the datasets of several rounds together: the models that generated them, and the seed of their videos."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from gigavideo_data.commands.plan import DryRunRunner
@@ -16,7 +16,8 @@ from tests.support.rows import make_row
 class Recorder(DryRunRunner):
     """Notes the seeds of videos."""
 
-    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
+    def records(self, items: Iterable[Item], label: str | None = None) -> list[Record]:
+        items = list(items)
         self.seeds = [int(item.inputs["seed"]) for item in items]
         return super().records(items, label)
 

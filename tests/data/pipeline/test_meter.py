@@ -14,7 +14,7 @@ from gigavideo_data.io.progress import Progress
 from gigavideo_data.pipeline.execution import meter
 from gigavideo_data.pipeline.execution.meter import Meter
 from gigavideo_data.pipeline.execution.row_adapter import run_row, run_rows
-from gigavideo_data.pipeline.execution.runner import StoreRunner, total_spent
+from gigavideo_data.pipeline.execution.runner import StoreRunner, with_spent
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.stages import STAGES, Batch, Item, Stage
 from gigavideo_data.pipeline.store import Store
@@ -162,8 +162,11 @@ def test_a_resumed_build_counts_what_earlier_runs_spent_and_no_record_twice(tmp_
 
 
 def test_what_old_records_took_is_not_known() -> None:
-    assert total_spent([{"spent": {"gpu": 1.0}}, {"prompt": "of an older version"}]) is None
-    assert total_spent([{"spent": {"gpu": 1.0}}, {"spent": {"gpu": 0.5}}, {"spent": {"cpu": 2.0}}]) == {
-        "gpu": 1.5,
-        "cpu": 2.0,
-    }
+    def total(*records: dict[str, Any]) -> Any:
+        found: Any = {}
+        for record in records:
+            found = with_spent(found, record)
+        return found
+
+    assert total({"spent": {"gpu": 1.0}}, {"prompt": "of an older version"}, {"spent": {"gpu": 1.0}}) is None
+    assert total({"spent": {"gpu": 1.0}}, {"spent": {"gpu": 0.5}}, {"spent": {"cpu": 2.0}}) == {"gpu": 1.5, "cpu": 2.0}

@@ -1,6 +1,6 @@
 """More samples only where rewards differ: two passes of the same steps, with a runner that has all answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ class Answering:
         self.of_video = {f"{prompt} {sample}": reward for prompt, sample, reward in self.of_seed.values()}
         self.requests: dict[str, list[str]] = {}
 
-    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:
+    def records(self, items: Iterable[Item], label: str | None = None) -> list[Record]:
         return [self._record(item, label or item.stage) for item in items]
 
     def _record(self, item: Item, label: str) -> Record:

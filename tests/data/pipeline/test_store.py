@@ -1,5 +1,8 @@
 """The store: durable, content-addressed, and suspicious of its own files."""
 
+import json
+import os
+
 import pytest
 
 from gigavideo_data.errors import RunError
@@ -33,6 +36,55 @@ def test_a_damaged_blob_makes_its_row_unfinished_and_putting_it_again_mends_it(t
     assert store.has_record("synthesize", "ab12")
     store.put("synthesize", "ab12", {}, {"video.mp4": b"clip"})
     assert store.get("synthesize", "ab12") is not None
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A store with one clip, which was written a second before its record; and the names of blobs that are read."""
+    store, read = Store(tmp_path), list[str]()
+
+    def noting(_: Store, name: str) -> bytes:
+        read.append(name)
+        return blob.read_bytes()
+
+    store.put("synthesize", "ab12", {"fps": 8.0}, {"video.mp4": b"clip"})
+    (blob,) = (tmp_path / "blobs").glob("*/*.mp4")
+    (record,) = (tmp_path / "synthesize").glob("*/*.json")
+    for path, seconds in ((blob, 1000), (record, 1001)):
+        os.utime(path, (seconds, seconds))
+    monkeypatch.setattr(Store, "blob", noting)
+    return store, read, blob, record
+
+
+def test_a_resume_reads_no_byte_of_clips_that_did_not_change(finished):
+    store, read, _, _ = finished
+    assert (store.get("synthesize", "ab12") or {})["fps"] == 8.0
+    assert not read
+
+
+def test_a_clip_is_hashed_again_if_its_time_or_its_size_changed_or_no_size_is_known(finished):
+    store, read, blob, record = finished
+    os.utime(blob, (1001, 1001))
+    assert store.get("synthesize", "ab12")
+    assert len(read) == 1
+    blob.write_bytes(b"cl")
+    os.utime(blob, (1000, 1000))  # as by a copy that was interrupted and kept times
+    assert store.get("synthesize", "ab12") is None
+    blob.write_bytes(b"clip")
+    older = {name: value for name, value in json.loads(record.read_bytes()).items() if name != "blob_bytes"}
+    record.write_text(json.dumps(older))
+    os.utime(blob, (1000, 1000))
+    assert store.get("synthesize", "ab12") == older
+    assert len(read) == 3
+
+
+def test_a_row_waits_for_the_disk_for_its_clip_and_its_record_and_not_for_its_attempts(tmp_path, monkeypatch):
+    store, synced = Store(tmp_path), list[int]()
+    monkeypatch.setattr(os, "fsync", synced.append)
+    store.begin_attempt("synthesize", "ab12", "run", 3)
+    assert not synced
+    store.put("synthesize", "ab12", {}, {"video.mp4": b"clip"})
+    assert len(synced) == 4  # each a file and its folder
 
 
 def test_a_torn_record_is_an_unfinished_row(tmp_path):

@@ -1,6 +1,6 @@
 """Prompts of earlier datasets: which they are, what they change in the store, and that they come last."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,8 @@ class InProcess:
         self.progress: Progress = self.notes
         self.keys: dict[tuple[str, str], str] = {}
 
-    def records(self, items: Sequence[Item], label: str | None = None) -> list[Record]:  # noqa: ARG002
+    def records(self, items: Iterable[Item], label: str | None = None) -> list[Record]:  # noqa: ARG002
+        items = list(items)
         self.keys |= {(item.inputs["dimension"], item.inputs["split"]): item.key for item in items}
         runs = [STAGES[item.stage].run for item in items]
         return [

@@ -135,7 +135,7 @@ class Seen:
         plain = normalised(text)
         if plain not in self._plain:
             self._plain.add(plain)
-            self._sorted.append(_words_sorted(plain))
+            self._sorted.append(words_sorted(plain))
 
     def double(self, text: str) -> Reason | None:
         """Whether a prompt is a `duplicate` or `near_duplicate` of an earlier one; else None."""
@@ -145,10 +145,11 @@ class Seen:
         if self.threshold is None:
             return None
         near = process.extractOne(
-            _words_sorted(plain), self._sorted, scorer=fuzz.ratio, score_cutoff=self.threshold * 100
+            words_sorted(plain), self._sorted, scorer=fuzz.ratio, score_cutoff=self.threshold * 100
         )
         return Reason.NEAR_DUPLICATE if near else None
 
 
-def _words_sorted(plain: str) -> str:
+def words_sorted(plain: str) -> str:
+    """The words of a normalised text in alphabetical order."""
     return " ".join(sorted(plain.split()))
