@@ -174,7 +174,9 @@ def test_five_rejections_in_a_row_on_one_worker_end_the_run(reason):
     assert caught.value.worker == "a"
 
 
-@pytest.mark.parametrize("reason", [*(set(Reason) - {Reason.OUT_OF_MEMORY}), "TimeoutError", "DatasetError"])
+@pytest.mark.parametrize(
+    "reason", [*(reason for reason in Reason if reason != Reason.OUT_OF_MEMORY), "TimeoutError", "DatasetError"]
+)
 def test_rejections_that_lie_in_the_rows_count_for_no_worker(reason):
     counted(outcomes("a", reason, 100))
 
