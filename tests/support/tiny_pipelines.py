@@ -65,7 +65,7 @@ PROFILES = {
     ),
     "hunyuan1.5": Profile(
         "hunyuan1.5", 16, 32, 9, fps=24.0, max_tokens=1000, steps=3, guidance=6.0, stride=2,
-        pipeline="HunyuanVideo15Pipeline",
+        pipeline="HunyuanVideo15Pipeline", caches=False,
     ),
     "cogvideox1.5": Profile(
         "cogvideox1.5", 32, 48, 9, fps=16.0, max_tokens=12, steps=3, guidance=6.0, pipeline="CogVideoXPipeline"
@@ -74,7 +74,8 @@ PROFILES = {
         "ltx", 32, 64, 17, fps=25.0, max_tokens=12, steps=3, guidance=3.0, stride=8, pipeline="LTXPipeline"
     ),
     "ltx2": Profile(
-        "ltx2", 32, 32, 5, fps=24.0, max_tokens=12, steps=3, guidance=4.0, stride=2, pipeline="LTX2Pipeline"
+        "ltx2", 32, 32, 5, fps=24.0, max_tokens=12, steps=3, guidance=4.0, stride=2, pipeline="LTX2Pipeline",
+        caches=False,
     ),
 }  # fmt: skip
 # Channels and places of their latents, by the models' own ratios.

@@ -269,9 +269,13 @@ class DiffusersGenerator:
         return frames_BTCHW, last[0]
 
     def _decode(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        """What a pipeline with a guider does after its last step, which returns the latents or the frames, not both."""
+        """What a pipeline with a guider does after its last step, which returns the latents or the frames, not both.
+
+        Video by video: the mask in the autoencoder of HunyuanVideo 1.5 fits a batch of one.
+        """
         vae = self.pipeline.vae
-        video_BCTHW = vae.decode(latents_BCFHW.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        plain_BCFHW = latents_BCFHW.to(vae.dtype) / vae.config.scaling_factor
+        video_BCTHW = torch.cat([vae.decode(one_1CFHW, return_dict=False)[0] for one_1CFHW in plain_BCFHW.split(1)])
         self.pipeline.maybe_free_model_hooks()
         frames_BTCHW: torch.Tensor = self.pipeline.video_processor.postprocess_video(video_BCTHW, output_type="pt")
         return frames_BTCHW

@@ -46,6 +46,7 @@ class Profile:
         parameters: number in 1e9 of each part; empty of a model that fits every machine.
         working_gb: estimated memory (1e9 bytes) that the largest part needs beside its weights while it runs.
         low_noise_guidance: guidance of the expert for low noise, of a model with two; None of a model with one.
+        caches: whether the library can skip its blocks (`profile: first_block_cache`).
         split_over: numbers of GPUs that may compute one video together: it takes minutes on one, the library can split
             the transformer, and both its heads and its tokens can be divided by them.
         paper: the sampler settings of the model's authors, of the recipe value `profile: paper`; None: not known.
@@ -67,6 +68,7 @@ class Profile:
     parameters: Mapping[str, float] = field(default_factory=dict)
     working_gb: float = 0.0
     low_noise_guidance: float | None = None
+    caches: bool = True
     split_over: tuple[int, ...] = ()
     paper: Sampler | None = None
 
@@ -178,6 +180,7 @@ PROFILES = {
             licence=HUNYUAN_TERMS,
             parameters={"transformer": 8.327, "text_encoder": 7.071, "text_encoder_2": 0.219, "vae": 1.261},
             working_gb=12.0,
+            caches=False,
         ),
         Profile(
             "zai-org/CogVideoX1.5-5B",
@@ -224,6 +227,7 @@ PROFILES = {
             licence=f"LTX-2 Community License; {LTX_TERMS}",
             parameters={"transformer": 18.876, "text_encoder": 12.203, "connectors": 1.432, "vae": 1.223},
             working_gb=10.0,
+            caches=False,
         ),
     )
 }

@@ -230,8 +230,14 @@ def sampler_named(name: str, profile: Profile) -> Sampler | None:
     """The sampler settings that the recipe value `profile: paper` names; None of the other values.
 
     Raises:
-        RecipeError: none are known of the model.
+        RecipeError: none are known of the model, or the library cannot skip its blocks (`profile: first_block_cache`).
     """
+    if name == "first_block_cache" and not profile.caches:
+        known = ", ".join(model for model, one in PROFILES.items() if one.caches)
+        raise RecipeError(
+            f"generators: profile first_block_cache: diffusers cannot skip blocks of {profile.name}; leave it out, or "
+            f"choose one of {known}"
+        )
     if name != "paper":
         return None
     if profile.paper is None:
