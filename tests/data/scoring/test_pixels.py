@@ -101,7 +101,7 @@ def test_a_recipe_may_reject_black_videos_and_else_they_are_kept_with_their_leve
     kept = synthesize_rows(context, [row])
     if reject_videos == ("black",):
         (reject,) = context.counts.rejects
-        assert (kept, reject["reason"]) == ([], "black")
+        assert ([*kept], reject["reason"]) == ([], "black")
         assert "brightest level 0 of 255" in str(reject["detail"])
     else:
         assert context.counts.rejects == []
