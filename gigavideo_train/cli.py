@@ -141,7 +141,7 @@ def train(
     progress_console, results = (terminal.console(stderr=stderr, quiet=not is_first) for stderr in (True, as_json))
     with world() as joined, Progress(progress_console) as progress:
         overrides = [*settings, *(overrides or [])]
-        number = size if dry_run else joined.size
+        number = max(size, joined.size)
         planned = api.make_plan(dataset, joined, model, config, overrides, preset, adapter, gpu_bytes, number)
         console = results if dry_run else progress_console
         facts = api.show_plan(planned, joined, console, progress, gpu_bytes, dry_run=dry_run)

@@ -31,12 +31,11 @@ ROUNDS, BUDGET_S = 6, 9.0
 # tensors on a CPU, without compilation. A CUDA context takes up to 1 GB more.
 DRY_RUN_GB = {
     ("full", "selective", "synthetic"): 31.7,
-    ("full", "selective", "pair"): 41.5,
+    ("full", "selective", "pair"): 37.4,
     ("full", "full", "synthetic"): 28.3,
-    ("full", "full", "pair"): 31.9,
     ("full", "none", "synthetic"): 165.3,
     ("lora", "full", "synthetic"): 13.3,
-    ("lora", "full", "pair"): 16.6,
+    ("lora", "full", "pair"): 13.5,
 }
 
 
