@@ -57,7 +57,7 @@ def _wan(
     return {"model_index.json": index, "transformer": transformer, "vae": vae, "text_encoder": text or UMT5_XXL}
 
 
-CONFIGS = {
+CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     SMALL: _wan(
         {
             "num_attention_heads": 2,
