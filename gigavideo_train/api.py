@@ -20,7 +20,8 @@ from gigavideo_train import plan as planning
 from gigavideo_train import plan_output
 from gigavideo_train.data.dataset import read, read_version
 from gigavideo_train.distributed.world import World, world
-from gigavideo_train.plan import Plan
+from gigavideo_train.plan import Facts, Plan
+from gigavideo_train.presets import MODEL_PRESETS
 
 CACHE = Path("runs/latents")
 
@@ -48,8 +49,8 @@ def train(
         out: folder of the run; None is runs/train/<name of the dataset>.
         settings: fields of `gigavideo_train.config.TrainConfig`, such as {"strategy": "dpo", "lr": 1e-5}.
         config: a YAML file of settings; `settings` take precedence.
-        preset: settings for the memory of one GPU in GB, a key of `gigavideo_train.presets.MEMORY_PRESETS`; None is the
-            one that fits the GPU of this process.
+        preset: settings for the memory of one GPU in GB, one of `gigavideo_train.presets.GPU_SIZES`; None is the size
+            of the GPU of this process.
         cache: folder for latents and text embeddings, shared by runs.
         resume: continue from the newest checkpoint in `out`, if there is one.
         resume_changed: also if dataset or settings have changed.
@@ -61,8 +62,8 @@ def train(
     Raises:
         DatasetError: the dataset breaks its contract, or no sample is kept.
         HubError: the Hub refuses, or cannot be reached.
-        RecipeError: a setting or the model is unknown, or `nft` would start from a model that generated none of the
-            videos.
+        RecipeError: a setting or the model is unknown, `nft` would start from a model that generated none of the
+            videos, or the run does not fit the GPU.
         RunError: the folder holds another run, the disk is full, or losses are not finite.
         UnexpectedError: a fault of the program; the traceback is in log.<rank>.txt in `out`.
         KeyboardInterrupt: the run was stopped, after a checkpoint of its last step.
@@ -72,10 +73,7 @@ def train(
     with world() as joined, Progress(console) as progress:
         config_file, start = Path(config) if config else None, Path(adapter) if adapter else None
         plan = make_plan(str(dataset), joined, model, config_file, overrides, preset, start)
-        facts = planning.facts(plan)
-        plan_output.show(facts, console)
-        for warning in plan_output.warnings(facts):
-            progress.note(f"warning: {warning}")
+        show_plan(plan, joined, console, progress)
         folder = Path(out) if out else default_out(str(dataset))
         return run_plan(plan, folder, Path(cache), joined, progress, resume=resume, resume_changed=resume_changed)
 
@@ -93,17 +91,67 @@ def make_plan(
     overrides: list[str],
     preset: int | None,
     adapter: Path | None,
+    gpu_bytes: int | None = None,
+    processes: int | None = None,
 ) -> Plan:
-    """Read a dataset and plan the run. Rank 0 reads, hashes and asks the Hub, for all. Arguments as for `train`."""
+    """Read a dataset and plan the run. Rank 0 reads, hashes and asks the Hub, for all.
+
+    Arguments as for `train`; `gpu_bytes` and `processes` are those of this run, unless another one is only planned.
+    """
 
     def plan() -> Plan:
         folder = download.local_folder(dataset)
         content = read(folder) if folder else read_version(download.resolve(dataset))
         base = base_of(model, content.manifest)
-        return planning.make(content, base, config, overrides, preset, joined.memory_bytes(), adapter)
+        memory, size = gpu_bytes or joined.memory_bytes(), processes or joined.size
+        return planning.make(content, base, config, overrides, preset, memory, adapter, size)
 
     made = joined.broadcast_from_rank0(plan)
     return made if joined.is_first else planning.on_this_machine(made)
+
+
+def show_plan(
+    plan: Plan,
+    joined: World,
+    console: Console,
+    progress: Progress,
+    gpu_bytes: int | None = None,
+    *,
+    dry_run: bool = False,
+) -> Facts:
+    """Print a plan and its warnings, and refuse a run that does not fit the GPU.
+
+    The memory is estimated by rank 0 for all processes: of the miniature only for a GPU that was named, and on a CPU
+    only in a dry run.
+
+    Args:
+        plan: as `make_plan` returns it.
+        joined: this process among all.
+        console: for the plan.
+        progress: for the warnings.
+        gpu_bytes: memory of a GPU that was named; None is the one of this process.
+        dry_run: whether the run ends here.
+
+    Returns:
+        The plan as JSON.
+
+    Raises:
+        RecipeError: the run does not fit.
+    """
+    facts = planning.facts(plan)
+    limit = gpu_bytes or joined.broadcast_from_rank0(joined.memory_bytes)
+    estimates = bool(gpu_bytes or (plan.profile.name not in MODEL_PRESETS and (limit or dry_run)))
+    if estimates:
+        from gigavideo_train.estimate import fit  # imports diffusers, which the plan of the miniature does not need
+
+        estimated = joined.broadcast_from_rank0(lambda: fit.estimate_plan(plan))
+        facts["estimate"] = fit.facts(estimated)
+    plan_output.show(facts, console)
+    for warning in plan_output.warnings(facts):
+        progress.note(f"warning: {warning}")
+    if estimates and limit:
+        joined.broadcast_from_rank0(lambda: fit.check(plan, estimated, limit))
+    return facts
 
 
 def run_plan(

@@ -67,6 +67,13 @@ Preset = Annotated[
     int | None,
     typer.Option(help="Use the settings for this GPU memory in GB: 24, 48, 80 or 141.  [default: that of the GPU]"),
 ]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        help="With --dry-run: estimate for this GPU, such as h100 or 80 (GB), and refuse a run that does not fit.  "
+        "[default: the GPU of this machine]"
+    ),
+]
 Processes = Annotated[
     int | None,
     typer.Option(min=1, help="Start this number of processes.  [default: one per visible GPU; 1 without a GPU]"),
@@ -100,6 +107,7 @@ def train(
     report_to: ReportTo = None,
     cache: CacheFolder = Path("runs/latents"),
     preset: Preset = None,
+    gpu: Gpu = None,
     processes: Processes = None,
     resume: Resume = False,
     resume_changed: ResumeChanged = False,
@@ -112,13 +120,17 @@ def train(
     from gigavideo_data.hub import download
 
     download.local_folder(dataset)  # a wrong name is reported before torch is imported
+    from gigavideo_data.errors import RecipeError
     from gigavideo_data.io import terminal
     from gigavideo_data.io.progress import Progress
-    from gigavideo_train import api, plan, plan_output
+    from gigavideo_train import api, presets
     from gigavideo_train.distributed import launch
     from gigavideo_train.distributed.world import world
 
-    size = launch.num_processes(processes)
+    if gpu and not dry_run:
+        raise RecipeError("--gpu names a GPU for --dry-run; a run uses those of its machine")
+    gpu_bytes = presets.gpu_bytes(gpu) if gpu else None
+    size = (processes or 1) if gpu else launch.num_processes(processes)
     if size > 1 and not dry_run:
         raise typer.Exit(launch.run_processes(size, [sys.executable, "-m", "gigavideo_train", *sys.argv[1:]]))
     settings = [f"strategy={strategy}"] if strategy else []
@@ -129,11 +141,10 @@ def train(
     progress_console, results = (terminal.console(stderr=stderr, quiet=not is_first) for stderr in (True, as_json))
     with world() as joined, Progress(progress_console) as progress:
         overrides = [*settings, *(overrides or [])]
-        planned = api.make_plan(dataset, joined, model, config, overrides, preset, adapter)
-        facts = plan.facts(planned)
-        plan_output.show(facts, results if dry_run else progress_console)
-        for warning in plan_output.warnings(facts):
-            progress.note(f"warning: {warning}")
+        number = max(size, joined.size)
+        planned = api.make_plan(dataset, joined, model, config, overrides, preset, adapter, gpu_bytes, number)
+        console = results if dry_run else progress_console
+        facts = api.show_plan(planned, joined, console, progress, gpu_bytes, dry_run=dry_run)
         if not dry_run:
             tuned = api.run_plan(
                 planned,

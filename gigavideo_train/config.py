@@ -181,14 +181,17 @@ class TrainConfig(BaseModel):
         return model and published_name(model)
 
 
-def load(profile: str, path: Path | None, overrides: list[str], memory: int | None = None) -> TrainConfig:
+def load(
+    profile: str, path: Path | None, overrides: list[str], memory: int | None = None, processes: int = 1
+) -> TrainConfig:
     """Combine presets, file and overrides.
 
     Args:
         profile: of the model, a key of `presets.MODEL_PRESETS` or not.
         path: a YAML file.
         overrides: "key=value" each.
-        memory: a key of `presets.MEMORY_PRESETS`.
+        memory: one of `presets.GPU_SIZES`.
+        processes: that share the model.
 
     Raises:
         RecipeError: with file and line, or the override, and the nearest valid key.
@@ -200,7 +203,7 @@ def load(profile: str, path: Path | None, overrides: list[str], memory: int | No
         written = override(written, text)
     strategy = str(written.data.get("strategy", TrainConfig.model_fields["strategy"].default))
     tune = str(written.data["tune"]) if "tune" in written.data else None
-    replaced = preset(profile, strategy, memory, tune)
+    replaced = preset(profile, strategy, memory, processes, tune)
     return validate(TrainConfig, Document({**replaced, **written.data}, written.source, written.origins))
 
 

@@ -41,7 +41,7 @@ from gigavideo_train.data.start import (
     locate,
 )
 from gigavideo_train.judging.judges import SampleJudge, Scoring, sample_judges, scoring
-from gigavideo_train.presets import MEMORY_PRESETS, MODEL_PRESETS, memory_preset
+from gigavideo_train.presets import GPU_SIZES, MODEL_PRESETS, memory_preset, memory_settings
 
 NUM_BINS = 10
 NOTHING_TO_COMPARE = (
@@ -83,7 +83,8 @@ class Plan:
         shift: of the draw of sigma.
         scoring: how an online strategy scores; None for the others.
         held_out: samples of the validation split.
-        memory: key of `presets.MEMORY_PRESETS`, GB; None if no preset is used.
+        memory: one of `presets.GPU_SIZES`, GB; None if no preset is used.
+        processes: that share the model.
         sample_judges: how sample clips are scored, by dimension.
         spread: what the groups of each trained dimension offer to learn from.
         adapter: folder of the LoRA that the run starts from and continues.
@@ -106,6 +107,7 @@ class Plan:
     adapter: Path | None = None
     first_folder: Path | None = None
     latents: dict[str, ShippedLatents] = field(default_factory=dict)
+    processes: int = 1
 
     @property
     def samples(self) -> list[Sample]:
@@ -174,6 +176,7 @@ def make(
     memory: int | None = None,
     gpu_bytes: int | None = None,
     adapter: Path | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Check everything that can be checked without loading the model.
 
@@ -182,10 +185,11 @@ def make(
         base: as `base_of` returns it, once for all processes; None is the dataset's target.
         config_file: settings on top of the model's preset.
         overrides: "key=value" on top of those.
-        memory: key of `presets.MEMORY_PRESETS`, GB; None is the one that fits `gpu_bytes`, unless the model has a
-            preset of its own.
+        memory: one of `presets.GPU_SIZES`, GB; None is the one of `gpu_bytes`, unless the model has a preset of its
+            own.
         gpu_bytes: memory of a GPU; None without one.
         adapter: folder of a LoRA of `base`, which the run continues.
+        processes: that share the model.
 
     Raises:
         DatasetError: no sample is kept, or a strategy that compares samples has no group with different rewards.
@@ -196,11 +200,11 @@ def make(
     base = base or base_of(None, dataset.manifest)
     folder = locate(base, dataset)
     profile = profile_of(base.model)
-    if memory is not None and memory not in MEMORY_PRESETS:
-        raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, MEMORY_PRESETS))} GB")
+    if memory is not None and memory not in GPU_SIZES:
+        raise RecipeError(f"--preset {memory}: there are presets for {', '.join(map(str, GPU_SIZES))} GB")
     if memory is None and gpu_bytes and profile.name not in MODEL_PRESETS:
         memory = memory_preset(gpu_bytes)
-    config = settings.load(profile.name, config_file, overrides, memory)
+    config = settings.load(profile.name, config_file, overrides, memory, processes)
     settings.check_tracker(config.report_to)
     if config.sample_every:
         video.check_installed("sample_every: writing clips")
@@ -234,6 +238,7 @@ def make(
         adapter,
         first_model(config, base, folder, dataset),
         usable_latents(dataset, folder / "vae") if config.latents == "own" else {},
+        processes,
     )
 
 
@@ -267,6 +272,8 @@ def facts(plan: Plan) -> Facts:
         "judge": plan.scoring.judge if plan.scoring else None,
         "sample_judges": {name: judge.engine["model"] for name, judge in plan.sample_judges.items()},
         "memory": plan.memory,
+        "processes": plan.processes,
+        "preset": list(memory_settings(plan.profile.name, plan.memory, plan.processes)),
         "config": json.loads(config.model_dump_json()),
         "targets": plan.targets,
         "others": plan.others,

@@ -7,7 +7,6 @@ from rich.console import Console
 from gigavideo_data.dataset.cost import per_effective_sample
 from gigavideo_data.io import terminal
 from gigavideo_train.plan import NOTHING_TO_COMPARE, Facts
-from gigavideo_train.presets import MEMORY_PRESETS
 
 LOW_BETA, MANY_TIMES = 0.2, 4  # below this nft_beta, few clips that are seen more often than this are memorised
 
@@ -58,8 +57,9 @@ def show(facts: Facts, console: Console) -> None:
         f"{config['strategy']} of {model} ({config['tune']}){judge} on dataset {dataset}, recipe {facts['recipe']}"
     ]
     if facts["memory"]:
-        preset = ", ".join(f"{key} {config[key]}" for key in MEMORY_PRESETS[facts["memory"]])
-        lines.append(f"preset for {facts['memory']} GB of GPU memory: {preset}")
+        preset = ", ".join(f"{key} {config[key]}" for key in facts["preset"]) or "none for this model"
+        number = f", {facts['processes']} processes" if facts["processes"] > 1 else ""
+        lines.append(f"preset for {facts['memory']} GB of GPU memory{number}: {preset}")
     lines += terminal.targets_and_others(facts["targets"], facts["others"])
     samples = terminal.Table("Samples", "source", "dimension", ">kept", "dropped")
     for line in facts["samples"]:
@@ -97,3 +97,18 @@ def show(facts: Facts, console: Console) -> None:
     ]
     for part in (*map(terminal.plain, lines), samples, groups, *map(terminal.plain, (*nothing, *after))):
         console.print(part)
+    if facts.get("estimate"):
+        _show_estimate(facts["estimate"], console)
+
+
+def _show_estimate(estimate: Facts, console: Console) -> None:
+    """Print the memory of a GPU, part by part."""
+    table = terminal.Table("Estimated GPU memory, each at its fullest moment", "stage", "part", ">GB")
+    for stage, parts in estimate["stages"].items():
+        for part, size in parts.items():
+            table.add(stage, part, f"{size / 1e9:.1f}")
+    console.print()
+    console.print(table)
+    flops = f"{estimate['flops'] / 1e12:.4g} TFLOP a forward pass"
+    trained = f"{estimate['trained'] / 1e9:.4g} of {estimate['parameters'] / 1e9:.4g} billion parameters are trained"
+    console.print(terminal.plain(f"{trained}; {flops} of a clip"))

@@ -20,7 +20,7 @@ from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed.world import World
 from gigavideo_train.losses import metrics
 from gigavideo_train.losses.inputs import Inputs
-from gigavideo_train.losses.losses import Losses
+from gigavideo_train.losses.losses import Losses, combined
 from gigavideo_train.models import adapters, blocks
 from gigavideo_train.models.base import Condition, Family, Velocity
 from gigavideo_train.models.loading import load_transformer
@@ -137,9 +137,15 @@ def _is_sharded(config: TrainConfig, world: World) -> bool:
 
 
 def velocity_of(
-    transformer: torch.nn.Module, family: Family, pipeline: Any, device: torch.device, flops: Flops
+    transformer: torch.nn.Module,
+    family: Family,
+    pipeline: Any,
+    device: torch.device,
+    flops: Flops,
+    *,
+    bfloat16: bool | None = None,
 ) -> Velocity:
-    """The velocity of a model, (B, C, F, H, W) float32; computed with bfloat16 autocast on a GPU.
+    """The velocity of a model, (B, C, F, H, W) float32.
 
     Args:
         transformer: on `device`.
@@ -147,16 +153,18 @@ def velocity_of(
         pipeline: its settings are read, its weights are not used.
         device: of the model.
         flops: gets the FLOPs of one forward pass for each new shape of latents.
+        bfloat16: compute with bfloat16 autocast; None: on a GPU.
     """
-    autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    computes_in_bfloat16 = device.type == "cuda" if bfloat16 is None else bfloat16
+    autocast = torch.autocast(device.type, torch.bfloat16) if computes_in_bfloat16 else nullcontext()
 
     def velocity(noisy_BCFHW: torch.Tensor, sigma_B: torch.Tensor, condition: Condition) -> torch.Tensor:
         shape_CFHW = noisy_BCFHW.shape[1:]
-        with autocast:
-            if shape_CFHW not in flops:
-                with blocks.count_flops() as counter, torch.no_grad():
-                    family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition)
-                flops[shape_CFHW] = counter.get_total_flops() // len(noisy_BCFHW)
+        if shape_CFHW not in flops:
+            with autocast, blocks.count_flops() as counter, torch.no_grad():
+                family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition)
+            flops[shape_CFHW] = counter.get_total_flops() // len(noisy_BCFHW)
+        with autocast:  # entered anew: a recomputed block would lack the casts that the pass above has cached
             return family.velocity(pipeline, transformer, noisy_BCFHW, sigma_B, condition).float()
 
     return velocity
@@ -182,7 +190,7 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 def backward(
     passes: Iterable[Inputs],
-    loss_of: Callable[[Inputs], Losses],
+    parts_of: Callable[[Inputs], Iterable[Losses]],
     config: TrainConfig,
     flops: Flops,
     device: torch.device,
@@ -191,7 +199,8 @@ def backward(
 
     Args:
         passes: this process's micro-batches, on the device.
-        loss_of: the losses of one of them.
+        parts_of: the losses of one of them, in parts as `loss_parts` computes them. Each part is gone back through
+            before the next one is computed.
         config: of the run; the loss is a mean over `batch_size`.
         flops: as `velocity_of` fills it.
         device: of the sums.
@@ -201,8 +210,27 @@ def backward(
     """
     sums = metrics.zero_sums(device)
     for inputs in passes:
-        losses = loss_of(inputs)
-        (losses.loss_B.sum() / config.batch_size).backward()
+        parts = []
+        for part in parts_of(inputs):
+            (part.loss_B.sum() / config.batch_size).backward()
+            parts.append(part.detached())
         if inputs.counts:
-            sums += metrics.sums_of(losses, inputs, flops)
+            sums += metrics.sums_of(combined(parts), inputs, flops)
     return sums
+
+
+def clip_gradients(parameters: dict[str, torch.nn.Parameter], config: TrainConfig) -> torch.Tensor:
+    """Clip the gradients; their norm before, on the device, of which the host does not wait."""
+    return torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
+
+
+def update_weights(
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    average: ema.Weights,
+    config: TrainConfig,
+    num_taken: int,
+) -> None:
+    """Optimizer step `num_taken`, counted from 1, of the weights and of their average."""
+    optimizer.step()
+    ema.update(average, parameters, config.ema, num_taken)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -34,7 +35,7 @@ from gigavideo_train.judging.online import Scorer
 from gigavideo_train.losses import flow
 from gigavideo_train.losses import metrics as tally
 from gigavideo_train.losses.inputs import Inputs, prefetch
-from gigavideo_train.losses.losses import Losses, losses
+from gigavideo_train.losses.losses import Losses, combined, loss_parts
 from gigavideo_train.models.base import Family
 from gigavideo_train.models.loading import load_autoencoder, load_pipeline
 from gigavideo_train.models.registry import load_family
@@ -42,7 +43,7 @@ from gigavideo_train.monitoring import samples
 from gigavideo_train.monitoring.jsonl import Metrics, read
 from gigavideo_train.monitoring.validation import ValidationSchedule, validation_loss
 from gigavideo_train.plan import Plan
-from gigavideo_train.step import TrainedModel, backward, learning_rate, set_up_model
+from gigavideo_train.step import TrainedModel, backward, clip_gradients, learning_rate, set_up_model, update_weights
 
 if TYPE_CHECKING:
     from gigavideo_data.io.progress import Progress
@@ -97,7 +98,7 @@ def run_training(
         began = time.perf_counter()
         for (step, batch), passes in prefetch(steps, lambda numbered: run.make_passes(numbered[1]), threaded=on_gpu):
             lr = learning_rate(step, total, config)
-            sums = backward(passes, run.losses, config, run.model.flops, world.device)
+            sums = backward(passes, run.loss_parts, config, run.model.flops, world.device)
             outcome = _update(run, lr, sums, done, stop_requested=stop.requested)
             done = outcome.done
             seconds = time.perf_counter() - began
@@ -164,11 +165,11 @@ class _Run:
         torch.cuda.set_device(world.device)  # the device of another thread is the first one by default
         return [inputs.map(torch.Tensor.pin_memory) for inputs in passes]
 
-    def losses(self, inputs: Inputs) -> Losses:
-        """Move a pass to the device and compute its losses."""
+    def loss_parts(self, inputs: Inputs) -> Iterator[Losses]:
+        """Move a pass to the device and compute its losses, part by part."""
         on_device = inputs.map(lambda tensor: tensor.to(self.world.device, non_blocking=True))
         model = self.model
-        return losses(on_device, model.velocity, model.reference, self.scorer, self.plan.config, model.first)
+        return loss_parts(on_device, model.velocity, model.reference, self.scorer, self.plan.config, model.first)
 
 
 def _set_up(plan: Plan, out: Path, cache_root: Path, world: World, progress: Progress) -> _Run:
@@ -252,14 +253,13 @@ def _update(run: _Run, lr: float, sums: torch.Tensor, done: Done, *, stop_reques
     config, model = run.plan.config, run.model
     for group in model.optimizer.param_groups:
         group["lr"] = lr
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters.values(), config.max_grad_norm)
+    norm = clip_gradients(model.parameters, config)
     # Summed over processes, so that all decide alike. Only here does a step wait for the device.
     stopping, *totals = run.world.sum(torch.cat([sums.new_full((1,), stop_requested), sums]))
     grad_norm = float(full_tensor(norm))
     done = done.after(finite=math.isfinite(totals[0]) and math.isfinite(grad_norm))
     if not done.in_row:
-        model.optimizer.step()
-        ema.update(model.average, model.parameters, config.ema, done.steps - done.skipped)
+        update_weights(model.parameters, model.optimizer, model.average, config, done.steps - done.skipped)
     model.optimizer.zero_grad(set_to_none=True)
     return _Outcome(totals, grad_norm, done, bool(stopping))
 
@@ -274,7 +274,13 @@ def _measure_base(run: _Run, metrics: Metrics, validations: ValidationSchedule) 
 
 def _validation_loss(run: _Run) -> float:
     with ema.swap_weights(run.model.average, run.model.parameters):  # the weights that would be published
-        return validation_loss(run.plan.held_out, run.plan.config.batch_size, run.world, run.make_passes, run.losses)
+        return validation_loss(
+            run.plan.held_out,
+            run.plan.config.batch_size,
+            run.world,
+            run.make_passes,
+            lambda inputs: combined(run.loss_parts(inputs)),
+        )
 
 
 def _write_samples(run: _Run, step: int, metrics: Metrics) -> None:

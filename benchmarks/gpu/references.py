@@ -20,7 +20,7 @@ from gigavideo_data.models import attention
 from gigavideo_train.config import TrainConfig
 from gigavideo_train.distributed.world import World, full_tensor
 from gigavideo_train.losses.inputs import Inputs
-from gigavideo_train.losses.losses import losses
+from gigavideo_train.losses.losses import loss_parts, losses
 from gigavideo_train.models import wan
 from gigavideo_train.models.base import Velocity
 from gigavideo_train.step import TrainedModel, backward, set_up_model
@@ -72,7 +72,7 @@ def _step(
     def step() -> None:
         backward(
             [inputs],
-            lambda one: losses(one, model.velocity, model.reference, None, config, first),
+            lambda one: loss_parts(one, model.velocity, model.reference, None, config, first),
             config,
             model.flops,
             job.device,

@@ -38,7 +38,7 @@ def main() -> None:
     from gigavideo_data.models import attention
     from gigavideo_train.config import TrainConfig
     from gigavideo_train.distributed.world import world
-    from gigavideo_train.losses.losses import losses
+    from gigavideo_train.losses.losses import loss_parts
     from gigavideo_train.models import wan
     from gigavideo_train.step import Flops, adamw, backward, prepare, velocity_of
 
@@ -76,7 +76,7 @@ def main() -> None:
                 dist.barrier()
                 began = time.perf_counter()
                 backward(
-                    [inputs], lambda one: losses(one, velocity, velocity, None, config), config, flops, here.device
+                    [inputs], lambda one: loss_parts(one, velocity, velocity, None, config), config, flops, here.device
                 )
                 norm = torch.nn.utils.clip_grad_norm_(transformer.parameters(), config.max_grad_norm)
                 float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

@@ -1,9 +1,11 @@
-"""The loss of each sample of a forward pass, by strategy and realism term."""
+"""The loss of each sample of a pass, by strategy and realism term, in parts that share no forward pass."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 
@@ -38,6 +40,36 @@ class Losses:
     distance_B: torch.Tensor
     forwards: Counter[torch.Size]
 
+    @classmethod
+    def of(cls, loss_B: torch.Tensor, forwards: Counter[torch.Size], **terms: torch.Tensor) -> Losses:
+        """A part with these terms, detached; the others are 0."""
+        zero_B = torch.zeros_like(loss_B, requires_grad=False)
+        others = dict.fromkeys(("match_B", "kl_B", "reward_B", "change_B", "distance_B"), zero_B)
+        detached = {name: term_B.detach() for name, term_B in terms.items()}
+        return cls(loss_B, forwards=forwards, **{**others, "known_B": zero_B.bool(), **detached})
+
+    def detached(self) -> Losses:
+        """The same values without a gradient."""
+        return replace(self, loss_B=self.loss_B.detach())
+
+    def __add__(self, other: Losses) -> Losses:
+        """The losses of both parts of a pass."""
+        return Losses(
+            self.loss_B + other.loss_B,
+            self.match_B + other.match_B,
+            self.kl_B + other.kl_B,
+            self.reward_B + other.reward_B,
+            self.known_B | other.known_B,
+            self.change_B + other.change_B,
+            self.distance_B + other.distance_B,
+            self.forwards + other.forwards,
+        )
+
+
+def combined(parts: Iterable[Losses]) -> Losses:
+    """The losses of a pass from its parts."""
+    return reduce(Losses.__add__, parts)
+
 
 def losses(
     inputs: Inputs,
@@ -47,7 +79,23 @@ def losses(
     config: TrainConfig,
     first: Velocity | None = None,
 ) -> Losses:
-    """Compute the losses of one pass.
+    """Compute the losses of one pass at once; arguments as for `loss_parts`."""
+    return combined(loss_parts(inputs, velocity, reference, scorer, config, first))
+
+
+def loss_parts(
+    inputs: Inputs,
+    velocity: Velocity,
+    reference: Velocity | None,
+    scorer: Scorer | None,
+    config: TrainConfig,
+    first: Velocity | None = None,
+) -> Iterator[Losses]:
+    """Compute the losses of one pass in parts, whose sum they are.
+
+    No two parts share a forward pass. A caller that goes back through each part before it asks for the next one keeps
+    the activations of one forward pass instead of two. The two passes of `dpo` are one part: its loss is not a sum of
+    them.
 
     Args:
         inputs: on the device of the model.
@@ -57,13 +105,28 @@ def losses(
         config: of the run.
         first: of the model before the first round, used by `nft`; None where it is `reference`.
     """
+    yield _clip(inputs, velocity, reference, scorer, config, first)
+    if scorer and config.strategy == "backprop-online":
+        yield _reward(inputs, velocity, scorer, config)
+    if inputs.real and config.kl != "moment":  # that one uses the forward pass of the twin
+        yield _real(inputs, inputs.real, velocity, reference, config)
+
+
+def _clip(
+    inputs: Inputs,
+    velocity: Velocity,
+    reference: Velocity | None,
+    scorer: Scorer | None,
+    config: TrainConfig,
+    first: Velocity | None,
+) -> Losses:
+    """The part of the samples' own clips."""
     clip = inputs.clip
     predicted = velocity(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
     target = _target(clip, reference, config)
     match_B = objectives.matching(predicted, target)
     forwards = Counter({clip.clean_BCFHW.shape[1:]: len(inputs.samples)})
-    kl_B = reward_B = change_B = distance_B = torch.zeros_like(match_B)
-    known_B = torch.zeros_like(match_B, dtype=torch.bool)
+    terms: dict[str, torch.Tensor] = {}
     if inputs.loser:
         assert reference
         match_B = _preference(match_B, clip, inputs.loser, velocity, reference, config)
@@ -72,28 +135,38 @@ def losses(
         assert reference
         with torch.no_grad():
             old = reference(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
-            change_B = nft.relative_change(predicted, old, target)
+            terms["change_B"] = nft.relative_change(predicted, old, target)
             anchor = old
             if first:
                 anchor = first(clip.noisy_BCFHW, clip.sigma_B, clip.condition)
-                distance_B = nft.relative_change(predicted, anchor, target)
+                terms["distance_B"] = nft.relative_change(predicted, anchor, target)
         match_B = nft.loss(predicted, old, target, inputs.advantage_B, config.nft_beta)
         match_B = match_B + nft.anchor(predicted, anchor, config.nft_kappa)
-    if scorer:
-        reward_B, known_B = _online_rewards(inputs, velocity, scorer, config)
-        if config.strategy == "backprop-online":
-            match_B = objectives.backprop(match_B, reward_B, config.backprop_eta)
-            forwards[clip.clean_BCFHW.shape[1:]] += len(inputs.samples)
-        else:
-            match_B = objectives.reweighted(match_B, reward_B)
-    if inputs.real and config.kl == "moment":  # uses the forward pass of the twin
+    if scorer and config.strategy == "reweight-online":
+        terms["reward_B"], terms["known_B"] = _online_rewards(inputs, velocity, scorer, config)
+        match_B = objectives.reweighted(match_B, terms["reward_B"])
+    loss_B = inputs.weight_B * match_B
+    if inputs.real and config.kl == "moment":
         estimate = flow.tweedie(predicted, clip.noisy_BCFHW, clip.sigma_B)
-        kl_B = objectives.kl_moment(estimate, inputs.real.clean_BCFHW, clip.sigma_B)
-    elif inputs.real:
-        kl_B = _realism(inputs.real, velocity, reference, config)
-        forwards[inputs.real.clean_BCFHW.shape[1:]] += len(inputs.samples)
-    loss_B = inputs.scale_B * (inputs.weight_B * match_B + config.lambda_kl * kl_B)
-    return Losses(loss_B, match_B.detach(), kl_B.detach(), reward_B.detach(), known_B, change_B, distance_B, forwards)
+        terms["kl_B"] = objectives.kl_moment(estimate, inputs.real.clean_BCFHW, clip.sigma_B)
+        loss_B = loss_B + config.lambda_kl * terms["kl_B"]
+    return Losses.of(inputs.scale_B * loss_B, forwards, match_B=match_B, **terms)
+
+
+def _reward(inputs: Inputs, velocity: Velocity, scorer: Scorer, config: TrainConfig) -> Losses:
+    """The part of the reward through which `backprop-online` goes back; its estimate takes a forward pass."""
+    reward_B, known_B = _online_rewards(inputs, velocity, scorer, config)
+    match_B = objectives.backprop(torch.zeros_like(reward_B), reward_B, config.backprop_eta)
+    forwards = Counter({inputs.clip.clean_BCFHW.shape[1:]: len(inputs.samples)})
+    loss_B = inputs.scale_B * inputs.weight_B * match_B
+    return Losses.of(loss_B, forwards, match_B=match_B, reward_B=reward_B, known_B=known_B)
+
+
+def _real(inputs: Inputs, real: Noised, velocity: Velocity, reference: Velocity | None, config: TrainConfig) -> Losses:
+    """The part of the real clips: the realism term."""
+    kl_B = _realism(real, velocity, reference, config)
+    forwards = Counter({real.clean_BCFHW.shape[1:]: len(inputs.samples)})
+    return Losses.of(inputs.scale_B * config.lambda_kl * kl_B, forwards, kl_B=kl_B)
 
 
 def _target(clip: Noised, reference: Velocity | None, config: TrainConfig) -> torch.Tensor:

@@ -1,7 +1,7 @@
 import pytest
 
 from gigavideo_train import config
-from gigavideo_train.presets import MEMORY_PRESETS, memory_preset
+from gigavideo_train.presets import FULL, LORA, MEMORY_PRESETS, SELECTIVE, memory_preset, memory_settings
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,17 @@ def test_the_largest_preset_that_fits_is_taken(gigabytes: float, preset: int) ->
 
 
 def test_every_preset_is_a_run_and_what_is_set_by_hand_comes_on_top() -> None:
-    for memory, preset in MEMORY_PRESETS.items():
-        assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, [], memory).model_dump().items() >= preset.items()
+    for model, rows in MEMORY_PRESETS.items():
+        for (memory, processes), preset in rows.items():
+            assert config.load(model, None, [], memory, processes).model_dump().items() >= preset.items()
     assert config.load("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", None, ["tune=full"], 24).tune == "full"
+
+
+def test_a_preset_depends_on_the_model_and_on_the_number_of_processes() -> None:
+    small, large = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Wan-AI/Wan2.1-T2V-14B-Diffusers"
+    assert memory_settings(small, 80, 1) == memory_settings(small, 141, 8) == SELECTIVE
+    assert memory_settings(large, 80, 8) == FULL
+    assert memory_settings(large, 141, 1) == LORA
+    assert memory_settings(large, 141, 16) == SELECTIVE
+    assert memory_settings(large, 24, 8) == {}
+    assert memory_settings(large, None, 8) == {}

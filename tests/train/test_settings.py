@@ -10,8 +10,14 @@ import pytest
 from gigavideo_data.errors import RecipeError
 from gigavideo_train import presets
 from gigavideo_train.config import TrainConfig, load
+from tests.support.genuine_configs import WAN_5B, WAN_14B
 
+PRESETS = "| model | GB, from | GPUs, from | way | estimated, a sample | estimated, a pair | measured |"
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+
+
+def text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def tables(header: str) -> list[list[str]]:
@@ -24,7 +30,8 @@ def test_each_table_replaces_the_one_before(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(presets, "MODEL_PRESETS", {"small": {"lr": 1.0, "ema": 0.1, "epochs": 2}})
     tuned = {"any": {"nft": {"ema": 0.2, "seed": 5}}, "small": {"nft": {"epochs": 3, "batch_size": 8, "tune": "full"}}}
     monkeypatch.setattr(presets, "STRATEGY_DEFAULTS", tuned)
-    monkeypatch.setattr(presets, "MEMORY_PRESETS", {24: {"tune": "lora", "batch_size": 9, "micro_batch": 1}})
+    memory = {(24, 1): {"tune": "lora", "batch_size": 9, "micro_batch": 1}}
+    monkeypatch.setattr(presets, "MEMORY_PRESETS", {"any": memory})
     file = tmp_path / "settings.yaml"
     file.write_text("strategy: nft\nmicro_batch: 2\nlora_rank: 4\n")
     config = load("small", file, ["lora_rank=8"], 24)
@@ -86,18 +93,31 @@ def test_a_guided_loss_is_refused_where_it_has_no_meaning(setting: str) -> None:
         load("miniature", None, ["loss_guidance=3", setting])
 
 
-def test_the_documentation_has_the_defaults_by_model_strategy_and_gpu() -> None:
+def test_the_documentation_has_the_defaults_by_model_and_strategy() -> None:
     def cells(name: str, strategy: str, settings: dict[str, Any]) -> list[str]:
-        shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
-        return [name, strategy, ", ".join(f"`{key}` {value}" for key, value in shown.items())]
+        return [name, strategy, ", ".join(f"`{key}` {text(value)}" for key, value in settings.items())]
 
     (lora,) = presets.TUNE_DEFAULTS.values()
     expected = [cells("an adapter (`tune` lora)", "all", lora)]
     expected += [cells(name, "all", settings) for name, settings in presets.MODEL_PRESETS.items()]
     for model, by_strategy in presets.STRATEGY_DEFAULTS.items():
         expected += [cells(model, f"`{name}`", settings) for name, settings in by_strategy.items()]
-    expected += [cells(f"GPU of {size} GB", "all", settings) for size, settings in presets.MEMORY_PRESETS.items()]
     assert tables("| for | strategy | settings |") == expected
+
+
+def test_the_documentation_has_the_presets_by_model_gpu_and_number_of_gpus() -> None:
+    named = {"Wan 2.1 1.3B": "any", "LTX-Video": "any", "Wan 2.1 14B": WAN_14B, "Wan 2.2 5B": WAN_5B}
+    ways = {name: getattr(presets, name.upper()) for name in ("selective", "full", "lora", "lora_offloaded")}
+    expected = [
+        [name, str(size), str(processes), next(f"`{way}`" for way, same in ways.items() if same == settings)]
+        for name, model in named.items()
+        for (size, processes), settings in presets.MEMORY_PRESETS[model].items()
+    ]
+    assert [line[:4] for line in tables(PRESETS)] == expected
+    shown = {
+        way: ", ".join(f"`{key}` {text(value)}" for key, value in settings.items()) for way, settings in ways.items()
+    }
+    assert tables("| way | settings |") == [[f"`{way}`", settings] for way, settings in shown.items()]
 
 
 def test_the_documentation_has_every_setting_once_with_its_default() -> None:
