@@ -75,7 +75,7 @@ def test_what_keeps_fewer_tensors_needs_less(needed: Needed, plain: dict[str, in
     selective, full = (needed({"checkpointing": mode})["activations"] for mode in ("selective", "full"))
     assert full < 0.95 * selective < 0.9 * plain["activations"]
     lora = needed({"tune": "lora"})
-    assert lora["optimizer"] < 0.3 * plain["optimizer"]
+    assert lora["optimizer"] < 0.5 * plain["optimizer"]
     assert lora["weights"] > plain["weights"]
 
 
@@ -151,11 +151,11 @@ def test_a_run_that_does_not_fit_is_refused_with_what_fits(
     estimated = fit.estimate_plan(plan)
     enough = round(max(map(estimated.peak, estimated.stages)) / fit.USABLE) + 1
     fit.check(plan, estimated, enough)
-    less = round(0.9 * estimated.peak("training"))
+    training_alone = replace(estimated, stages={"training": estimated.stages["training"]})
     with pytest.raises(
         RecipeError, match=r"training: .* are needed \(estimated\).*This fits: .*checkpointing=selective"
     ):
-        fit.check(plan, estimated, less)
+        fit.check(plan, training_alone, round(0.9 * estimated.peak("training")))
 
 
 def test_a_dry_run_for_a_named_gpu_shows_the_estimate_part_by_part(dataset: Path) -> None:
@@ -197,7 +197,8 @@ def test_another_model_is_estimated_in_every_dry_run_and_refused_on_a_gpu_before
     options = ["--dataset", str(dataset), "--json"]
     facts = json.loads(CliRunner().invoke(app, [*options, "--dry-run"], catch_exceptions=False).stdout)
     assert facts["estimate"]["parameters"] > 1e5
-    monkeypatch.setattr(World, "memory_bytes", lambda _world: 1_010_000_000)
+    peak = max(stage["total"] for stage in facts["estimate"]["stages"].values())
+    monkeypatch.setattr(World, "memory_bytes", lambda _world: peak)
     monkeypatch.setattr(api, "run_plan", lambda *_args, **_named: pytest.fail("it would be loaded"))
     with pytest.raises(RecipeError, match="of GPU memory are needed"):
         CliRunner().invoke(app, options, catch_exceptions=False)
