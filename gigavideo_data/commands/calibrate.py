@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gigavideo_data.errors import RecipeError
-from gigavideo_data.io import table_files
+from gigavideo_data.io import tables
 from gigavideo_data.scoring import calibration
 from gigavideo_data.scoring.calibration import Choice, Pair, Rating
 
@@ -70,9 +70,9 @@ def calibrate(people: Path, scores: Path, column: str | None = None) -> dict[str
     pairs: dict[str, list[Pair]] = defaultdict(list)
     ratings: dict[str, list[Rating]] = defaultdict(list)
     unmatched: list[str] = []
-    for place, row in table_files.rows(people):
-        prompt, dimension = (table_files.cell(row, names) for names in (PROMPT, DIMENSION))
-        if table_files.cell(row, VIDEO_A):
+    for place, row in tables.rows(people):
+        prompt, dimension = (tables.cell(row, names) for names in (PROMPT, DIMENSION))
+        if tables.cell(row, VIDEO_A):
             for name, choice in _choices(row, place, dimension or ALL).items():
                 pair = _pair(row, choice, name, prompt, judged, column)
                 if pair:
@@ -80,7 +80,7 @@ def calibrate(people: Path, scores: Path, column: str | None = None) -> dict[str
                 else:
                     unmatched.append(place)
         else:
-            table_files.need_column(row, VIDEO, place)
+            tables.need_column(row, VIDEO, place)
             rating = _rating(row, place, dimension or ALL, prompt, judged, column)
             if rating:
                 ratings[dimension or ALL].append(rating)
@@ -98,10 +98,10 @@ def calibrate(people: Path, scores: Path, column: str | None = None) -> dict[str
 def _read_scores(table: Path) -> _Judged:
     columns: dict[str, dict[str, float]] = defaultdict(dict)
     prompts = {}
-    for place, row in table_files.rows(table):
-        table_files.need_column(row, ("file",), place)
+    for place, row in tables.rows(table):
+        tables.need_column(row, ("file",), place)
         file = str(row["file"])
-        prompts[file] = table_files.cell(row, PROMPT) or ""
+        prompts[file] = tables.cell(row, PROMPT) or ""
         for name, value in row.items():
             if name not in ("file", "sha256", "prompt", "dimension", "reason", "answers") and value not in (None, ""):
                 columns[name][file] = _number(value, f"{place}: {name}")
@@ -112,8 +112,8 @@ def _read_scores(table: Path) -> _Judged:
 
 def _choices(row: Mapping[str, Any], place: str, dimension: str) -> dict[str, Choice]:
     """What people chose, by dimension."""
-    texts = {dimension: table_files.cell(row, CHOICE)} if set(CHOICE) & row.keys() else {}
-    texts |= {name: table_files.cell(row, (name,)) for name in ASPECTS if name in row}
+    texts = {dimension: tables.cell(row, CHOICE)} if set(CHOICE) & row.keys() else {}
+    texts |= {name: tables.cell(row, (name,)) for name in ASPECTS if name in row}
     if not texts:
         raise RecipeError(f"{place}: no column {' or '.join((*CHOICE, *ASPECTS))}; it has {', '.join(map(str, row))}")
     wrong = {name: text for name, text in texts.items() if (text or "").lower() not in CHOICES}
@@ -127,7 +127,7 @@ def _pair(
     row: Mapping[str, Any], choice: Choice, dimension: str, prompt: str | None, judged: _Judged, column: str | None
 ) -> Pair | None:
     """A pair with its scores; None if one of the videos has none."""
-    files = [judged.key(table_files.cell(row, names) or "") for names in (VIDEO_A, VIDEO_B)]
+    files = [judged.key(tables.cell(row, names) or "") for names in (VIDEO_A, VIDEO_B)]
     scores = [judged.score(file, dimension, column) if file else None for file in files]
     if files[0] is None or scores[0] is None or scores[1] is None:
         return None
@@ -138,9 +138,9 @@ def _rating(
     row: Mapping[str, Any], place: str, dimension: str, prompt: str | None, judged: _Judged, column: str | None
 ) -> Rating | None:
     """A rating with its score; None if the video has none."""
-    table_files.need_column(row, SCORE, place)
-    human = _number(table_files.cell(row, SCORE), f"{place}: {' or '.join(SCORE)}")
-    file = judged.key(table_files.cell(row, VIDEO) or "")
+    tables.need_column(row, SCORE, place)
+    human = _number(tables.cell(row, SCORE), f"{place}: {' or '.join(SCORE)}")
+    file = judged.key(tables.cell(row, VIDEO) or "")
     score = judged.score(file, dimension, column) if file else None
     return None if file is None or score is None else Rating(prompt or judged.prompts[file], score, human)
 

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from gigavideo_data.io.terminal import words
 from gigavideo_data.rows import DatasetRow
 from gigavideo_data.scoring.training_weights import default_weights, effective_size
 
@@ -148,7 +147,11 @@ def per_effective_sample(cost: CostPerSample) -> str:
 
 
 def _without(cost: CostPerSample) -> str:
-    return f", without {', '.join(map(words, cost['elsewhere']))} behind an endpoint" if cost["elsewhere"] else ""
+    return (
+        f", without {', '.join(stage.replace('_', ' ') for stage in cost['elsewhere'])} behind an endpoint"
+        if cost["elsewhere"]
+        else ""
+    )
 
 
 def number(seconds: float) -> str:

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import HubError, RecipeError
 from gigavideo_data.hub.retry import is_transient, refusal
-from gigavideo_data.io import heartbeat
 from gigavideo_data.io.hashing import is_damaged
 
 ASK_S = 5.0

@@ -28,7 +28,7 @@ class Engine:
             workers that hold it.
         rows_at_once: how many rows of a task it answers in parallel, each in a thread. A worker of a pool then has two
             tasks at once: the rows of one are prepared while those of the other are answered.
-        quiet_s: how long it may send no heartbeat (see `io.heartbeat`), in seconds, whatever the recipe says.
+        quiet_s: how long it may send no heartbeat (see `heartbeat`), in seconds, whatever the recipe says.
         subjects: a mapping whose keys are the dimensions that a writer can write about; None: all.
         held_out: a function from a prompt to the split of a writer's language that is kept for evaluation and contains
             it, in words, or to None. None where the writer has no such splits.

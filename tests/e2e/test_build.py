@@ -296,7 +296,7 @@ def test_an_evaluation_that_cannot_be_is_refused_at_once(reference, arguments, c
 
 def test_more_gpus_than_there_are_end_the_build_with_what_to_change(tmp_path):
     code, said = Workspace(tmp_path).build(scale__generator__gpus="64")
-    assert code == 1
-    assert "scale.generator.gpus: 64 requested" in said
-    assert "RAY_ADDRESS" in said
+    assert code == 2
+    assert "scale.generator.gpus: 64: miniature makes a video on one GPU" in said
+    assert "Set gpus: 1" in said
     assert "Traceback" not in said

@@ -20,8 +20,8 @@ import torch
 from diffusers import ContextParallelConfig, DiffusionPipeline, FirstBlockCacheConfig, LTXPipeline
 from safetensors import safe_open
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.models import attention
 from gigavideo_data.models.generators.base import Generated
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
-from gigavideo_data.io import heartbeat
+from gigavideo_data import heartbeat
 from gigavideo_data.models.judges.boxes import Box
 
 BATCH = 8  # frames at once

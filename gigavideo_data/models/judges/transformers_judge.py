@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.base import Answer
 

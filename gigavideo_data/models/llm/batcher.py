@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RowError
-from gigavideo_data.io import heartbeat
 
 LINGER_S = 0.05  # how long a batch waits for the next request; callers arrive within milliseconds of each other
 

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.models.llm.api_keys import SHARED, VARIABLES, Part, api_key
 from gigavideo_data.reasons import Reason
 

@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import GigaVideoError, RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge

@@ -131,7 +131,7 @@ def _rows(table: Path, needed: list[str]) -> Iterator[Cells]:
         if ending == ".parquet":
             yield from _parquet_rows(table, where, needed)
         else:
-            rows = tables.rows(table, where)
+            rows = tables.text_rows(table, where)
             columns = _columns(list(next(rows)[1]), where, needed)
             for _, row in rows:
                 yield Cells(**{name: row[column] or None for name, column in columns.items()})

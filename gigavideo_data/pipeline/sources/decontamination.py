@@ -97,7 +97,7 @@ def _of_lines(path: Path, where: str) -> Iterator[Found]:
 
 
 def _of_table(path: Path, where: str) -> Iterator[Found]:
-    rows = tables.rows(path, where)
+    rows = tables.text_rows(path, where)
     _, header = next(rows)
     if not set(TEXT_KEYS) & header.keys():
         raise RecipeError(f"{where}: no column {' or '.join(TEXT_KEYS)}; its first row has {', '.join(header)}")

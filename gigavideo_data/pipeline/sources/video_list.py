@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from gigavideo_data.errors import RecipeError, RowError
-from gigavideo_data.io import table_files
+from gigavideo_data.io import tables
 from gigavideo_data.models.judges.base import negate
 from gigavideo_data.pipeline.row import AskedQuestion
 from gigavideo_data.pipeline.sources.caption_table import COLUMNS
@@ -25,7 +25,7 @@ from gigavideo_data.pipeline.sources.clip_files import ClipFiles
 from gigavideo_data.reasons import Reason
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
-TABLES = table_files.ENDINGS
+TABLES = tables.ENDINGS
 METADATA = tuple(f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet"))
 FILE, PROMPT, DIMENSION = ("file_name", *COLUMNS["clip"]), COLUMNS["caption"], COLUMNS["dimension"]
 QUESTIONS = ("questions",)
@@ -121,9 +121,9 @@ def _of_table(table: Path, folder: Path) -> list[ListedVideo]:
     """One video for each row of a table; a row that names none has a flaw."""
     files = ClipFiles(folder)
     found = []
-    for place, row in table_files.rows(table, (*FILE, *PROMPT, *DIMENSION, *QUESTIONS)):
-        table_files.need_column(row, FILE, place)
-        name, prompt, dimension = (table_files.cell(row, names) for names in (FILE, PROMPT, DIMENSION))
+    for place, row in tables.rows(table, (*FILE, *PROMPT, *DIMENSION, *QUESTIONS)):
+        tables.need_column(row, FILE, place)
+        name, prompt, dimension = (tables.cell(row, names) for names in (FILE, PROMPT, DIMENSION))
         given = next((row[name] for name in QUESTIONS if row.get(name)), None)
         questions = None if given is None else _questions(given, place)
         prompt = " ".join(prompt.split()) if prompt else None

@@ -8,9 +8,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import HubError
 from gigavideo_data.hub.models import file_of, folder_of
-from gigavideo_data.io import heartbeat
 from gigavideo_data.io.hashing import is_damaged, sha256_of
 from tests.data.hub.test_download import put
 from tests.support.hub_clients import gv_train

@@ -121,8 +121,8 @@ def test_the_model_trained_is_the_commit_that_made_the_videos_unless_another_is_
     for folder in (cache / "hub" / "models--org--judge" / "snapshots").iterdir():
         (folder / "model_index.json").write_text("{}")
     run = offline(cache, BASE.replace("MADE", made))
-    found = [f"Base(model='org/judge', commit='{name}')" for name in (commit, commit, COMMIT)]
-    assert run.stdout.strip().split("|") == [*found, "Base(model='miniature', commit=None)"], run.stderr
+    found = [f"org/judge@{name}" for name in (commit, commit, COMMIT)]
+    assert run.stdout.strip().split("|") == [*found, "miniature"], run.stderr
 
 
 def test_a_plan_asks_a_silent_hub_once_and_names_what_it_could_not_look_up(tmp_path, monkeypatch):
@@ -134,15 +134,20 @@ def test_a_plan_asks_a_silent_hub_once_and_names_what_it_could_not_look_up(tmp_p
     assert {line["stage"] for line in facts["stages"]} >= {"prompt", "synthesize", "judge"}
     named = [warning.split(":")[0] for warning in facts["warnings"]]
     assert {"Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Qwen/Qwen2.5-7B-Instruct"} <= set(named)
-    assert all("the Hub does not answer" in warning for warning in facts["warnings"])
+    assert all("the Hub does not answer" in warning for warning in of_the_hub(facts))
 
 
 def test_a_plan_names_each_model_that_the_hub_does_not_have(tmp_path, monkeypatch):
     with serving() as hub:
         connect(hub, tmp_path, monkeypatch)
         facts = plan(load("physics"), Store(tmp_path / "store"))
-        assert all("there is no such repository" in warning for warning in facts["warnings"])
-        assert len(hub.asked) >= len(facts["warnings"]) > 1
+        assert all("there is no such repository" in warning for warning in of_the_hub(facts))
+        assert len(hub.asked) >= len(of_the_hub(facts)) > 1
+
+
+def of_the_hub(facts: dict) -> list[str]:
+    """The warnings of a plan without the one about this machine, which has no GPU."""
+    return [warning for warning in facts["warnings"] if "a build on this machine is refused" not in warning]
 
 
 @pytest.mark.parametrize("model", ["runs/nope", "runs/train/x/model", "models/wan/base"])

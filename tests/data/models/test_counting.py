@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gigavideo_data.io import heartbeat
+from gigavideo_data import heartbeat
 from gigavideo_data.models.judges.base import Answer
 from gigavideo_data.models.judges.boxes import Box
 from gigavideo_data.models.judges.counting import (

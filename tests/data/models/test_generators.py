@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 from diffusers import DiffusionPipeline
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RecipeError, RowError, RunError
-from gigavideo_data.io import heartbeat, video
+from gigavideo_data.io import video
 from gigavideo_data.models.attention import Shape
 from gigavideo_data.models.generators import profiles
 from gigavideo_data.models.generators.batch_kernels import use_batch_kernels

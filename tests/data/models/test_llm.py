@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.models.llm import openai_client
 from gigavideo_data.models.llm.base import Completion
 from gigavideo_data.models.llm.http_model import HttpModel

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RowError, RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.models.llm.batcher import DynamicBatcher
 
 pytestmark = pytest.mark.timeout(30)  # what goes wrong here, hangs

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RunError
-from gigavideo_data.io import heartbeat, video
+from gigavideo_data.io import video
 from gigavideo_data.models.judges import asking
 from gigavideo_data.models.judges.transformers_judge import (
     VISION_FAMILIES,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RunError
-from gigavideo_data.io import heartbeat
 from gigavideo_data.models.registry import quiet_s
 from gigavideo_data.pipeline.execution import reports
 from gigavideo_data.pipeline.execution.reports import Pulse, Report, Reporter, take_reports, worker_name
