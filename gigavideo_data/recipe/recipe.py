@@ -397,7 +397,7 @@ class Placement(StrictModel):
 
 
 class Scale(StrictModel):
-    """Where the models run; `compile`: compile the generator's blocks, which takes minutes at the start.
+    """Where the models run; `compile`: compile the generator's blocks at the start.
 
     Null compiles them where the generator has a GPU. No row depends on these, so the recipe's hash leaves them out.
     """
