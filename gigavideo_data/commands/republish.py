@@ -104,7 +104,8 @@ def republish(
     cost, rejects = stored.cost, stored.rejects
     if stage:
         manifest |= {"code_version": version("gigavideo"), "ledger": [*manifest["ledger"], *stage.counts]}
-        cost = cost | {"stages": [*cost["stages"], *stage.cost]}
+        # A stage that made nothing took what the build's own entry says already.
+        cost = cost | {"stages": [*cost["stages"], *(line for line in stage.cost if line["calls"])]}
         rejects = [*rejects, *stage.rejects]
     manifest["rewards"] = reward_summaries(rows, manifest["dimensions"])
     write_dataset(

@@ -144,6 +144,11 @@ class Store:
     def _attempts(self, stage: str, key: str) -> Path:
         return self.root / "attempts" / stage / key
 
+    def num_attempts(self, stage: str, key: str, run_id: str) -> int:
+        """The number of attempts at a row that a run has begun and not finished."""
+        path = self._attempts(stage, key)
+        return path.read_text().split().count(run_id) if path.exists() else 0
+
     def begin_attempt(self, stage: str, key: str, run_id: str, limit: int) -> int | None:
         """Count an attempt on disk before it starts, so that an attempt that kills its worker is counted.
 

@@ -116,12 +116,15 @@ class Reporter:
 
     def __init__(self, folder: Path, worker: str, pulse: Pulse) -> None:
         self.worker, self._pulse, self._number = worker, pulse, 0
+        self._lock, self._num_tasks, self._has_ended = threading.Lock(), 0, False
         self._file = folder / f"{socket.gethostname()}-{os.getpid()}.json"
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Report until the end of a task. A task that ends before the first report is due writes no file."""
+        """Report until the end of a task; two may be in progress. A short task writes no file."""
         ended = threading.Event()
+        with self._lock:
+            self._num_tasks += 1
 
         def report() -> None:
             while not ended.wait(REPORT_S):
@@ -134,7 +137,10 @@ class Reporter:
         finally:
             ended.set()
             thread.join()
-            self._file.unlink(missing_ok=True)
+            with self._lock:
+                self._num_tasks -= 1
+                if not self._num_tasks and not self._has_ended:
+                    self._file.unlink(missing_ok=True)
 
     def report(self) -> None:
         """Report what the process is doing."""
@@ -151,7 +157,10 @@ class Reporter:
 
     def _write(self, report: Report) -> None:
         temporary = self._file.with_suffix(".new")
-        with suppress(OSError):  # a full disk is found by the rows
+        with self._lock, suppress(OSError):  # a full disk is found by the rows
+            if self._has_ended:
+                return  # the first report of the end stays
+            self._has_ended = bool(report.error)
             self._file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(asdict(report)), "utf-8")
             temporary.replace(self._file)
@@ -167,9 +176,9 @@ def take_reports(folder: Path) -> list[Report]:
     """The reports of all workers. Those of processes that ended themselves are removed."""
     reports = []
     for file in folder.glob("*.json"):
-        with suppress(OSError):  # the worker removed it meanwhile
+        with suppress(OSError, ValueError):  # the worker removed it meanwhile, or it is half written
             report = Report(**json.loads(file.read_bytes()))
-            if report.error:
-                file.unlink()
             reports.append(report)
+            if report.error:
+                file.unlink(missing_ok=True)
     return reports

@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
+from gigavideo_data import heartbeat
 from gigavideo_data.errors import RowError, RunError
 from gigavideo_data.io.hashing import canonical
 from gigavideo_data.models.device_errors import free_memory, is_dead, is_out_of_memory
@@ -238,6 +239,7 @@ def _process(
                     if is_dead(error):
                         raise WorkerFailure(key, error) from error
                     if isinstance(error, ConnectionError | TimeoutError) and attempt < limit:
+                        heartbeat.beat()  # the next attempt has its own time
                         continue
                     store.put(stage_name, key, _failure(error, attempt, inputs) | spent())
                     return "rejected"

@@ -26,7 +26,7 @@ from gigavideo_data.io.hashing import canonical
 from gigavideo_data.io.run_log import last_line
 from gigavideo_data.models.judges.watched import WatchedJudge
 from gigavideo_data.models.registry import is_remote, load_engine, rows_at_once
-from gigavideo_data.pipeline.execution.meter import Meter
+from gigavideo_data.pipeline.execution.meter import Device, Meter
 from gigavideo_data.pipeline.execution.outcome import Outcome, to_columns
 from gigavideo_data.pipeline.execution.reports import Pulse, Reporter, worker_name
 from gigavideo_data.pipeline.execution.row_adapter import MAX_TRACEBACK_LETTERS, Work, WorkerFailure, run_rows
@@ -56,6 +56,9 @@ class Worker:
         self.loading = threading.Lock()
         self.turn = threading.Lock() if STAGES[stage].batch else None  # held while an engine makes rows together
         self.in_use: dict[bytes, threading.Lock] = {}  # of each engine that answers one row at a time
+        self.alone = threading.Lock()  # held by a row that was begun before: it may have killed its worker
+        self.meters: dict[Device, Meter] = {}  # the tasks of a worker share its time
+        self.at_work: list[str] = []  # keys of the rows of all tasks in progress
         self.fatal: Outcome | None = None  # why this worker can process no more rows
         self.pulse = Pulse()
         self.reporter = Reporter(self.store.reports(run_id), worker_name(num_gpus), self.pulse)
@@ -70,21 +73,22 @@ class Worker:
             Columns of one `Outcome` per row, in order.
         """
         tasks = [json.loads(str(task)) for task in batch["task"]]
+        mine = [key for task in tasks for key, _ in task["rows"]]
+        self.at_work += mine
         try:
             with heartbeat.listening(self.pulse.beat), self.reporter.reporting():
                 outcomes = [outcome for task in tasks for outcome in self._task(**task)]
         except WorkerFailure as failure:
-            keys = [key for task in tasks for key, _ in task["rows"]]
-            self.reporter.report_end(failure.key, keys, failure.error)
+            self.reporter.report_end(failure.key, [*self.at_work], failure.error)
             end_process(failure)
+        for key in mine:
+            self.at_work.remove(key)
         return to_columns([replace(outcome, worker=self.reporter.worker) for outcome in outcomes])
 
     def _task(self, engine: dict[str, Any], rows: list[Work]) -> list[Outcome]:
         kind, backend = STAGES[self.stage].engine, engine["backend"]
-        meter = Meter(
-            "endpoint" if is_remote(kind, backend) else "gpu" if self.num_gpus else "cpu",
-            self.num_gpus,
-        )
+        device: Device = "endpoint" if is_remote(kind, backend) else "gpu" if self.num_gpus else "cpu"
+        meter = self.meters.setdefault(device, Meter(device, self.num_gpus))
         num_threads = rows_at_once(kind, backend)
         if num_threads > 1:
             return self._in_threads(engine, rows, meter, num_threads)
@@ -139,9 +143,12 @@ class Worker:
             return [self.fatal] * len(rows)
 
     def _part(self, engine: Any, rows: list[Work], meter: Meter) -> list[Outcome]:
-        """Process rows that the engine gets together."""
+        """Process rows that the engine gets together; a row that was begun before, with no such row beside it."""
+        turn = self.turn
+        if turn is None and self.store.num_attempts(self.stage, rows[0][0], self.run_id):
+            turn = self.alone
         with self.pulse.row(rows[0][0]):
-            kinds = run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts, meter, self.turn)
+            kinds = run_rows(self.stage, rows, engine, self.store, self.run_id, self.attempts, meter, turn)
         return [self._outcome(kind, key) for kind, (key, _) in zip(kinds, rows, strict=True)]
 
     def _outcome(self, kind: str, key: str) -> Outcome:

@@ -6,11 +6,13 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,14 +21,16 @@ import torch
 from gigavideo_data.errors import DeadEngineError, RowError, RunError
 from gigavideo_data.models.device_errors import is_dead, is_out_of_memory
 from gigavideo_data.models.generators.base import Generated
+from gigavideo_data.models.llm.batcher import DynamicBatcher
 from gigavideo_data.pipeline.execution import worker as worker_module
 from gigavideo_data.pipeline.execution.monitor import StageMonitor
 from gigavideo_data.pipeline.execution.outcome import Outcome
 from gigavideo_data.pipeline.execution.ray_executor import RayExecutor, in_tasks
+from gigavideo_data.pipeline.execution.reports import Pulse, Reporter, take_reports
 from gigavideo_data.pipeline.execution.row_adapter import WorkerFailure, run_row, run_rows
 from gigavideo_data.pipeline.execution.worker import Worker
 from gigavideo_data.pipeline.execution.worker_health import SickWorkerError, WorkerHealth
-from gigavideo_data.pipeline.stages import Item
+from gigavideo_data.pipeline.stages import STAGES, Batch, Item, Stage
 from gigavideo_data.pipeline.store import Store
 from gigavideo_data.reasons import Reason
 from gigavideo_data.recipe.engines import ENGINES
@@ -295,6 +299,77 @@ def test_a_dead_engine_ends_its_process_and_the_log_says_where(tmp_path, writer,
     monitor.close()
     assert not store.reports("run").exists()
     assert store.peek("extend", ITEMS[7].key) is None
+
+
+def in_two_threads(worker: Worker, tasks: list[list[tuple[str, dict]]], backend: str) -> list[int]:
+    """Two tasks of a worker at once; the numbers of those in which it died."""
+    died: list[int] = []
+
+    def work(number: int) -> None:
+        task = json.dumps({"engine": {"backend": backend}, "rows": tasks[number]})
+        try:
+            worker({"task": np.array([task])})
+        except SystemExit:
+            died.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(tasks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return sorted(died)
+
+
+def test_a_row_that_kills_the_engine_of_many_rows_is_rejected_alone(tmp_path, monkeypatch):
+    def answer(batch: list[str]) -> list[str]:
+        if "poison" in batch:
+            raise DeadEngineError("out of memory")
+        return batch
+
+    def ended(_: WorkerFailure) -> NoReturn:
+        raise SystemExit
+
+    monkeypatch.setattr(worker_module, "end_process", ended)
+    monkeypatch.setattr(Worker, "_load", lambda *_: DynamicBatcher(lambda: answer, 8))
+    stage = Stage(1, "judge", lambda engine, inputs, _: ({"answer": engine.submit(inputs["text"])}, {}))
+    monkeypatch.setitem(STAGES, "judge", stage)
+    texts = [[f"{task} {number}" for number in range(8)] for task in range(2)]
+    texts[0][3] = "poison"
+    tasks = [[(f"key-{task}-{number}", {"text": text}) for number, text in enumerate(texts[task])] for task in range(2)]
+    left, lives = tasks, 0
+    while left and lives < 12:
+        lives += 1
+        died = in_two_threads(Worker("judge", str(tmp_path), "run", 3, 1.0), left, "vllm")
+        left = [left[number] for number in died]
+    store = Store(tmp_path)
+    rejected = [key for task in tasks for key, _ in task if "rejected" in (store.peek("judge", key) or {})]
+    assert (left, rejected) == ([], ["key-0-3"])
+
+
+def test_two_tasks_of_a_worker_do_not_count_its_time_twice(tmp_path, monkeypatch):
+    def call(_engine: object, rows: Sequence[dict], _store: Store) -> list[dict]:
+        time.sleep(0.2)
+        return [{} for _ in rows]
+
+    monkeypatch.setattr(Worker, "_load", lambda *_: None)
+    monkeypatch.setitem(STAGES, "synthesize", Stage(2, "generator", Batch(call, lambda made, _: (made, {}))))
+    worker, began = Worker("synthesize", str(tmp_path), "run", 3, 1.0), time.monotonic()
+    in_two_threads(worker, [[(f"key-{number}", {})] for number in range(3)], "diffusers")
+    store = Store(tmp_path)
+    spent = [(store.peek("synthesize", f"key-{number}") or {})["spent"]["gpu"] for number in range(3)]
+    assert 0.6 <= sum(spent) <= time.monotonic() - began
+
+
+def test_the_first_report_of_the_end_stays_and_a_half_written_one_is_read_later(tmp_path):
+    reporter = Reporter(tmp_path, "worker", Pulse())
+    with reporter.reporting():
+        reporter.report_end("row-1", ["row-1", "row-2"], RuntimeError("first"))
+        reporter.report()
+        reporter.report_end("row-3", ["row-3"], RuntimeError("second"))
+    (tmp_path / "half.json").write_text('{"worker": "ot')
+    (report,) = take_reports(tmp_path)
+    assert (report.row, [*report.task]) == ("row-1", ["row-1", "row-2"])
+    assert [file.name for file in tmp_path.iterdir()] == ["half.json"]
 
 
 # --- with Ray --------------------------------------------------------------------------------------------------------
