@@ -35,10 +35,11 @@ from gigavideo_train.losses.inputs import Inputs, Noised
 from gigavideo_train.losses.losses import Losses, loss_parts
 from gigavideo_train.models import blocks
 from gigavideo_train.models.base import Condition, Family, Velocity
+from gigavideo_train.models.loading import encoder_dtype
 from gigavideo_train.models.registry import load_family
 from gigavideo_train.step import backward, clip_gradients, make_trainable, update_weights, velocity_of
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 # Sizes that fake tensors do not have: cuDNN's workspaces of the autoencoder took 0.21 of its activations on an H100.
 CONVOLUTION_WORKSPACE = 0.25
 STATES = ("weights", "references", "optimizer", "average")  # what is there between two steps, gradients aside
@@ -104,7 +105,8 @@ def estimate(folder: Path, config: TrainConfig, unit: Unit, processes: int = 1, 
     family, pipeline = load_family(folder), configured_pipeline(folder)
     num_parameters = sum(p.numel() for p in pipeline.transformer.parameters())
     training = _training(folder, config, unit, processes)
-    stages = {"prompts": _texts(pipeline.text_encoder, unit.max_tokens)}
+    in_text_dtype = pipeline.text_encoder.to(encoder_dtype(folder, "text_encoder", GPU))
+    stages = {"prompts": _texts(in_text_dtype, unit.max_tokens)}
     if encodes:
         stages["clips"] = _encoding(pipeline, family, unit.clip)
     stages["training"] = training.fullest
