@@ -75,7 +75,7 @@ def test_the_estimate_is_never_below_what_was_measured(
         estimated = sum(parts.values()) / 1e9
         compared.append(case)
         assert gigabytes <= estimated <= 1.3 * gigabytes, f"{case}: measured {gigabytes}, estimated {estimated}"
-    assert len(compared) >= 11
+    assert len(compared) >= 10
     around = estimate(folder, TrainConfig(sample_every=1), unit(WAN_1_3B))
     assert measured()["encoding: autoencoder, encode"] <= around.peak("clips") / 1e9
     states = sum(size for kind, size in around.stages["training"].items() if kind in module.STATES)
