@@ -31,7 +31,7 @@ class _Counts:
 
 
 class WorkerHealth:
-    """Counts the outcomes of each worker. Rejections for a reason that lies in the row are not counted."""
+    """Counts the outcomes of each worker. Rejections caused by the row itself are not counted."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
