@@ -24,6 +24,15 @@ MEANS: Final = (MEAN, MEAN_OF_TARGETS, MEAN_OF_OTHERS)
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % bootstrap interval over prompts; None where it cannot be computed."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Scored:
     """One prompt and seed: the reward of both models' videos on the prompt's dimension, None where unscorable."""
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gigavideo_data.scoring.bootstrap import COVERAGE, DRAWS
+from gigavideo_data.scoring.bootstrap import COVERAGE, DRAWS, Estimate
 
 Choice = Literal["a", "b", "same"]
 
@@ -45,15 +45,6 @@ class Rating:
     prompt: str
     judge: float
     human: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval over prompts; None where it cannot be computed."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gigavideo_data.scoring.bootstrap import COVERAGE, DRAWS
+from gigavideo_data.scoring.bootstrap import COVERAGE, DRAWS, Estimate
 
 MARGIN = 1.05  # a tuned model may be this many times as far from real clips as its base
 LEAST_PROMPTS = 8  # below, no interval: pairs of so few prompts say nothing about others
 
 Verdict = Literal["passed", "failed", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % bootstrap interval over prompts; None where it cannot be computed."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
